@@ -1,0 +1,359 @@
+//! Control messages, as JSON over HTTP.
+//!
+//! Owns: the shapes and their limits. Does not own: routes' behaviour (the server)
+//! or when they are sent (the imager). Paths of the data port (TLS, 26501):
+//!
+//! | method and path | body | answer |
+//! |---|---|---|
+//! | `POST /v1/checkin` | [`CheckIn`] | [`CheckInReply`] |
+//! | `POST /v1/executions/{id}/progress` | [`Progress`] | [`ProgressReply`] |
+//! | `POST /v1/executions/{id}/disks` | [`DiskCheck`] | empty |
+//! | `POST /v1/executions/{id}/log` | UTF-8 text, at most [`MAX_LOG_BYTES`] | empty |
+//! | `POST /v1/executions/{id}/have` | n x 32-byte hashes | bitmap, bit i (LSB first) = has hash i |
+//! | `POST /v1/executions/{id}/records` | records one after the other | [`Stored`] |
+//! | `PUT /v1/executions/{id}/manifest` | manifest | [`Published`] |
+//! | `GET /v1/executions/{id}/manifest` | | manifest |
+//! | `POST /v1/executions/{id}/fetch` | n x 32-byte hashes | their records, in the order asked |
+//! | `PUT /v1/executions/{id}/tables` | old partition tables ([`OldTables`]) | empty |
+//! | `POST /v1/executions/{id}/begin-write` | [`BeginWrite`] | empty |
+//! | `POST /v1/executions/{id}/finish` | [`Finish`] | [`FinishReply`] |
+//!
+//! Every path under `/v1/executions/{id}` wants `Authorization: Bearer TOKEN` with
+//! the token of [`Job`]. A failure is answered with status 4xx/5xx and a
+//! [`crate::Report`] as JSON. All are idempotent: sent twice they do what they do once.
+
+use crate::report::Report;
+use serde::{Deserialize, Serialize};
+
+/// Longest control message that either side accepts.
+pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// Longest log that is uploaded; the target keeps the newest part.
+pub const MAX_LOG_BYTES: usize = 8 << 20;
+/// Most hashes in one `have` or `fetch`.
+pub const MAX_HASHES: usize = 4096;
+
+/// A disk as the target sees it. Numbers are a display aid; identity is serial or WWN.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskInfo {
+    /// Position in the list, from 0. For display only.
+    pub number: u32,
+    /// Device node, as `/dev/sda`.
+    pub path: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Logical sector size in bytes.
+    pub sector_size: u32,
+    /// Physical sector size in bytes.
+    pub physical_sector_size: u32,
+    /// Vendor and model.
+    pub model: String,
+    /// Serial number; empty if the disk has none.
+    pub serial: String,
+    /// World wide name (naa., eui., uuid. or t10. form); empty if none.
+    pub wwn: String,
+    /// Bus: `virtio`, `sata`, `nvme`, `scsi`, `usb`, `mmc`, `loop`, `other`.
+    pub bus: String,
+    /// Removable medium.
+    pub removable: bool,
+    /// Write-protected.
+    pub read_only: bool,
+}
+
+/// How a disk is named in a job: every given field must match exactly one disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskSelector {
+    /// Serial number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// World wide name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wwn: Option<String>,
+    /// Device path, for disks that have neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+/// A network card.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NicInfo {
+    /// Interface name.
+    pub name: String,
+    /// MAC address, lower case with colons.
+    pub mac: String,
+    /// Kernel driver.
+    pub driver: String,
+    /// Link is up.
+    pub link: bool,
+    /// IPv4 address, if one was obtained.
+    pub address: Option<String>,
+}
+
+/// First message of a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckIn {
+    /// Protocol version of the target.
+    pub protocol: u32,
+    /// Version of the `imager`.
+    pub version: String,
+    /// SMBIOS UUID, lower case; empty if unknown.
+    pub uuid: String,
+    /// SMBIOS vendor and product.
+    pub model: String,
+    /// SMBIOS system serial number.
+    pub system_serial: String,
+    /// `bios` or `uefi`.
+    pub firmware: String,
+    /// CPU architecture, `x86_64`.
+    pub architecture: String,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Random id of this boot: a repeated check-in of one boot is the same check-in.
+    pub boot_id: String,
+    /// Kernel start to check-in in milliseconds.
+    pub uptime_ms: u64,
+    /// All network cards.
+    pub nics: Vec<NicInfo>,
+    /// All disks.
+    pub disks: Vec<DiskInfo>,
+}
+
+/// Answer to a check-in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckInReply {
+    /// The machine's name on the server.
+    pub machine: String,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What a target does next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Action {
+    /// Run a job.
+    Job(Box<Job>),
+    /// Nothing to do: boot the local disk.
+    BootLocal,
+    /// Ask again after some seconds; the reason is shown.
+    Wait {
+        /// Seconds until the next check-in.
+        seconds: u32,
+        /// What is waited for.
+        reason: Report,
+    },
+    /// No job is given; the reason is shown.
+    Refused {
+        /// Why.
+        reason: Report,
+    },
+}
+
+/// One execution, as given to the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Id of the execution.
+    pub execution: String,
+    /// Bearer token, valid for this execution only.
+    pub token: String,
+    /// What to do.
+    pub kind: JobKind,
+    /// The execution had begun to write before: go on only if the disk still shows
+    /// the zeroed tables or heads, else finish with `target-silent`.
+    pub resume: bool,
+    /// What to do afterwards.
+    pub after: After,
+}
+
+/// Kinds of job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum JobKind {
+    /// Make an image of a disk.
+    Backup {
+        /// The disk; `None` means the only fixed disk.
+        disk: Option<DiskSelector>,
+        /// Name of the image.
+        image: String,
+        /// Copy all sectors instead of the used ones.
+        full: bool,
+        /// zstd level.
+        level: i32,
+    },
+    /// Write an image to a disk.
+    Restore {
+        /// The disk; `None` means the only fixed disk.
+        disk: Option<DiskSelector>,
+        /// Id of the image.
+        image: String,
+        /// Name of the image, for display.
+        image_name: String,
+        /// Root hash of the manifest, hex: what the target gets must match it.
+        root: String,
+        /// Read back and compare what was written.
+        verify: bool,
+        /// Go on although architecture or firmware mode differ.
+        force: bool,
+    },
+    /// List disks, partitions and file systems.
+    DiskCheck,
+}
+
+/// What a target does after its job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum After {
+    /// Reboot.
+    #[default]
+    Reboot,
+    /// Power off.
+    PowerOff,
+    /// Boot the local disk (by way of the firmware: a reboot, after which the boot
+    /// script says so).
+    BootLocal,
+}
+
+/// Step of a job, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Looking at disks, layout and image; nothing is written yet.
+    Preparing,
+    /// Transferring and reading or writing.
+    Running,
+    /// Reading back what was written.
+    Verifying,
+    /// Heads, tables, publishing.
+    Finishing,
+}
+
+/// Live progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Step.
+    pub step: Step,
+    /// Plain bytes done in this step.
+    pub done_bytes: u64,
+    /// Plain bytes in this step.
+    pub total_bytes: u64,
+    /// Bytes per second over the last seconds.
+    pub rate: u64,
+    /// Seconds left in this step, if known.
+    pub seconds_left: Option<u64>,
+    /// Bytes sent or received over the network so far.
+    pub wire_bytes: u64,
+}
+
+/// Answer to progress.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressReply {
+    /// An operator interrupted the execution: stop.
+    pub interrupt: bool,
+}
+
+/// Result of a disk check (also sent at the start of every job).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DiskCheck {
+    /// One entry a disk: its [`DiskInfo`] and what `imager map --json` prints.
+    pub disks: Vec<DiskCheckEntry>,
+}
+
+/// One disk of a disk check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DiskCheckEntry {
+    /// Identity.
+    pub info: DiskInfo,
+    /// What `imager map --json` prints, or none if the disk cannot be read.
+    pub map: Option<serde_json::Value>,
+    /// Why there is no map.
+    pub problem: Option<Report>,
+}
+
+/// Answer to an upload of records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// Records that are now stored durably.
+    pub stored: u64,
+    /// Records that were there already.
+    pub duplicate: u64,
+}
+
+/// Answer to a manifest: the image is visible.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Id of the image.
+    pub image: String,
+    /// Root hash, hex.
+    pub root: String,
+}
+
+/// The partition tables that a restore is about to overwrite.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldTables {
+    /// The disk.
+    pub disk: DiskInfo,
+    /// Byte offset on the disk and the bytes, base64.
+    pub blobs: Vec<TableBlob>,
+}
+
+/// A piece of a partition table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableBlob {
+    /// Byte offset on the disk.
+    pub offset: u64,
+    /// The bytes, base64.
+    pub data: String,
+}
+
+/// The target is about to write: stored before the first byte is changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeginWrite {
+    /// The disk that will be overwritten.
+    pub disk: DiskInfo,
+}
+
+/// Final state of an execution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finish {
+    /// How it ended.
+    pub outcome: JobOutcome,
+    /// Figures for the result list.
+    pub summary: Summary,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
+pub enum JobOutcome {
+    /// Everything was done and proved.
+    Done {
+        /// Things worth knowing.
+        warnings: Vec<Report>,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        report: Report,
+    },
+}
+
+/// Figures of a job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Size of the disk.
+    pub disk_bytes: u64,
+    /// Used bytes (plain).
+    pub used_bytes: u64,
+    /// Bytes that went over the network.
+    pub wire_bytes: u64,
+    /// Seconds from job start to end.
+    pub seconds: f64,
+    /// Where the time went: `disk`, `cpu`, `network`, `server`.
+    pub bottleneck: String,
+}
+
+/// Answer to a final state: it is stored; the target may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishReply {
+    /// What to do now.
+    pub after: After,
+}
