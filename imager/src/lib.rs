@@ -1,1 +1,8 @@
-//! placeholder
+//! The imager: backs up and restores disks, as a command on any Linux and as `/init`
+//! of the Deploy-OS.
+//!
+//! Owns: composing disks, images and network into jobs. Does not own: parsing
+//! (`diskmap`), formats (`image`), devices (`blockdev`), messages (`wire`).
+
+pub mod remote;
+pub mod target;

@@ -1,1 +1,3 @@
-//! placeholder
+//! The management server: boots machines, stores images, runs executions.
+
+pub mod netboot;

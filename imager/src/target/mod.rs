@@ -1,0 +1,1 @@
+//! The imager as `/init`: mounts, network, check-in, job, report, reboot.

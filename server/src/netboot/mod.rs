@@ -1,0 +1,1 @@
+//! Network boot: proxyDHCP, TFTP, boot scripts and boot files.
