@@ -1,1 +1,42 @@
-//! placeholder
+//! Images: chunks by content, records, manifests, containers and packs.
+//!
+//! Owns: every byte of the stored formats (`docs/reference/image-format.md`), and the
+//! proof that what is read is what was written. Does not own: devices, sockets, or
+//! where used extents come from. No code here opens a file or a connection except
+//! [`pack`], which is given a path by its caller.
+//!
+//! The pieces, smallest first: a *chunk* is the used bytes of one grid cell of a
+//! region ([`cells`]); a *record* is a chunk compressed, with its name and checks
+//! ([`record`]); a *manifest* lists the chunks of an image in pages ([`manifest`]); a
+//! *container* is a manifest with its records between the pages ([`container`]); a
+//! *pack* is a run of records on a server ([`pack`]).
+
+pub mod cells;
+pub mod container;
+mod error;
+mod hash;
+pub mod index;
+pub mod layout;
+pub mod manifest;
+pub mod pack;
+pub mod record;
+pub mod section;
+mod tree;
+
+pub use cells::{CellMap, Used};
+pub use error::Error;
+pub use hash::Hash;
+pub use layout::Layout;
+pub use tree::{ChunkRef, Root, TreeHasher};
+
+/// Newest format version that this crate reads, and the one that it writes.
+pub const FORMAT_VERSION: u16 = 1;
+
+/// Grid on which regions are cut unless something else is asked for, in bytes.
+pub const DEFAULT_CELL_SIZE: u32 = 1 << 20;
+/// Smallest grid, in bytes.
+pub const MIN_CELL_SIZE: u32 = 64 << 10;
+/// Largest grid, in bytes; also the longest chunk.
+pub const MAX_CELL_SIZE: u32 = 4 << 20;
+/// Most chunks in one page of a manifest.
+pub const PAGE_CHUNKS: usize = 1024;

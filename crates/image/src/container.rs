@@ -1,0 +1,248 @@
+//! Containers: one file that is a whole image, written and read as a stream.
+//!
+//! Owns: the order of sections and records, and the checks of a streamed reader. Does
+//! not own: compressing and decompressing records, which many threads do at once.
+//!
+//! A container is: file header, layout section; for each page a map section, one record
+//! for each of its cells in order, a list section; root section; index section; footer.
+//! A chunk that occurs again is there again, so a reader never has to look back.
+
+use crate::cells::CellMap;
+use crate::index::{self, FOOTER_LEN, PagePlace};
+use crate::manifest::{PageChecker, check_root, decode_list, encode_list, encode_map, read_layout};
+use crate::record::{self, RecordHeader};
+use crate::section::{self, Counted, FileKind, HEADER_LEN, Kind};
+use crate::tree::{ChunkRef, Root, TreeHasher};
+use crate::{Error, Layout, PAGE_CHUNKS};
+use std::io::{self, Read, Write};
+
+/// Writes a container.
+pub struct ContainerWriter<W> {
+    out: W,
+    at: u64,
+    tree: TreeHasher,
+    places: Vec<PagePlace>,
+    page: Option<OpenPage>,
+}
+
+struct OpenPage {
+    start: u64,
+    map: Vec<u8>,
+    lengths: Vec<u32>,
+    chunks: Vec<ChunkRef>,
+}
+
+impl<W: Write> ContainerWriter<W> {
+    /// Writes header and layout.
+    pub fn new(mut out: W, layout: &Layout) -> io::Result<Self> {
+        let json = layout.to_json();
+        section::write_file_header(&mut out, FileKind::Container)?;
+        section::write_section(&mut out, Kind::Layout, &json)?;
+        let at = (2 * HEADER_LEN + json.len()) as u64;
+        Ok(ContainerWriter { out, at, tree: TreeHasher::new(&json), places: Vec::new(), page: None })
+    }
+
+    /// Begins a page: the records of these cells follow, in this order.
+    pub fn begin_page(&mut self, cells: &[CellMap]) -> io::Result<()> {
+        if self.page.is_some() || cells.is_empty() || cells.len() > PAGE_CHUNKS {
+            return Err(io::Error::other("a page of an impossible size"));
+        }
+        let map = encode_map(cells);
+        let start = self.at;
+        self.section(Kind::Map, &map)?;
+        let lengths = cells.iter().map(|cell| cell.used.len()).collect();
+        self.page = Some(OpenPage { start, map, lengths, chunks: Vec::with_capacity(cells.len()) });
+        Ok(())
+    }
+
+    /// Writes the next record of the page, `bytes` being header and payload. The page ends
+    /// by itself after its last record.
+    pub fn record(&mut self, header: &RecordHeader, bytes: &[u8]) -> io::Result<()> {
+        let Some(page) = self.page.as_mut() else {
+            return Err(io::Error::other("a record outside a page"));
+        };
+        if page.lengths.get(page.chunks.len()) != Some(&header.plain_len)
+            || header.record_len() != bytes.len() as u64
+        {
+            return Err(io::Error::other("a record that is not its cell's"));
+        }
+        self.out.write_all(bytes)?;
+        self.at += bytes.len() as u64;
+        page.chunks.push(ChunkRef { name: header.name, plain_len: header.plain_len });
+        if page.chunks.len() == page.lengths.len() { self.end_page() } else { Ok(()) }
+    }
+
+    fn end_page(&mut self) -> io::Result<()> {
+        if let Some(page) = self.page.take() {
+            let list = encode_list(&page.chunks);
+            self.tree.page(&page.map, &list, &page.chunks);
+            self.places.push(PagePlace { map: page.start, list: self.at });
+            self.section(Kind::List, &list)?;
+        }
+        Ok(())
+    }
+
+    fn section(&mut self, kind: Kind, body: &[u8]) -> io::Result<()> {
+        section::write_section(&mut self.out, kind, body)?;
+        self.at += (HEADER_LEN + body.len()) as u64;
+        Ok(())
+    }
+
+    /// Writes root, index and footer and returns the output, the root and the length.
+    pub fn finish(mut self) -> io::Result<(W, Root, u64)> {
+        if self.page.is_some() {
+            return Err(io::Error::other("a page is not complete"));
+        }
+        let json_free = TreeHasher::new(&[]);
+        let root = std::mem::replace(&mut self.tree, json_free).finish();
+        self.section(Kind::Root, &root.encode())?;
+        let index = self.at;
+        let body = index::encode(&self.places);
+        self.section(Kind::Index, &body)?;
+        let length = self.at + FOOTER_LEN as u64;
+        self.out.write_all(&index::encode_footer(index, length))?;
+        self.out.flush()?;
+        Ok((self.out, root, length))
+    }
+}
+
+/// What comes next in a container.
+#[derive(Debug)]
+pub enum Event {
+    /// A page begins: records of these cells follow.
+    Page(Vec<CellMap>),
+    /// The record of the next cell; its payload is in the reader's caller's buffer. It is
+    /// the caller's work to decode it, which checks it.
+    Record {
+        /// Its header.
+        header: RecordHeader,
+        /// Where it stands, for messages.
+        offset: u64,
+    },
+    /// The end: root, index and footer were read and found right.
+    End(Root),
+}
+
+/// Reads a container as a stream. Everything but the records' payloads is checked here;
+/// a stream that ends early is damage.
+pub struct ContainerReader<R> {
+    input: Counted<R>,
+    layout: Layout,
+    checker: PageChecker,
+    tree: Option<TreeHasher>,
+    cells: Vec<CellMap>,
+    chunks: Vec<ChunkRef>,
+    page_at: u64,
+    map: Vec<u8>,
+    places: Vec<PagePlace>,
+    body: Vec<u8>,
+}
+
+impl<R: Read> ContainerReader<R> {
+    /// Reads header and layout.
+    pub fn open(input: R) -> Result<Self, Error> {
+        let mut input = Counted::new(input);
+        let (layout, json) = read_layout(&mut input, FileKind::Container)?;
+        Ok(ContainerReader {
+            input,
+            checker: PageChecker::new(&layout),
+            layout,
+            tree: Some(TreeHasher::new(&json)),
+            cells: Vec::new(),
+            chunks: Vec::new(),
+            page_at: 0,
+            map: Vec::new(),
+            places: Vec::new(),
+            body: Vec::new(),
+        })
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Bytes read so far.
+    pub fn position(&self) -> u64 {
+        self.input.position()
+    }
+
+    /// The next event; the payload of a record is put into `payload`.
+    pub fn next(&mut self, payload: &mut Vec<u8>) -> Result<Event, Error> {
+        loop {
+            let at = self.input.position();
+            if let Some(cell) = self.cells.get(self.chunks.len()) {
+                let mut bytes = [0; record::HEADER_LEN];
+                self.input.read_exact(&mut bytes).map_err(|e| Error::io("reading a record", e, at))?;
+                let header = RecordHeader::decode(&bytes, at)?;
+                if header.plain_len != cell.used.len() {
+                    return Err(Error::damaged("a record's length is not that of its used map", at));
+                }
+                record::read_payload(&mut self.input, &header, at, payload)?;
+                self.chunks.push(ChunkRef { name: header.name, plain_len: header.plain_len });
+                return Ok(Event::Record { header, offset: at });
+            }
+            let mut first = [0; 4];
+            self.input.read_exact(&mut first).map_err(|e| Error::io("reading a section", e, at))?;
+            let header = section::read_section_header(&mut self.input, first)?;
+            header.read_body(&mut self.input, &mut self.body)?;
+            match (header.kind, self.cells.is_empty()) {
+                (Kind::Map, true) => {
+                    self.cells = self.checker.map(&self.body, at)?;
+                    self.map.clone_from(&self.body);
+                    self.page_at = at;
+                    return Ok(Event::Page(self.cells.clone()));
+                }
+                (Kind::List, false) => self.end_page(at)?,
+                (Kind::Root, true) => return self.end(at).map(Event::End),
+                (other, _) => return Err(Error::damaged(format!("a {other:?} section out of place"), at)),
+            }
+        }
+    }
+
+    fn end_page(&mut self, at: u64) -> Result<(), Error> {
+        if decode_list(&self.body, &self.cells, at)? != self.chunks {
+            return Err(Error::damaged("a page's list does not name the records that came", at));
+        }
+        if let Some(tree) = self.tree.as_mut() {
+            tree.page(&self.map, &self.body, &self.chunks);
+        }
+        self.places.push(PagePlace { map: self.page_at, list: at });
+        self.cells.clear();
+        self.chunks.clear();
+        Ok(())
+    }
+
+    fn end(&mut self, at: u64) -> Result<Root, Error> {
+        let root = check_root(&self.body, at, self.tree.take(), &self.checker)?;
+        // Signatures are reserved; a container that has one is read up to its checksum.
+        let mut first = [0; 4];
+        let mut index_at;
+        loop {
+            index_at = self.input.position();
+            self.input.read_exact(&mut first).map_err(|e| Error::io("reading the index", e, index_at))?;
+            let header = section::read_section_header(&mut self.input, first)?;
+            header.read_body(&mut self.input, &mut self.body)?;
+            match header.kind {
+                Kind::Signature => {}
+                Kind::Index => break,
+                other => return Err(Error::damaged(format!("a {other:?} section out of place"), index_at)),
+            }
+        }
+        if index::decode(&self.body, index_at)? != self.places {
+            return Err(Error::damaged("the index does not match the pages", index_at));
+        }
+        let footer_at = self.input.position();
+        let mut footer = [0; FOOTER_LEN];
+        self.input.read_exact(&mut footer).map_err(|e| Error::io("reading the footer", e, footer_at))?;
+        let length = self.input.position();
+        if index::decode_footer(&footer, footer_at)? != (index_at, length) {
+            return Err(Error::damaged("the footer does not match the container", footer_at));
+        }
+        match self.input.read(&mut [0; 1]) {
+            Ok(0) => Ok(root),
+            Ok(_) => Err(Error::damaged("bytes after the end of the container", length)),
+            Err(e) => Err(Error::io("reading the end", e, length)),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Manifests: layout, pages and root, without the records.
+//!
+//! Owns: the stored form of pages, and the checks that make a page fit its layout.
+//! Does not own: records, or how a manifest travels.
+//!
+//! A manifest is: file header, layout section, then for each page a map section and a
+//! list section, then the root section, then the end.
+//!
+//! Map section: count (u32), then the cells' used maps ([`crate::cells`]). List section:
+//! count (u32), then for each chunk its name (32 bytes) and plain length (u32). Both
+//! counts are equal, 1 to [`PAGE_CHUNKS`]; cells ascend by region and number through
+//! the whole manifest.
+
+use crate::cells::{CellMap, Cursor};
+use crate::section::{self, Counted, FileKind, Kind};
+use crate::tree::{ChunkRef, Root, TreeHasher};
+use crate::{Error, Layout, PAGE_CHUNKS};
+use std::io::{self, Read, Write};
+
+/// Body of a map section.
+pub fn encode_map(cells: &[CellMap]) -> Vec<u8> {
+    let mut body = (cells.len() as u32).to_le_bytes().to_vec();
+    for cell in cells {
+        cell.encode(&mut body);
+    }
+    body
+}
+
+/// Body of a list section.
+pub fn encode_list(chunks: &[ChunkRef]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(4 + chunks.len() * 36);
+    body.extend_from_slice(&(chunks.len() as u32).to_le_bytes());
+    for chunk in chunks {
+        body.extend_from_slice(&chunk.name.0);
+        body.extend_from_slice(&chunk.plain_len.to_le_bytes());
+    }
+    body
+}
+
+/// Writes a manifest page by page.
+pub struct ManifestWriter<W> {
+    out: W,
+    tree: TreeHasher,
+}
+
+impl<W: Write> ManifestWriter<W> {
+    /// Writes header and layout.
+    pub fn new(mut out: W, layout: &Layout) -> io::Result<Self> {
+        let json = layout.to_json();
+        section::write_file_header(&mut out, FileKind::Manifest)?;
+        section::write_section(&mut out, Kind::Layout, &json)?;
+        Ok(ManifestWriter { out, tree: TreeHasher::new(&json) })
+    }
+
+    /// Writes a page; `cells` and `chunks` belong together one by one.
+    pub fn page(&mut self, cells: &[CellMap], chunks: &[ChunkRef]) -> io::Result<()> {
+        if cells.len() != chunks.len() || cells.is_empty() || cells.len() > PAGE_CHUNKS {
+            return Err(io::Error::other("a page of an impossible size"));
+        }
+        let (map, list) = (encode_map(cells), encode_list(chunks));
+        self.tree.page(&map, &list, chunks);
+        section::write_section(&mut self.out, Kind::Map, &map)?;
+        section::write_section(&mut self.out, Kind::List, &list)
+    }
+
+    /// Writes the root.
+    pub fn finish(mut self) -> io::Result<(W, Root)> {
+        let root = self.tree.finish();
+        section::write_section(&mut self.out, Kind::Root, &root.encode())?;
+        Ok((self.out, root))
+    }
+}
+
+/// Checks pages against their layout; shared by manifests and containers.
+pub(crate) struct PageChecker {
+    cell_size: u32,
+    region_sizes: Vec<u64>,
+    used_left: Vec<u64>,
+    last: Option<(u32, u64)>,
+}
+
+impl PageChecker {
+    pub(crate) fn new(layout: &Layout) -> Self {
+        PageChecker {
+            cell_size: layout.cell_size,
+            region_sizes: layout.regions.iter().map(|region| region.size).collect(),
+            used_left: layout.regions.iter().map(|region| region.used_bytes).collect(),
+            last: None,
+        }
+    }
+
+    /// Decodes a map section's body.
+    pub(crate) fn map(&mut self, body: &[u8], offset: u64) -> Result<Vec<CellMap>, Error> {
+        let mut cursor = Cursor::new(body, offset);
+        let count = cursor.u32()? as usize;
+        if count == 0 || count > PAGE_CHUNKS {
+            return Err(cursor.damaged(format!("a page of {count} chunks")));
+        }
+        let mut cells = Vec::with_capacity(count);
+        for _ in 0..count {
+            let cell = CellMap::decode(&mut cursor)?;
+            self.fits(&cell).map_err(|what| cursor.damaged(what))?;
+            self.last = Some((cell.region, cell.cell));
+            cells.push(cell);
+        }
+        if cursor.left() > 0 {
+            return Err(cursor.damaged("a page's map is too long"));
+        }
+        Ok(cells)
+    }
+
+    fn fits(&mut self, cell: &CellMap) -> Result<(), String> {
+        if self.last.is_some_and(|last| last >= (cell.region, cell.cell)) {
+            return Err("chunks are not in the order of the disk".into());
+        }
+        let region = cell.region as usize;
+        let (Some(&size), Some(left)) = (self.region_sizes.get(region), self.used_left.get_mut(region)) else {
+            return Err(format!("a chunk of region {region}, which the layout does not have"));
+        };
+        let (_, end) = cell.used.span();
+        let fits = end <= self.cell_size
+            && cell.offset(self.cell_size).and_then(|at| at.checked_add(u64::from(end))).is_some_and(|e| e <= size);
+        if !fits {
+            return Err(format!("chunk {} leaves region {region}", cell.cell));
+        }
+        match left.checked_sub(u64::from(cell.used.len())) {
+            Some(rest) => *left = rest,
+            None => return Err(format!("region {region} has more chunks than used bytes")),
+        }
+        Ok(())
+    }
+
+    /// Whether every used byte of the layout came.
+    pub(crate) fn complete(&self, offset: u64) -> Result<(), Error> {
+        match self.used_left.iter().position(|&left| left > 0) {
+            None => Ok(()),
+            Some(region) => Err(Error::damaged(format!("chunks of region {region} are missing"), offset)),
+        }
+    }
+}
+
+/// Decodes a list section's body, whose chunks belong to `cells`.
+pub(crate) fn decode_list(body: &[u8], cells: &[CellMap], offset: u64) -> Result<Vec<ChunkRef>, Error> {
+    let mut cursor = Cursor::new(body, offset);
+    if cursor.u32()? as usize != cells.len() {
+        return Err(cursor.damaged("a page's map and list have different lengths"));
+    }
+    let mut chunks = Vec::with_capacity(cells.len());
+    for cell in cells {
+        let chunk = ChunkRef { name: cursor.hash()?, plain_len: cursor.u32()? };
+        if chunk.plain_len != cell.used.len() {
+            return Err(cursor.damaged("a chunk's length is not that of its used map"));
+        }
+        chunks.push(chunk);
+    }
+    if cursor.left() > 0 {
+        return Err(cursor.damaged("a page's list is too long"));
+    }
+    Ok(chunks)
+}
+
+/// A page: cells and their chunks, one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The cells' used maps.
+    pub cells: Vec<CellMap>,
+    /// Their chunks.
+    pub chunks: Vec<ChunkRef>,
+}
+
+/// Reads a manifest page by page and checks everything that the format promises.
+pub struct ManifestReader<R> {
+    input: Counted<R>,
+    layout: Layout,
+    checker: PageChecker,
+    tree: Option<TreeHasher>,
+    root: Option<Root>,
+    body: Vec<u8>,
+}
+
+impl<R: Read> ManifestReader<R> {
+    /// Reads header and layout.
+    pub fn open(input: R) -> Result<Self, Error> {
+        let mut input = Counted::new(input);
+        let (layout, json) = read_layout(&mut input, FileKind::Manifest)?;
+        let checker = PageChecker::new(&layout);
+        let tree = Some(TreeHasher::new(&json));
+        Ok(ManifestReader { input, layout, checker, tree, root: None, body: Vec::new() })
+    }
+
+    /// The layout.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The root, known and checked after [`Self::next_page`] has returned `None`.
+    pub fn root(&self) -> Option<Root> {
+        self.root
+    }
+
+    /// The next page, or `None` after the root was read and found right.
+    pub fn next_page(&mut self) -> Result<Option<Page>, Error> {
+        let Some(tree) = self.tree.as_mut() else { return Ok(None) };
+        let mut first = [0; 4];
+        let at = self.input.position();
+        self.input.read_exact(&mut first).map_err(|e| Error::io("reading a page", e, at))?;
+        let header = section::read_section_header(&mut self.input, first)?;
+        header.read_body(&mut self.input, &mut self.body)?;
+        match header.kind {
+            Kind::Map => {
+                let cells = self.checker.map(&self.body, at)?;
+                let map = std::mem::take(&mut self.body);
+                let at = section::expect_section(&mut self.input, Kind::List, &mut self.body)?;
+                let chunks = decode_list(&self.body, &cells, at)?;
+                tree.page(&map, &self.body, &chunks);
+                Ok(Some(Page { cells, chunks }))
+            }
+            Kind::Root => {
+                let root = check_root(&self.body, at, self.tree.take(), &self.checker)?;
+                let mut rest = [0; 1];
+                let end = self.input.position();
+                match self.input.read(&mut rest) {
+                    Ok(0) => {}
+                    Ok(_) => return Err(Error::damaged("bytes after the end of the manifest", end)),
+                    Err(e) => return Err(Error::io("reading the end", e, end)),
+                }
+                self.root = Some(root);
+                Ok(None)
+            }
+            other => Err(Error::damaged(format!("a {other:?} section in a manifest"), at)),
+        }
+    }
+}
+
+pub(crate) fn read_layout<R: Read>(
+    input: &mut Counted<R>,
+    kind: FileKind,
+) -> Result<(Layout, Vec<u8>), Error> {
+    section::read_file_header(input, kind)?;
+    let mut json = Vec::new();
+    let at = section::expect_section(input, Kind::Layout, &mut json)?;
+    Ok((Layout::parse(&json, at)?, json))
+}
+
+pub(crate) fn check_root(
+    body: &[u8],
+    offset: u64,
+    tree: Option<TreeHasher>,
+    checker: &PageChecker,
+) -> Result<Root, Error> {
+    let stored = Root::decode(body, offset)?;
+    checker.complete(offset)?;
+    if tree.map(TreeHasher::finish) != Some(stored) {
+        return Err(Error::damaged("the root hash does not match", offset));
+    }
+    Ok(stored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Hash, cells, layout::tests::small};
+
+    fn sample() -> (Layout, Vec<u8>, Root, usize) {
+        let size = 3000 * (1 << 16);
+        let mut layout = small(size);
+        let cells: Vec<_> = cells::cut(0, layout.cell_size, [(0, size)]).collect();
+        layout.regions[0].used_bytes = size;
+        let mut writer = ManifestWriter::new(Vec::new(), &layout).unwrap();
+        for page in cells.chunks(PAGE_CHUNKS) {
+            let chunks: Vec<_> = page
+                .iter()
+                .map(|c| ChunkRef { name: Hash::of(&c.cell.to_le_bytes()), plain_len: c.used.len() })
+                .collect();
+            writer.page(page, &chunks).unwrap();
+        }
+        let (bytes, root) = writer.finish().unwrap();
+        (layout, bytes, root, cells.len())
+    }
+
+    fn read(bytes: &[u8]) -> Result<(usize, Root), Error> {
+        let mut reader = ManifestReader::open(bytes)?;
+        let mut count = 0;
+        while let Some(page) = reader.next_page()? {
+            count += page.chunks.len();
+        }
+        reader.root().map(|root| (count, root)).ok_or_else(|| Error::damaged("no root", 0))
+    }
+
+    #[test]
+    fn reads_what_was_written() {
+        let (layout, bytes, root, count) = sample();
+        assert_eq!(ManifestReader::open(&bytes[..]).unwrap().layout(), &layout);
+        assert_eq!(read(&bytes).unwrap(), (count, root));
+    }
+
+    #[test]
+    fn every_cut_and_flip_is_noticed() {
+        let (_, bytes, _, _) = sample();
+        for cut in (0..bytes.len()).step_by(977).chain([bytes.len() - 1]) {
+            assert!(read(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        for at in (0..bytes.len()).step_by(487) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 0x10;
+            assert!(read(&changed).is_err(), "flip at {at}");
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert!(read(&longer).is_err());
+    }
+
+    #[test]
+    fn a_missing_page_is_noticed_even_with_a_matching_root() {
+        let size = 1 << 20;
+        let layout = small(size);
+        let cells: Vec<_> = cells::cut(0, layout.cell_size, [(0, size / 2)]).collect();
+        let chunks: Vec<_> =
+            cells.iter().map(|c| ChunkRef { name: Hash::default(), plain_len: c.used.len() }).collect();
+        let mut writer = ManifestWriter::new(Vec::new(), &layout).unwrap();
+        writer.page(&cells, &chunks).unwrap();
+        let (bytes, _) = writer.finish().unwrap();
+        assert!(read(&bytes).unwrap_err().to_string().contains("missing"));
+    }
+}
