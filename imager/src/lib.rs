@@ -4,5 +4,6 @@
 //! Owns: composing disks, images and network into jobs. Does not own: parsing
 //! (`diskmap`), formats (`image`), devices (`blockdev`), messages (`wire`).
 
+pub mod progress;
 pub mod remote;
 pub mod target;
