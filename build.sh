@@ -1,0 +1,316 @@
+#!/usr/bin/env bash
+# Builds, shows, tests and measures Deploy-OS. "./build.sh help" lists the verbs.
+#
+# This file owns the verbs, the packages, the programs and what stands in out/.
+# The kernel is made by kernel-config/kernel.sh, the tests by tests/test.sh.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+OUT=$ROOT/out
+CACHE=${DEPLOY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/deploy-os}
+MUSL=x86_64-unknown-linux-musl
+GNU=x86_64-unknown-linux-gnu
+MIB=$((1024 * 1024))
+# Budgets: what a client has to fetch, and hold in memory, before anything happens.
+BOOT_BUDGET=$((24 * MIB))
+IMAGER_BUDGET=$((8 * MIB))
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+export DEPLOY_OUT=$OUT DEPLOY_CACHE=$CACHE
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+note() { printf '   %s\n' "$*"; }
+die() {
+    printf '\nbuild.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+# Folders to remove, and steps with their seconds, when the script ends in whatever way.
+CLEANUP=()
+STEPS=()
+on_exit() {
+    [ ${#CLEANUP[@]} = 0 ] || rm -rf "${CLEANUP[@]}"
+    [ -z "${SHOW_TIMES:-}" ] || print_times
+}
+trap on_exit EXIT
+
+# Runs a command and notes how long it took: step NAME COMMAND...
+step() {
+    local name=$1 start=$SECONDS
+    shift
+    STEPS+=("$name=running")
+    local index=$((${#STEPS[@]} - 1))
+    "$@"
+    STEPS[index]="$name=$((SECONDS - start))"
+}
+
+print_times() {
+    local entry
+    say "Where the time goes (seconds)"
+    for entry in "${STEPS[@]}"; do
+        printf '   %-34s %8s\n' "${entry%=*}" "${entry##*=}"
+    done
+    printf '   %-34s %8d\n' total "$SECONDS"
+}
+
+# shellcheck source=kernel-config/kernel.sh
+source "$ROOT/kernel-config/kernel.sh"
+# shellcheck source=tests/test.sh
+source "$ROOT/tests/test.sh"
+
+usage() {
+    cat <<'TEXT'
+./build.sh           build everything into out/
+./build.sh demo      a virtual machine boots from the network, is backed up, and a blank
+                     one is restored and boots; --keep leaves the server running
+./build.sh test      lint, unit tests, budgets, reproducibility, loop and QEMU tests
+                     (--long adds the slow ones)
+./build.sh bench     speed and memory beside partclone
+./build.sh fuzz      every fuzz target for a minute
+./build.sh lint      formatting, clippy, dependency rule, shellcheck
+./build.sh clean     removes out/ (caches stay; their folder is printed)
+./build.sh help      this text
+
+DEPLOY_CACHE=DIR     where kernel builds, cargo's target folder and test disks are kept
+                     (default: ~/.cache/deploy-os)
+DEPLOY_FIRMWARE=DIR  packs DIR (as /lib/firmware) into out/pxe/firmware.img, an extra
+                     initramfs segment for cards that need blobs
+TEXT
+}
+
+# --- what must be installed ---------------------------------------------------
+
+BUILD_PACKAGES=(gcc make libc6-dev flex bison bc libelf-dev libssl-dev xz-utils zstd binutils
+    musl-tools busybox-static ipxe util-linux ca-certificates)
+TEST_PACKAGES=(qemu-system-x86 ovmf ipxe-qemu dnsmasq-base iproute2 nftables debootstrap e2fsprogs
+    dosfstools mtools fdisk gdisk grub-common grub-pc-bin grub-efi-amd64-bin shellcheck)
+BENCH_PACKAGES=(partclone zstd e2fsprogs)
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Installs what is missing of the named packages, and says which.
+need_packages() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    command -v apt-get >/dev/null || die "needs the Debian packages: ${missing[*]} (this system has no apt-get)"
+    say "Installing Debian packages: ${missing[*]}"
+    if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+        die "not root and no sudo; as root run: apt-get install ${missing[*]}"
+    fi
+    if [ -z "${APT_UPDATED:-}" ]; then
+        as_root apt-get update -q >/dev/null || note "apt-get update failed; trying with the lists that are here"
+        APT_UPDATED=1
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" \
+        >"$CACHE/apt.log" 2>&1 || { tail -20 "$CACHE/apt.log" >&2; die "apt-get install failed (log: $CACHE/apt.log)"; }
+}
+
+need_cargo() {
+    [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ] && PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+    command -v cargo >/dev/null && return
+    if apt-cache show rustup >/dev/null 2>&1; then
+        need_packages rustup
+        rustup default stable
+    fi
+    command -v cargo >/dev/null || die "no cargo: Rust 1.88 or newer is needed.
+  Debian 13 and later: apt-get install rustup && rustup default stable
+  elsewhere: install rustup as its own site describes, then run this again"
+}
+
+# --- programs -----------------------------------------------------------------
+
+# Sets TARGET, STATIC_FLAGS and STATIC_HOW. A machine without the musl target still
+# gets static programs, from the GNU C library.
+choose_target() {
+    STATIC_FLAGS=
+    if rustc --print target-libdir --target $MUSL 2>/dev/null | xargs -r test -d; then
+        TARGET=$MUSL STATIC_HOW="musl"
+    elif command -v rustup >/dev/null && timeout 180 rustup target add $MUSL >/dev/null 2>&1; then
+        TARGET=$MUSL STATIC_HOW="musl (target added with rustup)"
+    else
+        TARGET=$GNU STATIC_HOW="static glibc (the musl target could not be added)"
+        STATIC_FLAGS="-C target-feature=+crt-static"
+    fi
+    note "static programs by: $STATIC_HOW"
+}
+
+# A static program asks for no interpreter and no library.
+prove_static() {
+    if readelf -lW "$1" | grep -q INTERP; then die "$1 is not static: it names an interpreter"; fi
+    if readelf -dW "$1" | grep -q NEEDED; then die "$1 is not static: it needs shared libraries"; fi
+}
+
+build_programs() {
+    say "Programs"
+    choose_target
+    RUSTFLAGS="${RUSTFLAGS:-} $STATIC_FLAGS" cargo build --locked --release --target "$TARGET" \
+        -p imager -p server --bins
+    mkdir -p "$OUT/bin"
+    local program
+    for program in imager deployd deployctl; do
+        install -m 755 "$CARGO_TARGET_DIR/$TARGET/release/$program" "$OUT/bin/$program"
+        prove_static "$OUT/bin/$program"
+    done
+}
+
+# --- initramfs and PXE tree -----------------------------------------------------
+
+# The packer runs on this machine, so it is an ordinary (not static) program.
+pack() {
+    cargo run --locked --quiet --release -p initrd --bin pack-initramfs -- "$@"
+}
+
+build_initramfs() {
+    say "Initramfs"
+    mkdir -p "$OUT/pxe"
+    pack base --init "$OUT/bin/imager" --busybox /bin/busybox --output "$OUT/pxe/initramfs.img"
+    prove_static /bin/busybox
+    rm -f "$OUT/pxe/firmware.img"
+    if [ -n "${DEPLOY_FIRMWARE:-}" ]; then
+        pack tree --from "$DEPLOY_FIRMWARE" --prefix lib/firmware --output "$OUT/pxe/firmware.img"
+    fi
+}
+
+build_pxe() {
+    local file
+    for file in undionly.kpxe snponly.efi ipxe.efi; do
+        install -m 644 "/usr/lib/ipxe/$file" "$OUT/pxe/$file"
+    done
+}
+
+# What stands in out/ beside our code, and where its source is.
+write_notice() {
+    local busybox ipxe
+    busybox=$(dpkg-query -W -f '${Version}' busybox-static)
+    ipxe=$(dpkg-query -W -f '${Version}' ipxe)
+    cat >"$OUT/SOURCES" <<TEXT
+These files contain programs of others beside Deploy-OS itself:
+
+pxe/vmlinuz        Linux, GPL-2.0. Source: Debian package $KERNEL_PACKAGE $KERNEL_VERSION
+                   (apt-get install $KERNEL_PACKAGE); configuration: kernel-config/*.config,
+                   complete in /proc/config.gz of the running kernel.
+pxe/initramfs.img  bin/busybox: BusyBox, GPL-2.0. Source: apt-get source busybox=${busybox%+b*}
+pxe/undionly.kpxe  iPXE, GPL-2.0 with the UBDL. Source: apt-get source ipxe=$ipxe
+pxe/snponly.efi
+pxe/ipxe.efi
+bin/*, /init       Deploy-OS, MIT OR Apache-2.0, with the libraries that Cargo.lock names
+                   (cargo metadata lists their licences).
+TEXT
+}
+
+# --- report ---------------------------------------------------------------------
+
+size_of() { stat -c %s "$1"; }
+
+report() {
+    say "What was built"
+    local file how
+    printf '   %-26s %12s  %s\n' file bytes "how"
+    for file in bin/imager bin/deployd bin/deployctl; do
+        printf '   %-26s %12d  %s\n' "$file" "$(size_of "$OUT/$file")" "static: $STATIC_HOW"
+    done
+    for file in "$OUT"/pxe/*; do
+        case ${file##*/} in
+            vmlinuz) how="$KERNEL_PACKAGE $KERNEL_VERSION, $KERNEL_HOW" ;;
+            initramfs.img) how="cpio, zstd -19: imager as /init, busybox" ;;
+            firmware.img) how="extra segment from $DEPLOY_FIRMWARE" ;;
+            *) how="Debian's iPXE" ;;
+        esac
+        printf '   %-26s %12d  %s\n' "pxe/${file##*/}" "$(size_of "$file")" "$how"
+    done
+    check_budgets || true
+    note "sources and licences of what is not ours: out/SOURCES"
+}
+
+# Prints sizes against the budgets; fails past them.
+check_budgets() {
+    local boot imager bad=0
+    boot=$(($(size_of "$OUT/pxe/vmlinuz") + $(size_of "$OUT/pxe/initramfs.img")))
+    imager=$(size_of "$OUT/bin/imager")
+    printf '   kernel + initramfs: %d of %d bytes (%d %%)\n' $boot $BOOT_BUDGET $((boot * 100 / BOOT_BUDGET))
+    printf '   imager:             %d of %d bytes (%d %%)\n' "$imager" $IMAGER_BUDGET $((imager * 100 / IMAGER_BUDGET))
+    [ $boot -le $BOOT_BUDGET ] || { note "OVER BUDGET: kernel + initramfs"; bad=1; }
+    [ "$imager" -le $IMAGER_BUDGET ] || { note "OVER BUDGET: imager"; bad=1; }
+    return $bad
+}
+
+# --- verbs ------------------------------------------------------------------------
+
+# Two builds at once would write the same files: the second waits.
+with_lock() {
+    mkdir -p "$CACHE"
+    exec 9>"$CACHE/lock"
+    if ! flock -n 9; then
+        note "another build holds $CACHE/lock; waiting"
+        flock 9
+    fi
+    "$@"
+    exec 9>&-
+}
+
+build_all() {
+    step "packages to build with" need_packages "${BUILD_PACKAGES[@]}"
+    need_cargo
+    step "kernel" build_kernel
+    step "programs (cargo, release)" build_programs
+    step "initramfs" build_initramfs
+    build_pxe
+    write_notice
+}
+
+verb_build() {
+    with_lock build_all
+    report
+}
+
+verb_demo() {
+    mkdir -p "$CACHE"
+    need_packages "${TEST_PACKAGES[@]}"
+    verb_build
+    say "Demo"
+    as_root_with_env cargo run --locked --quiet -p e2e --bin demo -- "$@"
+}
+
+verb_bench() {
+    mkdir -p "$CACHE"
+    need_packages "${BENCH_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+    verb_build
+    say "Benchmark"
+    as_root_with_env cargo run --locked --release -p e2e --bin bench -- "$@"
+}
+
+# Namespaces, taps and loop devices want root; everything else of the build does not.
+as_root_with_env() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    else
+        sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,CARGO_TARGET_DIR,DEPLOY_OUT,DEPLOY_CACHE,DEPLOY_LONG,CI "$@"
+    fi
+}
+
+verb_clean() {
+    rm -rf "$OUT"
+    note "out/ is removed; caches stay in $CACHE (remove that folder to build from nothing)"
+}
+
+main() {
+    cd "$ROOT"
+    local verb=${1:-build}
+    [ $# -gt 0 ] && shift
+    case $verb in
+        build) verb_build ;;
+        demo | test | bench | fuzz | lint | clean) "verb_$verb" "$@" ;;
+        help | -h | --help) usage ;;
+        *)
+            usage >&2
+            exit 2
+            ;;
+    esac
+}
+
+main "$@"
