@@ -4,4 +4,16 @@
 //! Owns: making test surroundings and removing them. Does not own: any code that
 //! ships.
 
+pub mod accel;
+pub mod build;
+pub mod debian;
+pub mod debian_disk;
+pub mod faulty;
+pub mod files;
+pub mod loopdev;
+pub mod machine;
 pub mod netns;
+pub mod qemu;
+pub mod qmp;
+
+mod tool;
