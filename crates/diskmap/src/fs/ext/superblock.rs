@@ -1,0 +1,347 @@
+//! The superblock: 1024 bytes at offset 1024.
+//!
+//! Owns: its fields, its checksum, and which features and states allow a map. Does
+//! not own: where the other metadata lies (`layout`).
+
+use super::super::{Fault, damaged};
+use crate::bytes::{array, has, le16, le32, text};
+use crate::checksum::crc32c;
+use crate::guid;
+use crate::view::{ReadFailure, View};
+
+const OFFSET: u64 = 1024;
+const BYTES: usize = 1024;
+/// Fewer blocks in a group are made by no tool; each group costs time.
+const MIN_GROUP: u64 = 256;
+
+mod compat {
+    pub const HAS_JOURNAL: u32 = 0x4;
+    pub const SPARSE_SUPER2: u32 = 0x200;
+}
+mod incompat {
+    pub const RECOVER: u32 = 0x4;
+    pub const JOURNAL_DEV: u32 = 0x8;
+    pub const META_BG: u32 = 0x10;
+    pub const B64: u32 = 0x80;
+    pub const MMP: u32 = 0x100;
+    pub const FLEX_BG: u32 = 0x200;
+    pub const CSUM_SEED: u32 = 0x2000;
+    /// file types, recovery, meta_bg, extents, 64bit, mmp, flex_bg, ea_inode,
+    /// checksum seed, large directories, inline data, encryption, case folding.
+    pub const KNOWN: u32 = 0x2
+        | RECOVER
+        | META_BG
+        | 0x40
+        | B64
+        | MMP
+        | FLEX_BG
+        | 0x400
+        | CSUM_SEED
+        | 0x4000
+        | 0x8000
+        | 0x1_0000
+        | 0x2_0000;
+    /// Those that ext2 and ext3 have.
+    pub const OLD: u32 = 0x2 | RECOVER | META_BG;
+}
+mod ro_compat {
+    pub const SPARSE_SUPER: u32 = 0x1;
+    pub const GDT_CSUM: u32 = 0x10;
+    pub const BIGALLOC: u32 = 0x200;
+    pub const METADATA_CSUM: u32 = 0x400;
+    pub const ORPHAN_PRESENT: u32 = 0x1_0000;
+    /// sparse_super, large and huge files, group checksums, many directories, extra
+    /// inode size, quota, bigalloc, metadata checksums, read-only, project quota,
+    /// shared blocks, verity, orphans.
+    pub const KNOWN: u32 = 0x1
+        | 0x2
+        | 0x8
+        | GDT_CSUM
+        | 0x20
+        | 0x40
+        | 0x100
+        | BIGALLOC
+        | METADATA_CSUM
+        | 0x1000
+        | 0x2000
+        | 0x4000
+        | 0x8000
+        | ORPHAN_PRESENT;
+    /// Those that ext2 and ext3 have.
+    pub const OLD: u32 = 0x1 | 0x2 | 0x4;
+}
+
+/// What a map needs of the superblock. Counts are in blocks unless named otherwise.
+pub(in crate::fs) struct Superblock {
+    raw: Vec<u8>,
+    compat: u32,
+    incompat: u32,
+    ro_compat: u32,
+    pub block_size: u64,
+    pub blocks: u64,
+    pub first_data_block: u64,
+    pub blocks_per_group: u64,
+    /// Blocks in a cluster; 1 without bigalloc.
+    pub cluster_blocks: u64,
+    pub clusters_per_group: u64,
+    pub inodes_per_group: u64,
+    pub inode_size: u64,
+    pub descriptor_size: u64,
+    pub reserved_gdt: u64,
+    pub first_meta_bg: u64,
+    pub backup_groups: [u64; 2],
+    /// Number of groups, from blocks and group size.
+    pub groups: u64,
+    /// Start value of the checksums of other metadata.
+    pub seed: u32,
+    pub uuid: [u8; 16],
+    pub label: String,
+}
+
+impl Superblock {
+    /// Reads the superblock; `None` if there is none.
+    pub fn read(view: &View<'_>) -> Result<Option<Superblock>, ReadFailure> {
+        if view.size() < OFFSET + BYTES as u64 {
+            return Ok(None);
+        }
+        let raw = view.bytes(OFFSET, BYTES)?;
+        Ok(if has(&raw, 0x38, &[0x53, 0xef]) {
+            Superblock::decode(raw)
+        } else {
+            None
+        })
+    }
+
+    /// `None` if two of its bytes match but the sizes are those of no ext at all.
+    fn decode(raw: Vec<u8>) -> Option<Superblock> {
+        let u32_at = |at| le32(&raw, at);
+        let wide = |at| u32_at(at).map(u64::from);
+        let (compat, incompat, ro_compat) = (u32_at(0x5c)?, u32_at(0x60)?, u32_at(0x64)?);
+        let log_block = u32_at(0x18)?;
+        let revision = u32_at(0x4c)?;
+        if log_block > 6 || revision > 1 {
+            return None;
+        }
+        let block_size = 1024u64 << log_block;
+        let has64 = incompat & incompat::B64 != 0;
+        let high = if has64 { wide(0x150)? } else { 0 };
+        let blocks = wide(0x04)? | high << 32;
+        let blocks_per_group = wide(0x20)?;
+        let first_data_block = wide(0x14)?;
+        let groups = blocks
+            .checked_sub(first_data_block)?
+            .checked_add(blocks_per_group)?;
+        let groups = groups.checked_sub(1)?.checked_div(blocks_per_group)?;
+        let bigalloc = ro_compat & ro_compat::BIGALLOC != 0;
+        let (cluster_blocks, clusters_per_group) = if bigalloc {
+            let log = u32_at(0x1c)?
+                .checked_sub(log_block)
+                .filter(|&log| log <= 20)?;
+            (1 << log, wide(0x24)?)
+        } else {
+            (1, blocks_per_group)
+        };
+        let uuid: [u8; 16] = array(&raw, 0x68)?;
+        let seed = if incompat & incompat::CSUM_SEED != 0 {
+            u32_at(0x270)?
+        } else {
+            crc32c(!0, &uuid)
+        };
+        Some(Superblock {
+            compat,
+            incompat,
+            ro_compat,
+            block_size,
+            blocks,
+            first_data_block,
+            blocks_per_group,
+            cluster_blocks,
+            clusters_per_group,
+            inodes_per_group: wide(0x28)?,
+            inode_size: if revision == 0 {
+                128
+            } else {
+                u64::from(le16(&raw, 0x58)?)
+            },
+            descriptor_size: if has64 {
+                u64::from(le16(&raw, 0xfe)?)
+            } else {
+                32
+            },
+            reserved_gdt: u64::from(le16(&raw, 0xce)?),
+            first_meta_bg: wide(0x104)?,
+            backup_groups: [wide(0x24c)?, wide(0x250)?],
+            groups,
+            seed,
+            uuid,
+            label: text(raw.get(0x78..0x88)?),
+            raw,
+        })
+    }
+
+    /// `ext2`, `ext3` or `ext4`, by what it uses.
+    pub fn flavour(&self) -> &'static str {
+        let modern = self.incompat & !incompat::OLD != 0 || self.ro_compat & !ro_compat::OLD != 0;
+        match (modern, self.has_journal()) {
+            (true, _) => "ext4",
+            (false, true) => "ext3",
+            (false, false) => "ext2",
+        }
+    }
+
+    /// UUID as text.
+    pub fn uuid_text(&self) -> String {
+        guid::plain(&self.uuid)
+    }
+
+    /// Size in bytes, as the superblock says.
+    pub fn size_bytes(&self) -> u64 {
+        self.blocks.saturating_mul(self.block_size)
+    }
+
+    /// Whether a map can be made: known features, right checksum, clean, sane sizes.
+    pub fn check(&self) -> Result<(), Fault> {
+        if self.incompat & incompat::JOURNAL_DEV != 0 {
+            return Err(Fault::Unsupported(
+                "it is the journal of another file system".into(),
+            ));
+        }
+        let (odd, ro_odd) = (
+            self.incompat & !incompat::KNOWN,
+            self.ro_compat & !ro_compat::KNOWN,
+        );
+        if odd != 0 || ro_odd != 0 {
+            return Err(Fault::Dirty(format!(
+                "it uses unknown features ({odd:#x}, {ro_odd:#x}), so that its map cannot be trusted"
+            )));
+        }
+        if self.metadata_checksums() {
+            if self.raw.get(0x175) != Some(&1) {
+                return damaged("its checksums are of an unknown kind");
+            }
+            if le32(&self.raw, 0x3fc) != Some(crc32c(!0, &self.raw[..0x3fc])) {
+                return damaged("wrong checksum of the superblock");
+            }
+        }
+        self.check_clean()?;
+        self.check_sizes()
+    }
+
+    fn check_clean(&self) -> Result<(), Fault> {
+        let state = le16(&self.raw, 0x3a).unwrap_or(0);
+        let orphan = le32(&self.raw, 0xe8).unwrap_or(0);
+        let why = if self.incompat & incompat::RECOVER != 0 {
+            "its journal needs recovery (mounted, or not cleanly unmounted)"
+        } else if state & 2 != 0 {
+            "it recorded errors that were not repaired"
+        } else if state & 1 == 0 {
+            "it was not cleanly unmounted"
+        } else if state & 4 != 0 || orphan != 0 || self.ro_compat & ro_compat::ORPHAN_PRESENT != 0 {
+            "it has deleted files that wait for clean-up"
+        } else {
+            return Ok(());
+        };
+        Err(Fault::Dirty(why.into()))
+    }
+
+    fn check_sizes(&self) -> Result<(), Fault> {
+        let bits = self.block_size * 8;
+        let group_fits = self.blocks_per_group >= MIN_GROUP
+            && self.clusters_per_group <= bits
+            && self.clusters_per_group % 8 == 0
+            && self.clusters_per_group.checked_mul(self.cluster_blocks)
+                == Some(self.blocks_per_group);
+        let first_fits = match self.block_size {
+            1024 => {
+                self.first_data_block == 1 || self.first_data_block == 0 && self.cluster_blocks > 1
+            }
+            _ => self.first_data_block == 0,
+        };
+        let inodes_fit = self.inode_size.is_power_of_two()
+            && (128..=self.block_size).contains(&self.inode_size)
+            && (1..=bits).contains(&self.inodes_per_group);
+        let descriptors_fit = self.descriptor_size.is_power_of_two()
+            && match self.incompat & incompat::B64 {
+                0 => true,
+                _ => (64..=1024).contains(&self.descriptor_size),
+            };
+        let inodes = le32(&self.raw, 0).map(u64::from);
+        if !(group_fits && first_fits && inodes_fit && descriptors_fit) || self.groups == 0 {
+            return damaged("the sizes in its superblock are impossible");
+        }
+        if inodes != self.groups.checked_mul(self.inodes_per_group) {
+            return damaged("its number of inodes does not match its number of groups");
+        }
+        if self.reserved_gdt > self.block_size / 4 {
+            return damaged("it reserves too many blocks for group descriptors");
+        }
+        Ok(())
+    }
+
+    /// Whether there is a journal.
+    pub fn has_journal(&self) -> bool {
+        self.compat & compat::HAS_JOURNAL != 0
+    }
+
+    /// Inode of the journal, if it is inside.
+    pub fn journal_inode(&self) -> Option<u64> {
+        let (inode, device) = (le32(&self.raw, 0xe0)?, le32(&self.raw, 0xe4)?);
+        (inode != 0 && device == 0).then_some(u64::from(inode))
+    }
+
+    /// Number of inodes in all groups.
+    pub fn inodes(&self) -> u64 {
+        self.groups.saturating_mul(self.inodes_per_group)
+    }
+
+    /// CRC-32C on all metadata.
+    pub fn metadata_checksums(&self) -> bool {
+        self.ro_compat & ro_compat::METADATA_CSUM != 0
+    }
+
+    /// CRC-16 on group descriptors.
+    pub fn group_checksums(&self) -> bool {
+        self.ro_compat & ro_compat::GDT_CSUM != 0
+    }
+
+    /// Block of the multi-mount protection, if it is on.
+    pub fn multi_mount_block(&self) -> Option<u64> {
+        (self.incompat & incompat::MMP != 0)
+            .then(|| crate::bytes::le64(&self.raw, 0x168).unwrap_or(0))
+    }
+
+    /// Bitmaps and inode tables may lie in other groups.
+    pub fn flex(&self) -> bool {
+        self.incompat & incompat::FLEX_BG != 0
+    }
+
+    /// Group descriptors from [`Self::first_meta_bg`] on lie in their own groups.
+    pub fn meta_bg(&self) -> bool {
+        self.incompat & incompat::META_BG != 0
+    }
+
+    /// Backups of the superblock are in two named groups only.
+    pub fn two_backups(&self) -> bool {
+        self.compat & compat::SPARSE_SUPER2 != 0
+    }
+
+    /// Backups of the superblock are in few groups.
+    pub fn sparse(&self) -> bool {
+        self.ro_compat & ro_compat::SPARSE_SUPER != 0
+    }
+
+    /// 64-bit group descriptors.
+    pub fn has64(&self) -> bool {
+        self.incompat & incompat::B64 != 0
+    }
+
+    /// Group descriptors in a block. Sizes were checked.
+    pub fn descriptors_per_block(&self) -> u64 {
+        (self.block_size / self.descriptor_size.max(32)).max(1)
+    }
+
+    /// Blocks of one group's inode table.
+    pub fn inode_table_blocks(&self) -> u64 {
+        (self.inodes_per_group * self.inode_size).div_ceil(self.block_size)
+    }
+}

@@ -1,0 +1,190 @@
+//! Volume formats that are recognised by signature and copied in full.
+//!
+//! Owns: the list of magic numbers and places. Does not own: formats with a used
+//! map, which check much more than a magic number.
+
+use crate::bytes::{has, le32};
+use crate::view::{ReadFailure, View};
+
+/// A recognised format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Signature {
+    /// Short name, as in [`crate::Region::file_system`].
+    pub name: &'static str,
+    /// Name for people.
+    pub title: &'static str,
+}
+
+impl Signature {
+    /// Why the region is copied in full.
+    pub fn reason(&self) -> String {
+        match self.name {
+            "luks" | "bitlocker" => {
+                format!(
+                    "{}: every sector is copied, because its content is encrypted.",
+                    self.title
+                )
+            }
+            _ => format!(
+                "{}: every sector is copied; used-sector maps for it are not there yet.",
+                self.title
+            ),
+        }
+    }
+}
+
+/// `(name, title, offset, magic)`, wrapping formats first.
+const FIXED: &[(&str, &str, u64, &[u8])] = &[
+    ("luks", "LUKS", 0, b"LUKS\xba\xbe"),
+    ("bitlocker", "BitLocker", 3, b"-FVE-FS-"),
+    // BitLocker To Go looks like FAT32 except for this GUID.
+    (
+        "bitlocker",
+        "BitLocker To Go",
+        424,
+        b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01",
+    ),
+    ("md", "Linux software RAID", 0, b"\xfc\x4e\x2b\xa9"),
+    ("md", "Linux software RAID", 4096, b"\xfc\x4e\x2b\xa9"),
+    ("lvm2", "LVM2", 24, b"LVM2 001"),
+    ("lvm2", "LVM2", 512 + 24, b"LVM2 001"),
+    ("lvm2", "LVM2", 1024 + 24, b"LVM2 001"),
+    ("lvm2", "LVM2", 1536 + 24, b"LVM2 001"),
+    (
+        "bcache",
+        "bcache",
+        4096 + 24,
+        b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
+    ),
+    ("ntfs", "NTFS", 3, b"NTFS    "),
+    ("exfat", "exFAT", 3, b"EXFAT   "),
+    ("refs", "ReFS", 3, b"ReFS\0\0\0\0"),
+    ("xfs", "XFS", 0, b"XFSB"),
+    ("btrfs", "Btrfs", 0x1_0040, b"_BHRfS_M"),
+    ("f2fs", "F2FS", 1024, b"\x10\x20\xf5\xf2"),
+    ("apfs", "APFS", 32, b"NXSB"),
+    ("hfsplus", "HFS+", 1024, b"H+\0\x04"),
+    ("hfsplus", "HFS+", 1024, b"HX\0\x05"),
+    ("iso9660", "ISO 9660", 0x8001, b"CD001"),
+    ("udf", "UDF", 0x8001, b"BEA01"),
+    ("jfs", "JFS", 0x8000, b"JFS1"),
+    ("reiserfs", "ReiserFS", 0x1_0034, b"ReIsEr"),
+    ("nilfs2", "NILFS2", 1030, b"\x34\x34"),
+    ("squashfs", "SquashFS", 0, b"hsqs"),
+    ("erofs", "EROFS", 1024, b"\xe2\xe1\xf5\xe0"),
+    ("vmfs", "VMFS", 0x10_0000, b"\x0d\xd0\x01\xc0"),
+];
+
+const MD: (&str, &str) = ("md", "Linux software RAID");
+const ZFS: (&str, &str) = ("zfs", "ZFS");
+
+/// Magic number of an md superblock.
+const MD_MAGIC: u32 = 0xa92b_4efc;
+
+/// Every recognised format of a region, each name once, wrapping ones first.
+pub(super) fn find(view: &View<'_>) -> Result<Vec<Signature>, ReadFailure> {
+    let mut found: Vec<Signature> = Vec::new();
+    let mut add = |name, title| {
+        if !found.iter().any(|s| s.name == name) {
+            found.push(Signature { name, title });
+        }
+    };
+    if md_at_end(view)? {
+        add(MD.0, MD.1);
+    }
+    for &(name, title, offset, magic) in FIXED {
+        if has(&view.bytes_up_to(offset, magic.len())?, 0, magic) {
+            add(name, title);
+        }
+    }
+    if zfs(view)? {
+        add(ZFS.0, ZFS.1);
+    }
+    Ok(found)
+}
+
+/// md superblocks of versions 0.90 and 1.0 stand near the end; what is before them
+/// looks like the file system inside.
+fn md_at_end(view: &View<'_>) -> Result<bool, ReadFailure> {
+    const RESERVED: u64 = 64 << 10;
+    let sectors = view.size() / 512;
+    let places = [
+        (view.size() / RESERVED * RESERVED).checked_sub(RESERVED),
+        sectors.checked_sub(16).map(|at| at / 8 * 8 * 512),
+    ];
+    for place in places.into_iter().flatten() {
+        if le32(&view.bytes_up_to(place, 4)?, 0) == Some(MD_MAGIC) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A ZFS label has its ring of uberblocks in its second half, at steps of 1 KiB or more.
+fn zfs(view: &View<'_>) -> Result<bool, ReadFailure> {
+    const RING: u64 = 128 << 10;
+    const MAGIC: u64 = 0x00ba_b10c;
+    for label in [0, 256 << 10] {
+        let ring = view.bytes_up_to(label + RING, RING as usize)?;
+        for slot in ring.chunks(1024) {
+            let magic = crate::bytes::le64(slot, 0);
+            if magic == Some(MAGIC) || magic == Some(MAGIC.swap_bytes()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FIXED, find};
+    use crate::view::View;
+
+    fn names(data: &[u8]) -> Vec<&'static str> {
+        let data = data.to_vec();
+        find(&View::new(&data, 0, data.len() as u64))
+            .unwrap()
+            .iter()
+            .map(|s| s.name)
+            .collect()
+    }
+
+    #[test]
+    fn every_fixed_magic_is_found_at_its_place_and_nowhere_else() {
+        for &(name, _, offset, magic) in FIXED {
+            let mut data = vec![0u8; 2 << 20];
+            let at = offset as usize;
+            data[at..at + magic.len()].copy_from_slice(magic);
+            assert_eq!(names(&data), [name], "{name} at {offset}");
+            data[at..at + magic.len()].fill(0);
+            data[at + 1..at + 1 + magic.len()].copy_from_slice(magic);
+            assert_eq!(names(&data), [""; 0], "{name} one byte further");
+        }
+    }
+
+    #[test]
+    fn raid_members_with_their_superblock_at_the_end() {
+        for (size, at) in [(1 << 20, (1 << 20) - 65536), (1 << 20, (2048 - 16) * 512)] {
+            let mut data = vec![0u8; size];
+            data[at..at + 4].copy_from_slice(&0xa92b_4efcu32.to_le_bytes());
+            assert_eq!(names(&data), ["md"], "{at}");
+        }
+    }
+
+    #[test]
+    fn zfs_in_both_byte_orders() {
+        for bytes in [0x00ba_b10cu64.to_le_bytes(), 0x00ba_b10cu64.to_be_bytes()] {
+            let mut data = vec![0u8; 1 << 20];
+            data[(256 + 128 + 5) << 10..][..8].copy_from_slice(&bytes);
+            assert_eq!(names(&data), ["zfs"]);
+        }
+    }
+
+    #[test]
+    fn tiny_regions_have_nothing() {
+        for size in [0, 1, 511, 4096] {
+            assert_eq!(names(&vec![0u8; size]), [""; 0]);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! A disk's map: table, file systems and gaps put together.
+//!
+//! Owns: the order of the steps, what options change, and the final shape of
+//! regions. Does not own: any on-disk format.
+
+use crate::error::ScanError;
+use crate::extents::{Extent, Extents};
+use crate::fs::{self, Content, Findings, Trouble};
+use crate::gaps::gaps;
+use crate::model::{
+    DiskMap, Geometry, Method, Region, RegionKind, ScanOptions, TableKind, Warning, WarningKind,
+};
+use crate::read::DiskRead;
+use crate::table::{self, FoundTable, TablePartition};
+use crate::view::View;
+
+/// Reads the partition table and the file systems of a disk and says what to copy.
+///
+/// Regions are in whole sectors; only the last one of a disk without table may end
+/// with the disk itself.
+///
+/// # Errors
+/// [`ScanError`]: the table is damaged or reaches beyond the disk, or metadata
+/// cannot be read. With [`ScanOptions::full`] none of these is an error: the disk
+/// becomes one region that is copied in full. File systems that are damaged or not
+/// clean are warnings, and errors only with [`ScanOptions::strict`].
+pub fn scan(
+    disk: &dyn DiskRead,
+    geometry: Geometry,
+    options: &ScanOptions,
+) -> Result<DiskMap, ScanError> {
+    if !geometry.is_supported() {
+        return Err(ScanError::SectorSizeUnsupported {
+            size: geometry.sector_size,
+        });
+    }
+    let view = View::new(disk, 0, geometry.size_bytes);
+    let bare = || Ok(fs::identify(&view).map_err(ScanError::from)?.is_some());
+    let table = match table::detect(&view, geometry, bare) {
+        Err(_) if options.full => None,
+        other => other?,
+    };
+    let mut scanner = Scanner {
+        disk,
+        geometry,
+        options,
+        warnings: Vec::new(),
+    };
+    match table {
+        None => {
+            let region = scanner.region(RegionKind::Whole, 0, geometry.size_bytes, None)?;
+            Ok(DiskMap {
+                geometry,
+                table: TableKind::None,
+                blobs: Vec::new(),
+                disk_id: String::new(),
+                regions: vec![region],
+                warnings: scanner.warnings,
+            })
+        }
+        Some(found) => scanner.with_table(found),
+    }
+}
+
+struct Scanner<'a> {
+    disk: &'a dyn DiskRead,
+    geometry: Geometry,
+    options: &'a ScanOptions,
+    warnings: Vec<Warning>,
+}
+
+impl Scanner<'_> {
+    fn with_table(mut self, found: FoundTable) -> Result<DiskMap, ScanError> {
+        for detail in found.warnings {
+            self.warnings.push(Warning {
+                kind: WarningKind::GptDamaged,
+                partition: None,
+                detail,
+            });
+        }
+        let mut regions = Vec::new();
+        let mut occupied = Vec::new();
+        for part in found.parsed.partitions.iter().filter(|p| !p.extended) {
+            occupied.push(Extent {
+                start: part.start,
+                len: part.size,
+            });
+            regions.push(self.region(RegionKind::Partition, part.start, part.size, Some(part))?);
+        }
+        let tables = found
+            .blobs
+            .iter()
+            .map(|blob| Extent {
+                start: blob.offset,
+                len: blob.data.len() as u64,
+            })
+            .collect();
+        let end = self.geometry.sectors() * u64::from(self.geometry.sector_size);
+        for gap in &gaps(end, &occupied.into_iter().collect(), &tables) {
+            let mut region = empty_region(RegionKind::Gap, gap.start, gap.len);
+            region.used = Extents::whole(gap.len);
+            region.reason = "Space outside partitions, where boot loaders may live.".into();
+            regions.push(region);
+        }
+        regions.sort_by_key(|region| region.start);
+        Ok(DiskMap {
+            geometry: self.geometry,
+            table: found.parsed.kind,
+            blobs: found.blobs,
+            disk_id: found.parsed.disk_id,
+            regions,
+            warnings: self.warnings,
+        })
+    }
+
+    /// A partition or the whole disk, with its file system looked into.
+    fn region(
+        &mut self,
+        kind: RegionKind,
+        start: u64,
+        size: u64,
+        part: Option<&TablePartition>,
+    ) -> Result<Region, ScanError> {
+        let mut region = empty_region(kind, start, size);
+        if let Some(part) = part {
+            region.part_type.clone_from(&part.part_type);
+            region.type_name.clone_from(&part.type_name);
+            region.name.clone_from(&part.name);
+            region.guid.clone_from(&part.guid);
+            region.bootable = part.bootable;
+            region.hidden = part.hidden;
+        }
+        let number = part.map_or(0, |part| part.number);
+        region.number = Some(number);
+        let view = View::new(self.disk, start, size);
+        let mut findings = match fs::probe(&view) {
+            Err(_) if self.options.full => Findings::unknown(),
+            other => other?,
+        };
+        region.file_system = std::mem::take(&mut findings.file_system);
+        region.label = std::mem::take(&mut findings.label);
+        region.uuid = std::mem::take(&mut findings.uuid);
+        self.fill(&mut region, number, findings.content)?;
+        Ok(region)
+    }
+
+    /// Sets method, extents and reason.
+    fn fill(
+        &mut self,
+        region: &mut Region,
+        number: u32,
+        content: Content,
+    ) -> Result<(), ScanError> {
+        region.used = Extents::whole(region.size);
+        match content {
+            _ if self.options.full => {
+                region.reason = "Every sector is copied, as was asked for.".into();
+            }
+            Content::Used { used, reason } => {
+                let unit = u64::from(self.geometry.sector_size);
+                region.used = used.intersect(0..region.size).aligned(unit, region.size);
+                region.method = Method::Used;
+                region.reason = reason;
+            }
+            Content::Full {
+                reason,
+                trouble: None,
+            } => region.reason = reason,
+            Content::Full {
+                reason,
+                trouble: Some(trouble),
+            } => {
+                region.reason = reason;
+                self.trouble(number, trouble)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn trouble(&mut self, partition: u32, trouble: Trouble) -> Result<(), ScanError> {
+        let (kind, detail) = match trouble {
+            Trouble::Damaged(detail) if self.options.strict => {
+                return Err(ScanError::FsDamaged { partition, detail });
+            }
+            Trouble::Dirty(detail) if self.options.strict => {
+                return Err(ScanError::FsDirty { partition, detail });
+            }
+            Trouble::Damaged(detail) => (WarningKind::FsDamaged, detail),
+            Trouble::Dirty(detail) => (WarningKind::FsDirty, detail),
+        };
+        let detail = format!("{detail}; every sector is copied");
+        self.warnings.push(Warning {
+            kind,
+            partition: Some(partition),
+            detail,
+        });
+        Ok(())
+    }
+}
+
+fn empty_region(kind: RegionKind, start: u64, size: u64) -> Region {
+    Region {
+        kind,
+        number: None,
+        start,
+        size,
+        part_type: String::new(),
+        type_name: String::new(),
+        name: String::new(),
+        guid: String::new(),
+        bootable: false,
+        hidden: false,
+        file_system: String::new(),
+        label: String::new(),
+        uuid: String::new(),
+        method: Method::Full,
+        used: Extents::new(),
+        reason: String::new(),
+    }
+}

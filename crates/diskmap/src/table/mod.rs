@@ -1,0 +1,161 @@
+//! Partition tables: which one a disk has, and what it says.
+//!
+//! Owns: telling MBR, GPT and bare file systems apart, and the common view of a
+//! parsed table. Does not own: the codecs (`mbr`, `gpt`), or file systems.
+
+mod blobs;
+mod gpt;
+mod gpt_pair;
+mod mbr;
+mod mbr_chain;
+mod relocate;
+
+pub use blobs::parse_blobs;
+pub use relocate::{minimum_size, relocate};
+
+use crate::error::ScanError;
+use crate::model::{Blob, Geometry, TableKind};
+use crate::view::View;
+
+/// An entry of a partition table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TablePartition {
+    /// Slot from 1; logical partitions of an MBR from 5.
+    pub number: u32,
+    /// First byte on the disk.
+    pub start: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// MBR type as `0x83` or GPT type as upper-case GUID.
+    pub part_type: String,
+    /// Name of the type for people; empty if unknown.
+    pub type_name: String,
+    /// GPT partition name.
+    pub name: String,
+    /// GPT partition GUID, upper case.
+    pub guid: String,
+    /// MBR active flag or GPT legacy boot attribute.
+    pub bootable: bool,
+    /// Hidden MBR type or GPT hidden attribute.
+    pub hidden: bool,
+    /// An extended partition: a container of logical ones, without data of its own.
+    pub extended: bool,
+}
+
+impl TablePartition {
+    /// First byte past the partition.
+    pub fn end(&self) -> u64 {
+        self.start.saturating_add(self.size)
+    }
+}
+
+/// What a table says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParsedTable {
+    /// Kind of table.
+    pub kind: TableKind,
+    /// GPT disk GUID or MBR signature; empty without a table.
+    pub disk_id: String,
+    /// All entries in the order of their numbers, extended containers included.
+    pub partitions: Vec<TablePartition>,
+}
+
+/// A table as found on a disk.
+pub(crate) struct FoundTable {
+    pub parsed: ParsedTable,
+    /// Its bytes, sorted by offset; rebuilt where one GPT copy was wrong.
+    pub blobs: Vec<Blob>,
+    /// What was wrong with a GPT that could be used all the same.
+    pub warnings: Vec<String>,
+    /// Both copies, for a GPT.
+    pub gpt: Option<gpt_pair::Pair>,
+}
+
+/// Finds the table of a disk.
+///
+/// `bare` tells whether the disk as a whole holds a known file system; it is asked
+/// only where the first sector leaves that open, because FAT and NTFS boot sectors
+/// end in the same two bytes as an MBR.
+pub(crate) fn detect(
+    view: &View<'_>,
+    geometry: Geometry,
+    bare: impl Fn() -> Result<bool, ScanError>,
+) -> Result<Option<FoundTable>, ScanError> {
+    let sector = geometry.sector_size as usize;
+    if geometry.sectors() == 0 {
+        return Ok(None);
+    }
+    let first = view.bytes(0, sector)?;
+    let signed = mbr::is_signed(&first);
+    let entries = mbr::entries(&first);
+    if let Some(entries) = &entries {
+        if entries.iter().any(mbr::Entry::is_protective) {
+            return gpt_pair::read(view, geometry, first).map(Some);
+        }
+        if entries.iter().any(mbr::Entry::is_used) {
+            // A plain MBR wins over what is left of a GPT; a boot sector whose
+            // code happens to look like entries does not win over its file system.
+            let found = mbr_chain::read(view, geometry, first);
+            return match found {
+                Err(ScanError::MbrDamaged { .. } | ScanError::DiskSmallerThanLayout { .. })
+                    if bare()? =>
+                {
+                    Ok(None)
+                }
+                other => other.map(Some),
+            };
+        }
+    }
+    if bare()? {
+        return Ok(None);
+    }
+    if geometry.sectors() > 1 {
+        let second = view.bytes(sector as u64, 8)?;
+        if second == gpt::SIGNATURE {
+            return gpt_pair::read(view, geometry, first).map(Some);
+        }
+    }
+    match (signed, entries) {
+        (false, _) => Ok(None),
+        (true, Some(_)) => mbr_chain::read(view, geometry, first).map(Some),
+        (true, None) => Err(ScanError::MbrDamaged {
+            detail: "a boot flag is neither 0x00 nor 0x80".into(),
+        }),
+    }
+}
+
+/// Checks that no two of the given partitions share a sector. Entries are
+/// `(first sector, sectors, number)`.
+fn first_overlap(spans: &[(u64, u64, u32)]) -> Option<(u32, u32)> {
+    let mut sorted: Vec<_> = spans.iter().filter(|s| s.1 > 0).collect();
+    sorted.sort_unstable();
+    let mut reach: Option<(u64, u32)> = None;
+    for &&(start, sectors, number) in &sorted {
+        if let Some((end, other)) = reach
+            && start < end
+        {
+            return Some((other, number));
+        }
+        reach = Some((start.saturating_add(sectors), number));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_overlap;
+
+    #[test]
+    fn overlap_names_both() {
+        assert_eq!(first_overlap(&[(10, 5, 1), (0, 10, 2), (15, 1, 3)]), None);
+        assert_eq!(first_overlap(&[(10, 5, 1), (0, 11, 2)]), Some((2, 1)));
+        assert_eq!(
+            first_overlap(&[(0, 100, 1), (5, 0, 2), (50, 1, 4)]),
+            Some((1, 4))
+        );
+        assert_eq!(
+            first_overlap(&[(1, u64::MAX, 1), (u64::MAX - 1, 9, 2)]),
+            Some((1, 2))
+        );
+    }
+}
