@@ -56,14 +56,21 @@ impl Device {
 
     /// Opens for reading and writing. A block device is opened exclusively: `Busy`
     /// if it or one of its partitions is mounted, in RAID, swap or held by another
-    /// exclusive opener. Raw files have no such lock; ask [`crate::holders`].
+    /// exclusive opener. `ReadOnly` if it is write-protected. Raw files have no such
+    /// lock; ask [`crate::holders`].
     pub fn open_write(path: &Path) -> Result<Device, Error> {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
         if kind_at(path)? == Kind::Block {
             options.custom_flags(libc::O_EXCL);
         }
-        Self::open(path, &mut options, Operation::Open)
+        let device = Self::open(path, &mut options, Operation::Open)?;
+        if device.kind == Kind::Block && device.read_only {
+            // Some drivers let it be opened and refuse the first write only.
+            let source = io::Error::from_raw_os_error(libc::EROFS);
+            return Err(Error::new(Operation::Open, path, source));
+        }
+        Ok(device)
     }
 
     /// Opens for reading past the page cache, to see what is on the medium: with
