@@ -79,7 +79,12 @@ impl Meter {
     /// A step begins now.
     pub fn begin(&mut self, now: Duration, step: Step, total: u64) {
         let samples = VecDeque::from([(now, 0)]);
-        self.current = Some(Current { step, total, began: now, samples });
+        self.current = Some(Current {
+            step,
+            total,
+            began: now,
+            samples,
+        });
     }
 
     /// Takes the counts of now and gives the figures; `None` before the first step.
@@ -107,13 +112,19 @@ impl Current {
             _ => self.samples.push_back((now, done)),
         }
         // One sample at or beyond the window's far edge stays, so that the window is full.
-        while self.samples.get(1).is_some_and(|(at, _)| now.saturating_sub(*at) >= WINDOW) {
+        while self
+            .samples
+            .get(1)
+            .is_some_and(|(at, _)| now.saturating_sub(*at) >= WINDOW)
+        {
             self.samples.pop_front();
         }
     }
 
     fn window_rate(&self, now: Duration, done: u64) -> f64 {
-        let Some((first_at, first_done)) = self.samples.front() else { return 0.0 };
+        let Some((first_at, first_done)) = self.samples.front() else {
+            return 0.0;
+        };
         let seconds = now.saturating_sub(*first_at).as_secs_f64();
         if seconds < 0.001 {
             return 0.0;
@@ -172,7 +183,9 @@ mod tests {
         meter.begin(Duration::ZERO, Step::Running, 100 * MIB);
         steady(&mut meter, 1..=20, MIB);
         for second in 21..=29 {
-            let at = meter.sample(Duration::from_secs(second), 20 * MIB, 0).unwrap();
+            let at = meter
+                .sample(Duration::from_secs(second), 20 * MIB, 0)
+                .unwrap();
             assert!(at.rate > 0 && at.rate < MIB, "{second}: {}", at.rate);
         }
         let stalled = meter.sample(Duration::from_secs(31), 20 * MIB, 0).unwrap();
@@ -184,7 +197,13 @@ mod tests {
         let mut meter = Meter::new();
         assert_eq!(meter.sample(Duration::ZERO, 0, 0), None);
         meter.begin(Duration::ZERO, Step::Running, 10 * MIB);
-        assert_eq!(meter.sample(Duration::from_secs(1), MIB, 0).unwrap().seconds_left, None);
+        assert_eq!(
+            meter
+                .sample(Duration::from_secs(1), MIB, 0)
+                .unwrap()
+                .seconds_left,
+            None
+        );
         meter.begin(Duration::ZERO, Step::Running, 0);
         let unknown = steady(&mut meter, 1..=20, MIB);
         assert_eq!((unknown.seconds_left, unknown.percent()), (None, 0));
@@ -194,10 +213,22 @@ mod tests {
     fn a_hundred_percent_only_when_done_and_never_more() {
         let mut meter = Meter::new();
         meter.begin(Duration::ZERO, Step::Running, 1000);
-        assert_eq!(meter.sample(Duration::from_secs(3), 999, 0).unwrap().percent(), 99);
+        assert_eq!(
+            meter
+                .sample(Duration::from_secs(3), 999, 0)
+                .unwrap()
+                .percent(),
+            99
+        );
         let done = meter.sample(Duration::from_secs(4), 1000, 0).unwrap();
         assert_eq!((done.percent(), done.seconds_left), (100, Some(0)));
-        assert_eq!(meter.sample(Duration::from_secs(5), u64::MAX, 0).unwrap().percent(), 100);
+        assert_eq!(
+            meter
+                .sample(Duration::from_secs(5), u64::MAX, 0)
+                .unwrap()
+                .percent(),
+            100
+        );
     }
 
     #[test]

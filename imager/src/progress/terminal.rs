@@ -32,7 +32,11 @@ impl Terminal {
         let shown = Arc::clone(&tracker);
         let verb = verb.to_owned();
         let thread = std::thread::spawn(move || {
-            let every = if output.interactive { REDRAW } else { PLAIN_EVERY };
+            let every = if output.interactive {
+                REDRAW
+            } else {
+                PLAIN_EVERY
+            };
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 if let Some(snapshot) = shown.snapshot() {
                     output.progress(&line(&verb, &snapshot));
@@ -40,7 +44,11 @@ impl Terminal {
             }
             output.clear();
         });
-        Terminal { tracker, stop: Some(stop), thread: Some(thread) }
+        Terminal {
+            tracker,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     /// The sink for the job.
@@ -120,25 +128,41 @@ struct Output {
 
 impl Output {
     fn stderr() -> Self {
-        Output { interactive: std::io::stderr().is_terminal(), line_shown: Mutex::new(false) }
+        Output {
+            interactive: std::io::stderr().is_terminal(),
+            line_shown: Mutex::new(false),
+        }
     }
 
     fn progress(&self, text: &str) {
-        let mut shown = self.line_shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = if self.interactive { format!("\r\x1b[K{text}") } else { format!("{text}\n") };
+        let mut shown = self
+            .line_shown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let text = if self.interactive {
+            format!("\r\x1b[K{text}")
+        } else {
+            format!("{text}\n")
+        };
         write_stderr(&text);
         *shown = self.interactive;
     }
 
     fn note(&self, text: &str) {
-        let mut shown = self.line_shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self
+            .line_shown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let erase = if *shown { "\r\x1b[K" } else { "" };
         write_stderr(&format!("{erase}{text}\n"));
         *shown = false;
     }
 
     fn clear(&self) {
-        let mut shown = self.line_shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self
+            .line_shown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if *shown {
             write_stderr("\r\x1b[K");
         }
@@ -180,9 +204,17 @@ mod tests {
 
     #[test]
     fn an_unknown_total_shows_no_percentage() {
-        let preparing = Snapshot { step: Step::Preparing, total: 0, ..snapshot() };
+        let preparing = Snapshot {
+            step: Step::Preparing,
+            total: 0,
+            ..snapshot()
+        };
         assert_eq!(line("backup", &preparing), "preparing ...");
-        let verifying = Snapshot { step: Step::Verifying, seconds_left: None, ..snapshot() };
+        let verifying = Snapshot {
+            step: Step::Verifying,
+            seconds_left: None,
+            ..snapshot()
+        };
         assert!(line("restore", &verifying).starts_with("verifying  39 %"));
         assert!(!line("restore", &verifying).contains("left"));
     }
