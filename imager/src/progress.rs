@@ -71,7 +71,11 @@ impl Tracker {
     pub fn snapshot(&self) -> Option<Snapshot> {
         let mut meter = self.meter();
         let done = self.done.load(Ordering::Relaxed);
-        meter.sample(self.origin.elapsed(), done, self.wire.load(Ordering::Relaxed))
+        meter.sample(
+            self.origin.elapsed(),
+            done,
+            self.wire.load(Ordering::Relaxed),
+        )
     }
 
     /// Asks the job to stop; it stays asked.
@@ -131,7 +135,10 @@ mod tests {
             }
         });
         let snapshot = tracker.snapshot().unwrap();
-        assert_eq!((snapshot.done, snapshot.total, snapshot.wire), (4000, 4000, 1200));
+        assert_eq!(
+            (snapshot.done, snapshot.total, snapshot.wire),
+            (4000, 4000, 1200)
+        );
         tracker.step(Step::Verifying, 7);
         let snapshot = tracker.snapshot().unwrap();
         assert_eq!((snapshot.done, snapshot.total, snapshot.wire), (0, 7, 1200));
