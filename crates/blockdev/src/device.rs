@@ -348,7 +348,7 @@ impl Device {
 
     fn is_aligned(&self, offset: u64, buf: &[u8]) -> bool {
         let unit = self.direct_alignment();
-        offset % unit as u64 == 0
+        offset.is_multiple_of(unit as u64)
             && buf.len().is_multiple_of(unit)
             && buf.as_ptr().addr().is_multiple_of(unit)
     }

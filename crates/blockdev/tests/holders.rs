@@ -75,7 +75,8 @@ fn mounts_count_through_loops_of_loops() {
     assert_eq!(targets(&disk.path), [(mounted.path().to_owned(), true)]);
 }
 
-/// Another mount namespace (as a container has) hides nothing.
+/// Another mount namespace (as a container has) hides nothing. A slave: what other
+/// tests mounted meanwhile goes away there, too, when they unmount it.
 #[test]
 fn mounts_of_other_namespaces_are_found() {
     let dir = tempfile::tempdir().unwrap();
@@ -86,7 +87,7 @@ fn mounts_of_other_namespaces_are_found() {
     fs::create_dir(&at).unwrap();
     let script = "mount -o ro \"$0\" \"$1\" && echo mounted && read wait";
     let mut hidden = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .args(["--mount", "--propagation", "slave", "sh", "-c", script])
         .args([device.path(), &at])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
