@@ -1,0 +1,83 @@
+//! What `build.sh` built, and where runs put their logs and caches.
+//!
+//! Owns: paths. A missing file is an error that says what to run: nothing is skipped.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use testkit::accel::{self, Accelerator};
+
+/// The built programs and files.
+#[derive(Debug, Clone)]
+pub struct Built {
+    out: PathBuf,
+    cache: PathBuf,
+}
+
+impl Built {
+    /// Looks for what `build.sh` leaves in `out/` (or `DEPLOY_OUT`).
+    ///
+    /// # Errors
+    /// Something is missing: `build.sh` has to run first.
+    pub fn find() -> io::Result<Built> {
+        let out = folder("DEPLOY_OUT").unwrap_or_else(|| {
+            let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+            tests.parent().unwrap_or(tests).join("out")
+        });
+        let cache = folder("DEPLOY_CACHE")
+            .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("deploy-os")))
+            .or_else(|| folder("HOME").map(|home| home.join(".cache/deploy-os")))
+            .ok_or_else(|| io::Error::other("neither DEPLOY_CACHE nor HOME is set"))?;
+        for file in [
+            "bin/imager",
+            "bin/deployd",
+            "bin/deployctl",
+            "pxe/vmlinuz",
+            "pxe/initramfs.img",
+            "pxe/undionly.kpxe",
+            "pxe/snponly.efi",
+        ] {
+            if !out.join(file).is_file() {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("{} is missing: run ./build.sh first", out.join(file).display()),
+                ));
+            }
+        }
+        Ok(Built { out, cache })
+    }
+
+    /// One of our programs, as `deployd`.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.out.join("bin").join(name)
+    }
+
+    /// The folder that is served to machines.
+    pub fn pxe(&self) -> PathBuf {
+        self.out.join("pxe")
+    }
+
+    /// Where the logs of one test go; they stay after the run.
+    pub fn logs(&self, test: &str) -> PathBuf {
+        self.out.join("logs").join(test)
+    }
+
+    /// Caches that outlive the checkout.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// KVM where a guest really runs with it, else emulation.
+    ///
+    /// # Errors
+    /// As [`accel::choose`].
+    pub fn accelerator(&self) -> io::Result<Accelerator> {
+        accel::choose(&self.cache, &self.pxe())
+    }
+}
+
+fn folder(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}

@@ -1,0 +1,10 @@
+//! The whole system in virtual machines: what the QEMU tests and the demo share.
+//!
+//! Owns: a site (network, foreign DHCP server, management server) and the machines of
+//! a run. Does not own: namespaces, QEMU and disks themselves (crate `testkit`), nor
+//! the programs under test, which are taken from `out/` as `build.sh` left them.
+
+pub mod built;
+pub mod machines;
+pub mod site;
+pub mod status;

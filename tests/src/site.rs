@@ -1,0 +1,258 @@
+//! A site: one network with a foreign DHCP server, and our management server beside it.
+//!
+//! Owns: starting, killing and asking the servers. Does not own: machines
+//! (`machines`), what an answer means (`status`).
+//!
+//! ```text
+//!            br0 (namespace of its own, no way out)
+//!   server 10.99.0.1   router 10.99.0.2   tap0 .. tap2
+//!   deployd            dnsmasq: leases    virtual machines
+//!   proxyDHCP, TFTP,
+//!   HTTP, data
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use testkit::netns::{Host, INTERFACE, Lab, require};
+
+use crate::built::Built;
+use crate::status::Status;
+
+/// Address of the management server.
+pub const SERVER: &str = "10.99.0.1";
+/// Address of the host that gives out leases.
+const ROUTER: &str = "10.99.0.2";
+/// How often the server is asked while waiting.
+const POLL: Duration = Duration::from_millis(500);
+/// Starting a program takes long on a loaded host.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// The taps that a site has, for up to three machines.
+pub const TAPS: [&str; 3] = ["tap0", "tap1", "tap2"];
+
+/// A network with its servers. Everything ends when it is dropped.
+#[derive(Debug)]
+pub struct Site {
+    // The children before the namespaces they live in: fields are dropped in order.
+    deployd: Option<Running>,
+    _dnsmasq: Running,
+    server: Host,
+    _router: Host,
+    lab: Lab,
+    state: TempDir,
+    built: Built,
+    logs: PathBuf,
+    starts: u32,
+}
+
+impl Site {
+    /// Makes the network, and starts the foreign DHCP server and ours.
+    ///
+    /// # Errors
+    /// A program is missing, this is not root, or a server does not start.
+    pub fn new(built: &Built, name: &str) -> io::Result<Site> {
+        require("dnsmasq", "dnsmasq-base")?;
+        let logs = built.logs(name);
+        if logs.exists() {
+            fs::remove_dir_all(&logs)?;
+        }
+        fs::create_dir_all(&logs)?;
+        let lab = Lab::new()?;
+        let server = lab.host("server", &format!("{SERVER}/24"))?;
+        let router = lab.host("router", &format!("{ROUTER}/24"))?;
+        for tap in TAPS {
+            lab.tap(tap)?;
+        }
+        let state = tempfile::Builder::new().prefix("deployd-").tempdir()?;
+        let mut leases = router.command("dnsmasq");
+        leases
+            .args(["--conf-file=/dev/null", "--port=0", "--no-daemon"])
+            .args(["--bind-interfaces", "--log-dhcp", "--user=root"])
+            .arg(format!("--interface={INTERFACE}"))
+            .arg("--dhcp-range=10.99.0.100,10.99.0.199,1h")
+            .arg(format!("--dhcp-option=3,{ROUTER}"))
+            .arg(format!(
+                "--dhcp-leasefile={}",
+                state.path().join("leases").display()
+            ));
+        let dnsmasq = Running::start(leases, &logs.join("dnsmasq.log"))?;
+        let mut site = Site {
+            deployd: None,
+            _dnsmasq: dnsmasq,
+            server,
+            _router: router,
+            lab,
+            state,
+            built: built.clone(),
+            logs,
+            starts: 0,
+        };
+        site.start_server()?;
+        Ok(site)
+    }
+
+    /// Starts the management server (again), and waits until it answers.
+    ///
+    /// # Errors
+    /// It ends or does not answer; its log is named.
+    pub fn start_server(&mut self) -> io::Result<()> {
+        self.starts += 1;
+        let log = self.logs.join(format!("deployd-{}.log", self.starts));
+        let mut command = self
+            .server
+            .command(&self.built.program("deployd").display().to_string());
+        command
+            .arg("--state")
+            .arg(self.state.path().join("state"))
+            .args(["--interface", INTERFACE, "--address", SERVER])
+            .arg("--pxe-dir")
+            .arg(self.built.pxe())
+            .args(["--proxy-dhcp", "on"]);
+        let mut running = Running::start(command, &log)?;
+        let end = Instant::now() + START_LIMIT;
+        while self.status().is_err() {
+            if let Some(status) = running.child.try_wait()? {
+                let said = fs::read_to_string(&log).unwrap_or_default();
+                return Err(io::Error::other(format!("deployd ended ({status}): {said}")));
+            }
+            if Instant::now() >= end {
+                let error = self.status().err();
+                return Err(io::Error::other(format!(
+                    "deployd does not answer (log: {}): {error:?}",
+                    log.display()
+                )));
+            }
+            thread::sleep(POLL);
+        }
+        self.deployd = Some(running);
+        Ok(())
+    }
+
+    /// Kills the management server as a power cut would (SIGKILL).
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill_server(&mut self) -> io::Result<()> {
+        match self.deployd.take() {
+            Some(running) => running.kill(),
+            None => Err(io::Error::other("the server does not run")),
+        }
+    }
+
+    /// Runs `deployctl` on the server's host and returns what it prints.
+    ///
+    /// # Errors
+    /// It fails; its words are in the error.
+    pub fn ctl(&self, arguments: &[&str]) -> io::Result<String> {
+        let mut command = self
+            .server
+            .command(&self.built.program("deployctl").display().to_string());
+        let output = command
+            .arg("--server")
+            .arg(format!("http://{SERVER}:26500"))
+            .arg("--token-file")
+            .arg(self.state.path().join("state/admin.token"))
+            .args(arguments)
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(text);
+        }
+        Err(io::Error::other(format!(
+            "deployctl {arguments:?} ({}): {text}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        )))
+    }
+
+    /// What the server says about its machines, executions and images.
+    ///
+    /// # Errors
+    /// It does not answer, or not as expected.
+    pub fn status(&self) -> io::Result<Status> {
+        Status::parse(&self.ctl(&["status", "--json"])?)
+    }
+
+    /// Waits until the server's status is as wanted, and returns it.
+    ///
+    /// # Errors
+    /// It is not within `limit`; the last status is in the error.
+    pub fn wait_status(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut wanted: impl FnMut(&Status) -> bool,
+    ) -> io::Result<Status> {
+        let end = Instant::now() + limit;
+        loop {
+            let status = self.status()?;
+            if wanted(&status) {
+                return Ok(status);
+            }
+            if Instant::now() >= end {
+                return Err(io::Error::other(format!(
+                    "{what}: not within {} s; the server says: {status:?}",
+                    limit.as_secs()
+                )));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// A command in the namespace of the taps, for virtual machines.
+    pub fn command(&self, program: &str) -> Command {
+        self.lab.command(program)
+    }
+
+    /// Where the logs of this run lie.
+    pub fn logs(&self) -> &Path {
+        &self.logs
+    }
+
+    /// The server's state folder: database, images, keys.
+    pub fn state(&self) -> PathBuf {
+        self.state.path().join("state")
+    }
+
+    /// Name of the server's namespace, for `ip netns exec`.
+    pub fn server_namespace(&self) -> &str {
+        self.server.namespace()
+    }
+}
+
+/// A child process that is killed on drop.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+}
+
+impl Running {
+    fn start(mut command: Command, log: &Path) -> io::Result<Running> {
+        let log = File::create(log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        Ok(Running { child })
+    }
+
+    fn kill(mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(|_| ())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Already ended is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

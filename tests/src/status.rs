@@ -1,0 +1,1 @@
+//! What `deployctl status --json` says, as far as tests look at it.
