@@ -19,6 +19,7 @@ mod erase;
 mod error;
 mod holders;
 mod identity;
+mod io;
 mod ioctl;
 mod proc_tables;
 mod sysfs;

@@ -20,18 +20,17 @@
 //! ```
 
 mod content;
+mod disk_file;
 mod tree;
 
 pub use content::Content;
 pub use tree::{Hashes, Random, Tree, hashes_of};
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use crate::loopdev::LoopDevice;
+use disk_file::{copy_range, write_table};
 
 /// Partitions start at multiples of this, and it is left free at both ends.
 const ALIGN: u64 = 1 << 20;
@@ -247,7 +246,8 @@ impl DiskBuilder {
             partition
                 .content
                 .make(&made, partition.size, self.sector_size, serial, self.stale);
-            copy_sparse(&made, 0, &file, partition.start, partition.size);
+            let made = File::open(&made).expect("the partition that was made");
+            copy_range(&made, 0, &file, partition.start, partition.size);
         }
         if let Some(seed) = self.boot_code {
             let mut random = Random::new(seed);
@@ -333,9 +333,7 @@ impl DiskBuilder {
             }
             script.push('\n');
         }
-        // sfdisk takes the sector size from the device only.
-        let device = (self.sector_size != 512).then(|| LoopDevice::attach(path, self.sector_size));
-        sfdisk(device.as_ref().map_or(path, LoopDevice::path), &script);
+        write_table(path, self.sector_size, &script);
     }
 }
 
@@ -358,59 +356,6 @@ impl BuiltDisk {
             copy_range(&disk, partition.start, &file, 0, partition.size);
             partition.content.verify(&copy, partition.size);
         }
-    }
-}
-
-fn sfdisk(target: &Path, script: &str) {
-    let mut child = Command::new("sfdisk")
-        .args([
-            "--quiet",
-            "--no-reread",
-            "--no-tell-kernel",
-            "--wipe",
-            "never",
-        ])
-        .arg(target)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("sfdisk is missing: apt-get install fdisk");
-    child
-        .stdin
-        .take()
-        .expect("piped")
-        .write_all(script.as_bytes())
-        .expect("sfdisk reads its script");
-    let output = child.wait_with_output().expect("sfdisk ends");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "sfdisk failed on\n{script}{said}");
-}
-
-fn copy_sparse(from: &Path, from_offset: u64, to: &File, to_offset: u64, len: u64) {
-    let from = File::open(from).expect("the partition");
-    copy_range(&from, from_offset, to, to_offset, len);
-}
-
-/// Copies a range, leaving out pages of zeros.
-fn copy_range(from: &File, from_offset: u64, to: &File, to_offset: u64, len: u64) {
-    let mut piece = vec![0; 1 << 20];
-    let mut done = 0;
-    while done < len {
-        let count = usize::try_from(len - done)
-            .unwrap_or(usize::MAX)
-            .min(piece.len());
-        from.read_exact_at(&mut piece[..count], from_offset + done)
-            .expect("the range to copy");
-        for (page, at) in piece[..count]
-            .chunks(4096)
-            .zip((to_offset + done..).step_by(4096))
-        {
-            if page.iter().any(|&b| b != 0) {
-                to.write_all_at(page, at).expect("space to copy to");
-            }
-        }
-        done += count as u64;
     }
 }
 

@@ -51,7 +51,7 @@ pub struct DiskInfo {
     pub serial: String,
     /// World wide name (naa., eui., uuid. or t10. form); empty if none.
     pub wwn: String,
-    /// Bus: `virtio`, `sata`, `nvme`, `scsi`, `usb`, `mmc`, `loop`, `other`.
+    /// Bus: `virtio`, `sata`, `nvme`, `scsi`, `usb`, `mmc`, `loop`, `file`, `other`.
     pub bus: String,
     /// Removable medium.
     pub removable: bool,

@@ -1,4 +1,5 @@
-use super::{Holder, Subject, find};
+use super::{Subject, find};
+use crate::Holder;
 use crate::sysfs::{DevNum, Roots};
 use std::fs;
 use std::os::unix::fs::symlink;
