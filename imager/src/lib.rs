@@ -4,6 +4,19 @@
 //! Owns: composing disks, images and network into jobs. Does not own: parsing
 //! (`diskmap`), formats (`image`), devices (`blockdev`), messages (`wire`).
 
+pub mod backup;
+pub mod cli;
+pub mod clock;
+pub mod disks;
+pub mod in_use;
+pub mod job;
+pub mod machine;
+pub mod map;
+pub mod old_tables;
 pub mod progress;
 pub mod remote;
+pub mod report;
+pub mod restore;
+pub mod source;
 pub mod target;
+pub mod verify_image;

@@ -33,7 +33,11 @@ impl Used {
             }
             end = Some(stop);
         }
-        if extents.is_empty() { None } else { Some(Used(extents)) }
+        if extents.is_empty() {
+            None
+        } else {
+            Some(Used(extents))
+        }
     }
 
     /// The extents.
@@ -43,7 +47,9 @@ impl Used {
 
     /// Number of used bytes: the length of the chunk.
     pub fn len(&self) -> u32 {
-        self.0.iter().fold(0u32, |sum, &(_, len)| sum.saturating_add(len))
+        self.0
+            .iter()
+            .fold(0u32, |sum, &(_, len)| sum.saturating_add(len))
     }
 
     /// Never true; a cell without used bytes has no chunk.
@@ -54,7 +60,10 @@ impl Used {
     /// First used byte and the byte after the last one, relative to the cell.
     pub fn span(&self) -> (u32, u32) {
         let first = self.0.first().map_or(0, |&(start, _)| start);
-        let last = self.0.last().map_or(0, |&(start, len)| start.saturating_add(len));
+        let last = self
+            .0
+            .last()
+            .map_or(0, |&(start, len)| start.saturating_add(len));
         (first, last)
     }
 }
@@ -88,11 +97,15 @@ impl CellMap {
         }
         let as_extents = 2 + extents.len() * 8;
         let (_, end) = self.used.span();
-        let all = extents.iter().fold(end, |bits, &(start, len)| bits | start | len);
+        let all = extents
+            .iter()
+            .fold(end, |bits, &(start, len)| bits | start | len);
         let shift = all.trailing_zeros().min(16);
         let units = if shift >= 9 { end >> shift } else { u32::MAX };
         let as_bitmap = (units as usize).div_ceil(8) + 5;
-        let fits = u16::try_from(extents.len()).ok().filter(|_| as_extents <= as_bitmap);
+        let fits = u16::try_from(extents.len())
+            .ok()
+            .filter(|_| as_extents <= as_bitmap);
         if let Some(count) = fits {
             out.push(1);
             out.extend_from_slice(&count.to_le_bytes());
@@ -146,7 +159,9 @@ fn decode_bitmap(input: &mut Cursor<'_>) -> Result<Vec<(u32, u32)>, Error> {
     let bits = input.take((units as usize).div_ceil(8))?;
     let mut extents: Vec<(u32, u32)> = Vec::new();
     for unit in 0..units {
-        let set = bits.get(unit as usize / 8).is_some_and(|byte| byte >> (unit % 8) & 1 == 1);
+        let set = bits
+            .get(unit as usize / 8)
+            .is_some_and(|byte| byte >> (unit % 8) & 1 == 1);
         if !set {
             continue;
         }
@@ -228,7 +243,12 @@ pub fn cut<I>(region: u32, cell_size: u32, extents: I) -> Cut<I::IntoIter>
 where
     I: IntoIterator<Item = (u64, u64)>,
 {
-    Cut { region, cell_size: u64::from(cell_size), extents: extents.into_iter(), rest: None }
+    Cut {
+        region,
+        cell_size: u64::from(cell_size),
+        extents: extents.into_iter(),
+        rest: None,
+    }
 }
 
 /// Iterator of [`cut`]: the region's cells that have used bytes, in order.
@@ -268,7 +288,11 @@ impl<I: Iterator<Item = (u64, u64)>> Iterator for Cut<I> {
                 Some(next) => (start, len) = next,
             }
         }
-        Some(CellMap { region: self.region, cell, used: Used(used) })
+        Some(CellMap {
+            region: self.region,
+            cell,
+            used: Used(used),
+        })
     }
 }
 
@@ -343,7 +367,10 @@ mod tests {
         let map = cut(0, 1 << 20, every_other).next().unwrap();
         let mut bytes = Vec::new();
         map.encode(&mut bytes);
-        assert_eq!(bytes[12], 2, "128 extents need 1026 bytes, 255 bits only 37");
+        assert_eq!(
+            bytes[12], 2,
+            "128 extents need 1026 bytes, 255 bits only 37"
+        );
         assert!(bytes.len() < 60);
     }
 

@@ -39,7 +39,13 @@ impl<W: Write> ContainerWriter<W> {
         section::write_file_header(&mut out, FileKind::Container)?;
         section::write_section(&mut out, Kind::Layout, &json)?;
         let at = (2 * HEADER_LEN + json.len()) as u64;
-        Ok(ContainerWriter { out, at, tree: TreeHasher::new(&json), places: Vec::new(), page: None })
+        Ok(ContainerWriter {
+            out,
+            at,
+            tree: TreeHasher::new(&json),
+            places: Vec::new(),
+            page: None,
+        })
     }
 
     /// Begins a page: the records of these cells follow, in this order.
@@ -51,7 +57,12 @@ impl<W: Write> ContainerWriter<W> {
         let start = self.at;
         self.section(Kind::Map, &map)?;
         let lengths = cells.iter().map(|cell| cell.used.len()).collect();
-        self.page = Some(OpenPage { start, map, lengths, chunks: Vec::with_capacity(cells.len()) });
+        self.page = Some(OpenPage {
+            start,
+            map,
+            lengths,
+            chunks: Vec::with_capacity(cells.len()),
+        });
         Ok(())
     }
 
@@ -68,15 +79,25 @@ impl<W: Write> ContainerWriter<W> {
         }
         self.out.write_all(bytes)?;
         self.at += bytes.len() as u64;
-        page.chunks.push(ChunkRef { name: header.name, plain_len: header.plain_len });
-        if page.chunks.len() == page.lengths.len() { self.end_page() } else { Ok(()) }
+        page.chunks.push(ChunkRef {
+            name: header.name,
+            plain_len: header.plain_len,
+        });
+        if page.chunks.len() == page.lengths.len() {
+            self.end_page()
+        } else {
+            Ok(())
+        }
     }
 
     fn end_page(&mut self) -> io::Result<()> {
         if let Some(page) = self.page.take() {
             let list = encode_list(&page.chunks);
             self.tree.page(&page.map, &list, &page.chunks);
-            self.places.push(PagePlace { map: page.start, list: self.at });
+            self.places.push(PagePlace {
+                map: page.start,
+                list: self.at,
+            });
             self.section(Kind::List, &list)?;
         }
         Ok(())
@@ -93,8 +114,7 @@ impl<W: Write> ContainerWriter<W> {
         if self.page.is_some() {
             return Err(io::Error::other("a page is not complete"));
         }
-        let json_free = TreeHasher::new(&[]);
-        let root = std::mem::replace(&mut self.tree, json_free).finish();
+        let root = std::mem::replace(&mut self.tree, TreeHasher::new(&[])).finish();
         self.section(Kind::Root, &root.encode())?;
         let index = self.at;
         let body = index::encode(&self.places);
@@ -168,22 +188,32 @@ impl<R: Read> ContainerReader<R> {
     }
 
     /// The next event; the payload of a record is put into `payload`.
-    pub fn next(&mut self, payload: &mut Vec<u8>) -> Result<Event, Error> {
+    pub fn next_event(&mut self, payload: &mut Vec<u8>) -> Result<Event, Error> {
         loop {
             let at = self.input.position();
             if let Some(cell) = self.cells.get(self.chunks.len()) {
                 let mut bytes = [0; record::HEADER_LEN];
-                self.input.read_exact(&mut bytes).map_err(|e| Error::io("reading a record", e, at))?;
+                self.input
+                    .read_exact(&mut bytes)
+                    .map_err(|e| Error::io("reading a record", e, at))?;
                 let header = RecordHeader::decode(&bytes, at)?;
                 if header.plain_len != cell.used.len() {
-                    return Err(Error::damaged("a record's length is not that of its used map", at));
+                    return Err(Error::damaged(
+                        "a record's length is not that of its used map",
+                        at,
+                    ));
                 }
                 record::read_payload(&mut self.input, &header, at, payload)?;
-                self.chunks.push(ChunkRef { name: header.name, plain_len: header.plain_len });
+                self.chunks.push(ChunkRef {
+                    name: header.name,
+                    plain_len: header.plain_len,
+                });
                 return Ok(Event::Record { header, offset: at });
             }
             let mut first = [0; 4];
-            self.input.read_exact(&mut first).map_err(|e| Error::io("reading a section", e, at))?;
+            self.input
+                .read_exact(&mut first)
+                .map_err(|e| Error::io("reading a section", e, at))?;
             let header = section::read_section_header(&mut self.input, first)?;
             header.read_body(&mut self.input, &mut self.body)?;
             match (header.kind, self.cells.is_empty()) {
@@ -195,19 +225,30 @@ impl<R: Read> ContainerReader<R> {
                 }
                 (Kind::List, false) => self.end_page(at)?,
                 (Kind::Root, true) => return self.end(at).map(Event::End),
-                (other, _) => return Err(Error::damaged(format!("a {other:?} section out of place"), at)),
+                (other, _) => {
+                    return Err(Error::damaged(
+                        format!("a {other:?} section out of place"),
+                        at,
+                    ));
+                }
             }
         }
     }
 
     fn end_page(&mut self, at: u64) -> Result<(), Error> {
         if decode_list(&self.body, &self.cells, at)? != self.chunks {
-            return Err(Error::damaged("a page's list does not name the records that came", at));
+            return Err(Error::damaged(
+                "a page's list does not name the records that came",
+                at,
+            ));
         }
         if let Some(tree) = self.tree.as_mut() {
             tree.page(&self.map, &self.body, &self.chunks);
         }
-        self.places.push(PagePlace { map: self.page_at, list: at });
+        self.places.push(PagePlace {
+            map: self.page_at,
+            list: at,
+        });
         self.cells.clear();
         self.chunks.clear();
         Ok(())
@@ -220,28 +261,46 @@ impl<R: Read> ContainerReader<R> {
         let mut index_at;
         loop {
             index_at = self.input.position();
-            self.input.read_exact(&mut first).map_err(|e| Error::io("reading the index", e, index_at))?;
+            self.input
+                .read_exact(&mut first)
+                .map_err(|e| Error::io("reading the index", e, index_at))?;
             let header = section::read_section_header(&mut self.input, first)?;
             header.read_body(&mut self.input, &mut self.body)?;
             match header.kind {
                 Kind::Signature => {}
                 Kind::Index => break,
-                other => return Err(Error::damaged(format!("a {other:?} section out of place"), index_at)),
+                other => {
+                    return Err(Error::damaged(
+                        format!("a {other:?} section out of place"),
+                        index_at,
+                    ));
+                }
             }
         }
         if index::decode(&self.body, index_at)? != self.places {
-            return Err(Error::damaged("the index does not match the pages", index_at));
+            return Err(Error::damaged(
+                "the index does not match the pages",
+                index_at,
+            ));
         }
         let footer_at = self.input.position();
         let mut footer = [0; FOOTER_LEN];
-        self.input.read_exact(&mut footer).map_err(|e| Error::io("reading the footer", e, footer_at))?;
+        self.input
+            .read_exact(&mut footer)
+            .map_err(|e| Error::io("reading the footer", e, footer_at))?;
         let length = self.input.position();
         if index::decode_footer(&footer, footer_at)? != (index_at, length) {
-            return Err(Error::damaged("the footer does not match the container", footer_at));
+            return Err(Error::damaged(
+                "the footer does not match the container",
+                footer_at,
+            ));
         }
         match self.input.read(&mut [0; 1]) {
             Ok(0) => Ok(root),
-            Ok(_) => Err(Error::damaged("bytes after the end of the container", length)),
+            Ok(_) => Err(Error::damaged(
+                "bytes after the end of the container",
+                length,
+            )),
             Err(e) => Err(Error::io("reading the end", e, length)),
         }
     }

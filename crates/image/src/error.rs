@@ -37,12 +37,16 @@ pub enum Error {
 impl Error {
     /// A [`Error::Damaged`] at `offset`.
     pub fn damaged(what: impl Into<String>, offset: u64) -> Self {
-        Error::Damaged { what: what.into(), offset }
+        Error::Damaged {
+            what: what.into(),
+            offset,
+        }
     }
 
     /// An [`Error::Io`]; an early end of the data is damage, since every length is known.
+    /// An early end with a cause inside (a connection that broke) stays an [`Error::Io`].
     pub fn io(operation: &'static str, source: io::Error, offset: u64) -> Self {
-        if source.kind() == io::ErrorKind::UnexpectedEof {
+        if source.kind() == io::ErrorKind::UnexpectedEof && source.get_ref().is_none() {
             Error::damaged(format!("the data ends too early ({operation})"), offset)
         } else {
             Error::Io { operation, source }

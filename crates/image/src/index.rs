@@ -45,7 +45,10 @@ pub fn decode(body: &[u8], offset: u64) -> Result<Vec<PagePlace>, Error> {
     let mut pages = Vec::with_capacity(cursor.left() / 16);
     let mut last = 0;
     while cursor.left() > 0 {
-        let page = PagePlace { map: cursor.u64()?, list: cursor.u64()? };
+        let page = PagePlace {
+            map: cursor.u64()?,
+            list: cursor.u64()?,
+        };
         if page.map <= last || page.list <= page.map || page.list >= offset {
             return Err(cursor.damaged("the index is not ascending"));
         }

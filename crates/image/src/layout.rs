@@ -163,7 +163,10 @@ impl Layout {
             .map_err(|e| Error::damaged(format!("the layout cannot be read: {e}"), offset))?;
         match layout.problem() {
             None => Ok(layout),
-            Some(problem) => Err(Error::damaged(format!("the layout is impossible: {problem}"), offset)),
+            Some(problem) => Err(Error::damaged(
+                format!("the layout is impossible: {problem}"),
+                offset,
+            )),
         }
     }
 
@@ -175,7 +178,9 @@ impl Layout {
             return Some(format!("a grid of {} bytes", self.cell_size));
         }
         if self.encryption.is_some() {
-            return Some("it says that the image is encrypted, which version 1 does not know".into());
+            return Some(
+                "it says that the image is encrypted, which version 1 does not know".into(),
+            );
         }
         let sector = self.disk.sector_size;
         if !matches!(sector, 512 | 1024 | 2048 | 4096) {
@@ -200,7 +205,9 @@ impl Layout {
         for (position, region) in self.regions.iter().enumerate() {
             let end = region.start.checked_add(region.size);
             let Some(end) = end.filter(|&end| region.start >= last_end && end <= size) else {
-                return Some(format!("region {position} overlaps another one or leaves the disk"));
+                return Some(format!(
+                    "region {position} overlaps another one or leaves the disk"
+                ));
             };
             if region.used_bytes > region.size {
                 return Some(format!("region {position} has more used bytes than bytes"));
@@ -212,7 +219,9 @@ impl Layout {
 
     /// Sum of the regions' used bytes.
     pub fn used_bytes(&self) -> u64 {
-        self.regions.iter().fold(0, |sum, region| sum.saturating_add(region.used_bytes))
+        self.regions
+            .iter()
+            .fold(0, |sum, region| sum.saturating_add(region.used_bytes))
     }
 }
 
@@ -225,9 +234,19 @@ pub(crate) mod tests {
         Layout {
             created: "2026-01-02T03:04:05Z".into(),
             tool: "test".into(),
-            disk: Disk { size_bytes: size + 4096, sector_size: 512, ..Disk::default() },
+            disk: Disk {
+                size_bytes: size + 4096,
+                sector_size: 512,
+                ..Disk::default()
+            },
             cell_size: 1 << 16,
-            table: Table { kind: "mbr".into(), blobs: vec![Blob { offset: 0, data: vec![7; 512] }] },
+            table: Table {
+                kind: "mbr".into(),
+                blobs: vec![Blob {
+                    offset: 0,
+                    data: vec![7; 512],
+                }],
+            },
             regions: vec![Region {
                 kind: "partition".into(),
                 start: 4096,
@@ -263,7 +282,10 @@ pub(crate) mod tests {
         for (number, change) in breaks.iter().enumerate() {
             let mut layout = small(1 << 20);
             change(&mut layout);
-            assert!(Layout::parse(&layout.to_json(), 0).is_err(), "break {number}");
+            assert!(
+                Layout::parse(&layout.to_json(), 0).is_err(),
+                "break {number}"
+            );
         }
     }
 }

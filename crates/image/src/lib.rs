@@ -21,6 +21,7 @@ pub mod manifest;
 pub mod pack;
 pub mod record;
 pub mod section;
+pub mod structure;
 mod tree;
 
 pub use cells::{CellMap, Used};

@@ -49,7 +49,10 @@ impl<W: Write> ManifestWriter<W> {
         let json = layout.to_json();
         section::write_file_header(&mut out, FileKind::Manifest)?;
         section::write_section(&mut out, Kind::Layout, &json)?;
-        Ok(ManifestWriter { out, tree: TreeHasher::new(&json) })
+        Ok(ManifestWriter {
+            out,
+            tree: TreeHasher::new(&json),
+        })
     }
 
     /// Writes a page; `cells` and `chunks` belong together one by one.
@@ -84,7 +87,11 @@ impl PageChecker {
         PageChecker {
             cell_size: layout.cell_size,
             region_sizes: layout.regions.iter().map(|region| region.size).collect(),
-            used_left: layout.regions.iter().map(|region| region.used_bytes).collect(),
+            used_left: layout
+                .regions
+                .iter()
+                .map(|region| region.used_bytes)
+                .collect(),
             last: None,
         }
     }
@@ -110,16 +117,27 @@ impl PageChecker {
     }
 
     fn fits(&mut self, cell: &CellMap) -> Result<(), String> {
-        if self.last.is_some_and(|last| last >= (cell.region, cell.cell)) {
+        if self
+            .last
+            .is_some_and(|last| last >= (cell.region, cell.cell))
+        {
             return Err("chunks are not in the order of the disk".into());
         }
         let region = cell.region as usize;
-        let (Some(&size), Some(left)) = (self.region_sizes.get(region), self.used_left.get_mut(region)) else {
-            return Err(format!("a chunk of region {region}, which the layout does not have"));
+        let (Some(&size), Some(left)) = (
+            self.region_sizes.get(region),
+            self.used_left.get_mut(region),
+        ) else {
+            return Err(format!(
+                "a chunk of region {region}, which the layout does not have"
+            ));
         };
         let (_, end) = cell.used.span();
         let fits = end <= self.cell_size
-            && cell.offset(self.cell_size).and_then(|at| at.checked_add(u64::from(end))).is_some_and(|e| e <= size);
+            && cell
+                .offset(self.cell_size)
+                .and_then(|at| at.checked_add(u64::from(end)))
+                .is_some_and(|e| e <= size);
         if !fits {
             return Err(format!("chunk {} leaves region {region}", cell.cell));
         }
@@ -134,20 +152,30 @@ impl PageChecker {
     pub(crate) fn complete(&self, offset: u64) -> Result<(), Error> {
         match self.used_left.iter().position(|&left| left > 0) {
             None => Ok(()),
-            Some(region) => Err(Error::damaged(format!("chunks of region {region} are missing"), offset)),
+            Some(region) => Err(Error::damaged(
+                format!("chunks of region {region} are missing"),
+                offset,
+            )),
         }
     }
 }
 
 /// Decodes a list section's body, whose chunks belong to `cells`.
-pub(crate) fn decode_list(body: &[u8], cells: &[CellMap], offset: u64) -> Result<Vec<ChunkRef>, Error> {
+pub(crate) fn decode_list(
+    body: &[u8],
+    cells: &[CellMap],
+    offset: u64,
+) -> Result<Vec<ChunkRef>, Error> {
     let mut cursor = Cursor::new(body, offset);
     if cursor.u32()? as usize != cells.len() {
         return Err(cursor.damaged("a page's map and list have different lengths"));
     }
     let mut chunks = Vec::with_capacity(cells.len());
     for cell in cells {
-        let chunk = ChunkRef { name: cursor.hash()?, plain_len: cursor.u32()? };
+        let chunk = ChunkRef {
+            name: cursor.hash()?,
+            plain_len: cursor.u32()?,
+        };
         if chunk.plain_len != cell.used.len() {
             return Err(cursor.damaged("a chunk's length is not that of its used map"));
         }
@@ -168,6 +196,37 @@ pub struct Page {
     pub chunks: Vec<ChunkRef>,
 }
 
+impl Page {
+    /// The page in its stored form: a few dozen bytes a chunk, to keep many in memory.
+    pub fn pack(&self) -> PackedPage {
+        PackedPage {
+            map: encode_map(&self.cells),
+            list: encode_list(&self.chunks),
+        }
+    }
+}
+
+/// A page in its stored form.
+#[derive(Clone, Debug, Default)]
+pub struct PackedPage {
+    map: Vec<u8>,
+    list: Vec<u8>,
+}
+
+impl PackedPage {
+    /// The page again. Cannot fail for what [`Page::pack`] made.
+    pub fn unpack(&self) -> Result<Page, Error> {
+        let mut cursor = Cursor::new(&self.map, 0);
+        let count = cursor.u32()? as usize;
+        let mut cells = Vec::with_capacity(count.min(PAGE_CHUNKS));
+        for _ in 0..count.min(PAGE_CHUNKS) {
+            cells.push(CellMap::decode(&mut cursor)?);
+        }
+        let chunks = decode_list(&self.list, &cells, 0)?;
+        Ok(Page { cells, chunks })
+    }
+}
+
 /// Reads a manifest page by page and checks everything that the format promises.
 pub struct ManifestReader<R> {
     input: Counted<R>,
@@ -185,7 +244,14 @@ impl<R: Read> ManifestReader<R> {
         let (layout, json) = read_layout(&mut input, FileKind::Manifest)?;
         let checker = PageChecker::new(&layout);
         let tree = Some(TreeHasher::new(&json));
-        Ok(ManifestReader { input, layout, checker, tree, root: None, body: Vec::new() })
+        Ok(ManifestReader {
+            input,
+            layout,
+            checker,
+            tree,
+            root: None,
+            body: Vec::new(),
+        })
     }
 
     /// The layout.
@@ -200,10 +266,14 @@ impl<R: Read> ManifestReader<R> {
 
     /// The next page, or `None` after the root was read and found right.
     pub fn next_page(&mut self) -> Result<Option<Page>, Error> {
-        let Some(tree) = self.tree.as_mut() else { return Ok(None) };
+        let Some(tree) = self.tree.as_mut() else {
+            return Ok(None);
+        };
         let mut first = [0; 4];
         let at = self.input.position();
-        self.input.read_exact(&mut first).map_err(|e| Error::io("reading a page", e, at))?;
+        self.input
+            .read_exact(&mut first)
+            .map_err(|e| Error::io("reading a page", e, at))?;
         let header = section::read_section_header(&mut self.input, first)?;
         header.read_body(&mut self.input, &mut self.body)?;
         match header.kind {
@@ -221,13 +291,18 @@ impl<R: Read> ManifestReader<R> {
                 let end = self.input.position();
                 match self.input.read(&mut rest) {
                     Ok(0) => {}
-                    Ok(_) => return Err(Error::damaged("bytes after the end of the manifest", end)),
+                    Ok(_) => {
+                        return Err(Error::damaged("bytes after the end of the manifest", end));
+                    }
                     Err(e) => return Err(Error::io("reading the end", e, end)),
                 }
                 self.root = Some(root);
                 Ok(None)
             }
-            other => Err(Error::damaged(format!("a {other:?} section in a manifest"), at)),
+            other => Err(Error::damaged(
+                format!("a {other:?} section in a manifest"),
+                at,
+            )),
         }
     }
 }
@@ -270,7 +345,10 @@ mod tests {
         for page in cells.chunks(PAGE_CHUNKS) {
             let chunks: Vec<_> = page
                 .iter()
-                .map(|c| ChunkRef { name: Hash::of(&c.cell.to_le_bytes()), plain_len: c.used.len() })
+                .map(|c| ChunkRef {
+                    name: Hash::of(&c.cell.to_le_bytes()),
+                    plain_len: c.used.len(),
+                })
                 .collect();
             writer.page(page, &chunks).unwrap();
         }
@@ -284,7 +362,10 @@ mod tests {
         while let Some(page) = reader.next_page()? {
             count += page.chunks.len();
         }
-        reader.root().map(|root| (count, root)).ok_or_else(|| Error::damaged("no root", 0))
+        reader
+            .root()
+            .map(|root| (count, root))
+            .ok_or_else(|| Error::damaged("no root", 0))
     }
 
     #[test]
@@ -292,6 +373,12 @@ mod tests {
         let (layout, bytes, root, count) = sample();
         assert_eq!(ManifestReader::open(&bytes[..]).unwrap().layout(), &layout);
         assert_eq!(read(&bytes).unwrap(), (count, root));
+        let page = ManifestReader::open(&bytes[..])
+            .unwrap()
+            .next_page()
+            .unwrap()
+            .unwrap();
+        assert_eq!(page.pack().unpack().unwrap(), page);
     }
 
     #[test]
@@ -315,8 +402,13 @@ mod tests {
         let size = 1 << 20;
         let layout = small(size);
         let cells: Vec<_> = cells::cut(0, layout.cell_size, [(0, size / 2)]).collect();
-        let chunks: Vec<_> =
-            cells.iter().map(|c| ChunkRef { name: Hash::default(), plain_len: c.used.len() }).collect();
+        let chunks: Vec<_> = cells
+            .iter()
+            .map(|c| ChunkRef {
+                name: Hash::default(),
+                plain_len: c.used.len(),
+            })
+            .collect();
         let mut writer = ManifestWriter::new(Vec::new(), &layout).unwrap();
         writer.page(&cells, &chunks).unwrap();
         let (bytes, _) = writer.finish().unwrap();

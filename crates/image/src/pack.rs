@@ -34,7 +34,10 @@ impl PackWriter {
         let crc = crc32fast::hash(&header[..28]);
         header[28..].copy_from_slice(&crc.to_le_bytes());
         file.write_all(&header)?;
-        Ok(PackWriter { file, at: HEADER_LEN })
+        Ok(PackWriter {
+            file,
+            at: HEADER_LEN,
+        })
     }
 
     /// Appends a record (header and payload) and returns its offset. It is durable only
@@ -64,15 +67,23 @@ impl PackWriter {
 }
 
 /// Reads one record of a pack: header and payload.
-pub fn read_record(file: &File, offset: u64, stored_len: u32) -> Result<(RecordHeader, Vec<u8>), Error> {
+pub fn read_record(
+    file: &File,
+    offset: u64,
+    stored_len: u32,
+) -> Result<(RecordHeader, Vec<u8>), Error> {
     let length = record::HEADER_LEN + stored_len.min(crate::MAX_CELL_SIZE) as usize;
     let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, offset).map_err(|e| Error::io("reading a pack", e, offset))?;
+    file.read_exact_at(&mut bytes, offset)
+        .map_err(|e| Error::io("reading a pack", e, offset))?;
     let mut head = [0; record::HEADER_LEN];
     head.copy_from_slice(&bytes[..record::HEADER_LEN]);
     let header = RecordHeader::decode(&head, offset)?;
     if header.stored_len != stored_len {
-        return Err(Error::damaged("a record is not the one that the index means", offset));
+        return Err(Error::damaged(
+            "a record is not the one that the index means",
+            offset,
+        ));
     }
     bytes.drain(..record::HEADER_LEN);
     Ok((header, bytes))
@@ -92,20 +103,28 @@ pub fn scan(path: &Path) -> Result<Scan, Error> {
     let file = File::open(path).map_err(|e| Error::io("opening a pack", e, 0))?;
     let mut input = BufReader::with_capacity(1 << 20, file);
     let mut header = [0; HEADER_LEN as usize];
-    input.read_exact(&mut header).map_err(|e| Error::io("reading a pack", e, 0))?;
+    input
+        .read_exact(&mut header)
+        .map_err(|e| Error::io("reading a pack", e, 0))?;
     let version = u16::from_le_bytes([header[8], header[9]]);
     if header[..8] != *MAGIC || crc32fast::hash(&header[..28]).to_le_bytes() != header[28..] {
         return Err(Error::damaged("this is not a pack", 0));
     }
     if version > FORMAT_VERSION {
-        return Err(Error::Version { found: version, supported: FORMAT_VERSION });
+        return Err(Error::Version {
+            found: version,
+            supported: FORMAT_VERSION,
+        });
     }
     let mut reader = RecordReader::new(input, HEADER_LEN);
-    let mut found = Scan { records: Vec::new(), damage: None };
+    let mut found = Scan {
+        records: Vec::new(),
+        damage: None,
+    };
     let mut payload = Vec::new();
     loop {
         let at = reader.position();
-        match reader.next(&mut payload) {
+        match reader.next_record(&mut payload) {
             Ok(Some(header)) if crc32fast::hash(&payload) == header.payload_crc => {
                 found.records.push((at, header));
             }

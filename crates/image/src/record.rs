@@ -71,7 +71,9 @@ impl RecordHeader {
 
     /// Decodes and checks a header; `offset` is its place, for messages.
     pub fn decode(bytes: &[u8; HEADER_LEN], offset: u64) -> Result<Self, Error> {
-        let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let u32_at = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         if bytes[..4] != *MAGIC || crc32fast::hash(&bytes[..60]) != u32_at(60) {
             return Err(Error::damaged("a record's header is damaged", offset));
         }
@@ -96,7 +98,13 @@ impl RecordHeader {
         }
         let mut name = [0; 32];
         name.copy_from_slice(&bytes[16..48]);
-        Ok(RecordHeader { codec, plain_len, stored_len, name: Hash(name), payload_crc: u32_at(48) })
+        Ok(RecordHeader {
+            codec,
+            plain_len,
+            stored_len,
+            name: Hash(name),
+            payload_crc: u32_at(48),
+        })
     }
 
     /// Header and payload together.
@@ -126,12 +134,22 @@ pub struct Encoder {
 impl Encoder {
     /// An encoder; fails only if the compressor cannot be set up.
     pub fn new(compression: Compression) -> Result<Self, Error> {
-        let setup = |e| Error::Io { operation: "setting up compression", source: e };
-        let mut encoder = Encoder { compression, zstd: None, deflate: None };
+        let setup = |e| Error::Io {
+            operation: "setting up compression",
+            source: e,
+        };
+        let mut encoder = Encoder {
+            compression,
+            zstd: None,
+            deflate: None,
+        };
         match compression {
             Compression::None => {}
             Compression::Deflate(level) => {
-                encoder.deflate = Some(flate2::Compress::new(flate2::Compression::new(level.min(9)), true));
+                encoder.deflate = Some(flate2::Compress::new(
+                    flate2::Compression::new(level.min(9)),
+                    true,
+                ));
             }
             Compression::Zstd(level) => {
                 encoder.zstd = Some(zstd::bulk::Compressor::new(level).map_err(setup)?);
@@ -143,15 +161,33 @@ impl Encoder {
     /// Appends the record of `plain` (1 byte to 4 MiB) to `out` and returns its header.
     /// A chunk that compression does not make shorter is stored as it is.
     pub fn encode(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<RecordHeader, Error> {
-        let plain_len = u32::try_from(plain.len()).ok().filter(|&len| len > 0 && len <= MAX_CELL_SIZE);
+        self.encode_named(plain, Hash::of(plain), out)
+    }
+
+    /// As [`Self::encode`], for a chunk whose name was computed already.
+    pub fn encode_named(
+        &mut self,
+        plain: &[u8],
+        name: Hash,
+        out: &mut Vec<u8>,
+    ) -> Result<RecordHeader, Error> {
+        let plain_len = u32::try_from(plain.len())
+            .ok()
+            .filter(|&len| len > 0 && len <= MAX_CELL_SIZE);
         let Some(plain_len) = plain_len else {
             let source = io::Error::other(format!("chunk of {} bytes", plain.len()));
-            return Err(Error::Io { operation: "making a record", source });
+            return Err(Error::Io {
+                operation: "making a record",
+                source,
+            });
         };
-        let name = Hash::of(plain);
         let start = out.len();
         out.resize(start + HEADER_LEN, 0);
-        let codec = if is_zero(plain) { Codec::Zeros } else { self.compress(plain, out)? };
+        let codec = if is_zero(plain) {
+            Codec::Zeros
+        } else {
+            self.compress(plain, out)?
+        };
         if codec == Codec::Stored {
             out.truncate(start + HEADER_LEN);
             out.extend_from_slice(plain);
@@ -176,21 +212,32 @@ impl Encoder {
         match self.compression {
             Compression::None => Ok(Codec::Stored),
             Compression::Zstd(_) => {
-                let Some(zstd) = self.zstd.as_mut() else { return Ok(Codec::Stored) };
-                out.resize(start + room, 0);
-                match zstd.compress_to_buffer(plain, &mut out[start..]) {
-                    Ok(len) => {
+                let Some(zstd) = self.zstd.as_mut() else {
+                    return Ok(Codec::Stored);
+                };
+                // Through a cursor the compressor writes into spare capacity, which need
+                // not be zeroed first.
+                out.reserve(room);
+                let mut cursor = io::Cursor::new(std::mem::take(out));
+                cursor.set_position(start as u64);
+                let got = zstd.compress_to_buffer(plain, &mut cursor);
+                *out = cursor.into_inner();
+                match got {
+                    Ok(len) if len <= room => {
                         out.truncate(start + len);
                         Ok(Codec::Zstd)
                     }
-                    Err(_) => Ok(Codec::Stored),
+                    _ => Ok(Codec::Stored),
                 }
             }
             Compression::Deflate(_) => {
-                let Some(deflate) = self.deflate.as_mut() else { return Ok(Codec::Stored) };
+                let Some(deflate) = self.deflate.as_mut() else {
+                    return Ok(Codec::Stored);
+                };
                 deflate.reset();
                 out.resize(start + room, 0);
-                let status = deflate.compress(plain, &mut out[start..], flate2::FlushCompress::Finish);
+                let status =
+                    deflate.compress(plain, &mut out[start..], flate2::FlushCompress::Finish);
                 match status {
                     Ok(flate2::Status::StreamEnd) => {
                         // total_out is at most `room`.
@@ -227,10 +274,16 @@ impl Decoder {
     ) -> Result<(), Error> {
         plain.clear();
         if payload.len() as u64 != u64::from(header.stored_len) {
-            return Err(Error::damaged("a record's payload has the wrong length", offset));
+            return Err(Error::damaged(
+                "a record's payload has the wrong length",
+                offset,
+            ));
         }
         if crc32fast::hash(payload) != header.payload_crc {
-            return Err(Error::damaged("a record's payload is damaged (CRC-32)", offset));
+            return Err(Error::damaged(
+                "a record's payload is damaged (CRC-32)",
+                offset,
+            ));
         }
         let length = header.plain_len as usize;
         match header.codec {
@@ -239,21 +292,25 @@ impl Decoder {
             Codec::Zstd => {
                 let zstd = match &mut self.zstd {
                     Some(zstd) => zstd,
-                    slot => slot.insert(
-                        zstd::bulk::Decompressor::new()
-                            .map_err(|source| Error::Io { operation: "setting up decompression", source })?,
-                    ),
+                    slot => slot.insert(zstd::bulk::Decompressor::new().map_err(|source| {
+                        Error::Io {
+                            operation: "setting up decompression",
+                            source,
+                        }
+                    })?),
                 };
-                plain.resize(length, 0);
-                let got = zstd.decompress_to_buffer(payload, &mut plain[..]);
-                if !got.is_ok_and(|got| got == length) {
+                // Written into spare capacity, which need not be zeroed first; a frame
+                // that gives more than `length` is refused by the length check below.
+                plain.reserve(length);
+                if zstd.decompress_to_buffer(payload, plain).is_err() {
                     plain.clear();
                 }
             }
             Codec::Deflate => {
                 plain.resize(length, 0);
                 let mut inflate = flate2::Decompress::new(true);
-                let status = inflate.decompress(payload, &mut plain[..], flate2::FlushDecompress::Finish);
+                let status =
+                    inflate.decompress(payload, &mut plain[..], flate2::FlushDecompress::Finish);
                 let complete = matches!(status, Ok(flate2::Status::StreamEnd))
                     && inflate.total_out() == length as u64
                     && inflate.total_in() == payload.len() as u64;
@@ -268,7 +325,10 @@ impl Decoder {
         }
         if Hash::of(plain) != header.name {
             plain.clear();
-            return Err(Error::damaged("a record's bytes are not the chunk that it names (BLAKE3)", offset));
+            return Err(Error::damaged(
+                "a record's bytes are not the chunk that it names (BLAKE3)",
+                offset,
+            ));
         }
         Ok(())
     }
@@ -293,7 +353,7 @@ impl<R: Read> RecordReader<R> {
 
     /// The next record: its header is returned, its payload put into `payload`. `None` at
     /// a clean end; an end within a record is damage.
-    pub fn next(&mut self, payload: &mut Vec<u8>) -> Result<Option<RecordHeader>, Error> {
+    pub fn next_record(&mut self, payload: &mut Vec<u8>) -> Result<Option<RecordHeader>, Error> {
         let mut bytes = [0; HEADER_LEN];
         let mut filled = 0;
         while filled < HEADER_LEN {
@@ -322,8 +382,10 @@ pub fn read_payload(
     payload.clear();
     let wanted = u64::from(header.stored_len);
     payload.reserve_exact(header.stored_len as usize);
-    let got =
-        input.take(wanted).read_to_end(payload).map_err(|e| Error::io("reading a record", e, offset))?;
+    let got = input
+        .take(wanted)
+        .read_to_end(payload)
+        .map_err(|e| Error::io("reading a record", e, offset))?;
     if got as u64 != wanted {
         return Err(Error::damaged("the data ends within a record", offset));
     }
@@ -333,7 +395,9 @@ pub fn read_payload(
 /// Whether all bytes are zero. Written so that the compiler uses vector registers; the C
 /// library's comparison is slow on musl.
 pub fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(4096).all(|chunk| chunk.iter().fold(0, |all, &byte| all | byte) == 0)
+    bytes
+        .chunks(4096)
+        .all(|chunk| chunk.iter().fold(0, |all, &byte| all | byte) == 0)
 }
 
 #[cfg(test)]
@@ -343,15 +407,20 @@ mod tests {
 
     fn round_trip(compression: Compression, plain: &[u8]) -> Codec {
         let mut record = vec![1, 2, 3];
-        let header = Encoder::new(compression).unwrap().encode(plain, &mut record).unwrap();
+        let header = Encoder::new(compression)
+            .unwrap()
+            .encode(plain, &mut record)
+            .unwrap();
         assert_eq!(record.len() as u64, 3 + header.record_len());
         let mut reader = RecordReader::new(&record[3..], 0);
         let mut payload = Vec::new();
-        assert_eq!(reader.next(&mut payload).unwrap(), Some(header));
+        assert_eq!(reader.next_record(&mut payload).unwrap(), Some(header));
         let mut out = Vec::new();
-        Decoder::new().decode(&header, &payload, 0, &mut out).unwrap();
+        Decoder::new()
+            .decode(&header, &payload, 0, &mut out)
+            .unwrap();
         assert!(out == plain);
-        assert_eq!(reader.next(&mut payload).unwrap(), None);
+        assert_eq!(reader.next_record(&mut payload).unwrap(), None);
         header.codec
     }
 
@@ -363,14 +432,19 @@ mod tests {
 
     #[test]
     fn every_codec_gives_the_bytes_back() {
-        let text: Vec<u8> = (0..100_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        let text: Vec<u8> = (0..100_000u32)
+            .flat_map(|n| (n / 7).to_le_bytes())
+            .collect();
         assert_eq!(round_trip(Compression::Zstd(1), &text), Codec::Zstd);
         assert_eq!(round_trip(Compression::Deflate(6), &text), Codec::Deflate);
         assert_eq!(round_trip(Compression::None, &text), Codec::Stored);
         let noise = noise(1 << 20);
         assert_eq!(round_trip(Compression::Zstd(1), &noise), Codec::Stored);
         assert_eq!(round_trip(Compression::Deflate(1), &noise), Codec::Stored);
-        assert_eq!(round_trip(Compression::Zstd(1), &vec![0; 1 << 20]), Codec::Zeros);
+        assert_eq!(
+            round_trip(Compression::Zstd(1), &vec![0; 1 << 20]),
+            Codec::Zeros
+        );
         assert_eq!(round_trip(Compression::Zstd(1), &[7]), Codec::Stored);
     }
 
@@ -384,7 +458,7 @@ mod tests {
             record[at] ^= 1 << bit;
             let mut payload = Vec::new();
             let mut plain_again = Vec::new();
-            let ok = match RecordReader::new(&record[..], 0).next(&mut payload) {
+            let ok = match RecordReader::new(&record[..], 0).next_record(&mut payload) {
                 Ok(Some(header)) => Decoder::new().decode(&header, &payload, 0, &mut plain_again).is_ok(),
                 _ => false,
             };
@@ -396,15 +470,17 @@ mod tests {
         fn any_bytes_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut payload = Vec::new();
             let mut reader = RecordReader::new(&bytes[..], 0);
-            while let Ok(Some(_)) = reader.next(&mut payload) {}
+            while let Ok(Some(_)) = reader.next_record(&mut payload) {}
         }
     }
 
     #[test]
     fn a_payload_under_a_foreign_name_is_refused() {
         let mut record = Vec::new();
-        let mut header =
-            Encoder::new(Compression::None).unwrap().encode(b"what is there", &mut record).unwrap();
+        let mut header = Encoder::new(Compression::None)
+            .unwrap()
+            .encode(b"what is there", &mut record)
+            .unwrap();
         header.name = Hash::of(b"what is claimed");
         let error = Decoder::new().decode(&header, &record[HEADER_LEN..], 9, &mut Vec::new());
         assert!(error.unwrap_err().to_string().contains("BLAKE3"));

@@ -109,14 +109,19 @@ pub fn write_file_header(out: &mut impl Write, kind: FileKind) -> io::Result<()>
 /// Reads and checks the file header.
 pub fn read_file_header(input: &mut impl Read, expected: FileKind) -> Result<(), Error> {
     let mut header = [0; HEADER_LEN];
-    input.read_exact(&mut header).map_err(|e| Error::io("reading the header", e, 0))?;
+    input
+        .read_exact(&mut header)
+        .map_err(|e| Error::io("reading the header", e, 0))?;
     if header[..8] != *FILE_MAGIC {
         return Err(Error::damaged("this is not an image", 0));
     }
     // The version comes before the checksum: a newer version may check differently.
     let version = u16::from_le_bytes([header[8], header[9]]);
     if version > FORMAT_VERSION {
-        return Err(Error::Version { found: version, supported: FORMAT_VERSION });
+        return Err(Error::Version {
+            found: version,
+            supported: FORMAT_VERSION,
+        });
     }
     if !sealed(&header) || version == 0 {
         return Err(Error::damaged("the header's checksum does not match", 0));
@@ -127,7 +132,10 @@ pub fn read_file_header(input: &mut impl Read, expected: FileKind) -> Result<(),
         other => return Err(Error::damaged(format!("unknown kind of file {other}"), 10)),
     };
     if kind != expected {
-        return Err(Error::damaged(format!("a {kind:?} where a {expected:?} is expected"), 10));
+        return Err(Error::damaged(
+            format!("a {kind:?} where a {expected:?} is expected"),
+            10,
+        ));
     }
     if header[12..28].iter().any(|&byte| byte != 0) {
         return Err(Error::damaged("reserved bytes of the header are set", 12));
@@ -138,7 +146,10 @@ pub fn read_file_header(input: &mut impl Read, expected: FileKind) -> Result<(),
 /// Writes a section.
 pub fn write_section(out: &mut impl Write, kind: Kind, body: &[u8]) -> io::Result<()> {
     if body.len() as u64 > kind.limit() {
-        return Err(io::Error::other(format!("{kind:?} section of {} bytes is too long", body.len())));
+        return Err(io::Error::other(format!(
+            "{kind:?} section of {} bytes is too long",
+            body.len()
+        )));
     }
     let mut header = [0; HEADER_LEN];
     header[..4].copy_from_slice(SECTION_MAGIC);
@@ -157,9 +168,14 @@ pub struct Counted<R> {
 }
 
 impl<R: Read> Counted<R> {
-    /// Counts from `at`.
+    /// Counts from 0.
     pub fn new(inner: R) -> Self {
         Counted { inner, at: 0 }
+    }
+
+    /// Counts from `at`.
+    pub fn starting_at(inner: R, at: u64) -> Self {
+        Counted { inner, at }
     }
 
     /// Bytes read so far.
@@ -192,17 +208,22 @@ pub fn is_section(first: &[u8; 4]) -> bool {
 }
 
 /// Reads a section's header, of which the first four bytes were read already.
-pub fn read_section_header<R: Read>(input: &mut Counted<R>, first: [u8; 4]) -> Result<SectionHeader, Error> {
+pub fn read_section_header<R: Read>(
+    input: &mut Counted<R>,
+    first: [u8; 4],
+) -> Result<SectionHeader, Error> {
     let start = input.position().saturating_sub(4);
     let mut header = [0; HEADER_LEN];
     header[..4].copy_from_slice(&first);
-    input.read_exact(&mut header[4..]).map_err(|e| Error::io("reading a section", e, start))?;
+    input
+        .read_exact(&mut header[4..])
+        .map_err(|e| Error::io("reading a section", e, start))?;
     if !is_section(&first) || !sealed(&header) {
         return Err(Error::damaged("a section's header is damaged", start));
     }
     let number = u16::from_le_bytes([header[4], header[5]]);
-    let kind =
-        Kind::from_number(number).ok_or_else(|| Error::damaged(format!("unknown section {number}"), start))?;
+    let kind = Kind::from_number(number)
+        .ok_or_else(|| Error::damaged(format!("unknown section {number}"), start))?;
     if header[6..8] != [0; 2] || header[20..28] != [0; 8] {
         return Err(Error::damaged("reserved bytes of a section are set", start));
     }
@@ -210,10 +231,18 @@ pub fn read_section_header<R: Read>(input: &mut Counted<R>, first: [u8; 4]) -> R
     eight.copy_from_slice(&header[8..16]);
     let length = u64::from_le_bytes(eight);
     if length > kind.limit() {
-        return Err(Error::damaged(format!("{kind:?} section of {length} bytes"), start));
+        return Err(Error::damaged(
+            format!("{kind:?} section of {length} bytes"),
+            start,
+        ));
     }
     let crc = u32::from_le_bytes([header[16], header[17], header[18], header[19]]);
-    Ok(SectionHeader { kind, length, crc, start })
+    Ok(SectionHeader {
+        kind,
+        length,
+        crc,
+        start,
+    })
 }
 
 impl SectionHeader {
@@ -224,30 +253,49 @@ impl SectionHeader {
 
     /// Reads the body into `body` and checks it. Memory grows with what really arrives,
     /// not with the length that is claimed.
-    pub fn read_body<R: Read>(&self, input: &mut Counted<R>, body: &mut Vec<u8>) -> Result<(), Error> {
+    pub fn read_body<R: Read>(
+        &self,
+        input: &mut Counted<R>,
+        body: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         body.clear();
         let got = input
             .take(self.length)
             .read_to_end(body)
             .map_err(|e| Error::io("reading a section", e, self.start))?;
         if got as u64 != self.length {
-            return Err(Error::damaged("the data ends within a section", input.position()));
+            return Err(Error::damaged(
+                "the data ends within a section",
+                input.position(),
+            ));
         }
         if crc32fast::hash(body) != self.crc {
-            return Err(Error::damaged(format!("checksum of the {:?} section", self.kind), self.start));
+            return Err(Error::damaged(
+                format!("checksum of the {:?} section", self.kind),
+                self.start,
+            ));
         }
         Ok(())
     }
 }
 
 /// Reads the next section, which has to be of `kind`.
-pub fn expect_section<R: Read>(input: &mut Counted<R>, kind: Kind, body: &mut Vec<u8>) -> Result<u64, Error> {
+pub fn expect_section<R: Read>(
+    input: &mut Counted<R>,
+    kind: Kind,
+    body: &mut Vec<u8>,
+) -> Result<u64, Error> {
     let mut first = [0; 4];
     let at = input.position();
-    input.read_exact(&mut first).map_err(|e| Error::io("reading a section", e, at))?;
+    input
+        .read_exact(&mut first)
+        .map_err(|e| Error::io("reading a section", e, at))?;
     let header = read_section_header(input, first)?;
     if header.kind != kind {
-        return Err(Error::damaged(format!("a {:?} section where {kind:?} is expected", header.kind), at));
+        return Err(Error::damaged(
+            format!("a {:?} section where {kind:?} is expected", header.kind),
+            at,
+        ));
     }
     header.read_body(input, body)?;
     Ok(at)

@@ -71,7 +71,11 @@ impl Root {
             plain_bytes: cursor.u64()?,
             root: cursor.hash()?,
         };
-        if cursor.left() > 0 { Err(cursor.damaged("the root is too long")) } else { Ok(root) }
+        if cursor.left() > 0 {
+            Err(cursor.damaged("the root is too long"))
+        } else {
+            Ok(root)
+        }
     }
 }
 
@@ -87,16 +91,29 @@ pub struct TreeHasher {
 impl TreeHasher {
     /// Starts with the layout's bytes.
     pub fn new(layout: &[u8]) -> Self {
-        let layout = Hash(*blake3::Hasher::new_derive_key(LAYOUT).update(layout).finalize().as_bytes());
+        let layout = Hash(
+            *blake3::Hasher::new_derive_key(LAYOUT)
+                .update(layout)
+                .finalize()
+                .as_bytes(),
+        );
         let mut root = blake3::Hasher::new_derive_key(ROOT);
         root.update(&layout.0);
-        TreeHasher { layout, root, pages: 0, chunks: 0, plain_bytes: 0 }
+        TreeHasher {
+            layout,
+            root,
+            pages: 0,
+            chunks: 0,
+            plain_bytes: 0,
+        }
     }
 
     /// Adds a page by the bodies of its two sections.
     pub fn page(&mut self, map: &[u8], list: &[u8], chunks: &[ChunkRef]) {
         let mut page = blake3::Hasher::new_derive_key(PAGE);
-        page.update(&(map.len() as u64).to_le_bytes()).update(map).update(list);
+        page.update(&(map.len() as u64).to_le_bytes())
+            .update(map)
+            .update(list);
         self.root.update(page.finalize().as_bytes());
         self.pages += 1;
         self.chunks += chunks.len() as u64;

@@ -1,0 +1,107 @@
+//! Opening a container at random: everything but the records, checked.
+//!
+//! Owns: reading layout, pages, root, index and footer of a seekable container without
+//! reading its records. Does not own: the records' proof (a full read).
+
+use crate::index::{self, FOOTER_LEN, PagePlace};
+use crate::manifest::{PackedPage, Page, PageChecker, check_root, decode_list, read_layout};
+use crate::section::{self, Counted, FileKind, HEADER_LEN, Kind};
+use crate::tree::{Root, TreeHasher};
+use crate::{Error, Layout};
+use std::io::{Read, Seek, SeekFrom};
+
+/// A container whose structure was found right.
+pub struct Structure {
+    /// The layout.
+    pub layout: Layout,
+    /// The root, proved against layout and pages.
+    pub root: Root,
+    /// Bytes of the container.
+    pub length: u64,
+    /// The pages in order.
+    pub pages: Vec<PackedPage>,
+    /// Where each page stands.
+    pub places: Vec<PagePlace>,
+}
+
+/// Reads and checks the structure. A truncated container, or one whose manifest was
+/// changed anywhere, is refused; damage inside of records is not seen.
+pub fn read<R: Read + Seek>(input: &mut R) -> Result<Structure, Error> {
+    let io = |e| Error::io("reading the container", e, 0);
+    let length = input.seek(SeekFrom::End(0)).map_err(io)?;
+    input.seek(SeekFrom::Start(0)).map_err(io)?;
+    let mut counted = Counted::new(&mut *input);
+    let (layout, json) = read_layout(&mut counted, FileKind::Container)?;
+    let first_page = counted.position();
+
+    let footer_at = length
+        .checked_sub(FOOTER_LEN as u64)
+        .filter(|&at| at >= first_page)
+        .ok_or_else(|| Error::damaged("the container is too short", length))?;
+    let mut footer = [0; FOOTER_LEN];
+    input.seek(SeekFrom::Start(footer_at)).map_err(io)?;
+    input
+        .read_exact(&mut footer)
+        .map_err(|e| Error::io("reading the footer", e, footer_at))?;
+    let (index_at, whole) = index::decode_footer(&footer, footer_at)?;
+    if whole != length || index_at >= footer_at {
+        return Err(Error::damaged(
+            "the footer does not match the container",
+            footer_at,
+        ));
+    }
+    let mut body = Vec::new();
+    let index_end = section_at(input, index_at, Kind::Index, &mut body)?;
+    if index_end != footer_at {
+        return Err(Error::damaged("bytes between index and footer", index_end));
+    }
+    let places = index::decode(&body, index_at)?;
+
+    let mut checker = PageChecker::new(&layout);
+    let mut tree = TreeHasher::new(&json);
+    let mut pages = Vec::with_capacity(places.len());
+    let mut at = first_page;
+    for place in &places {
+        if place.map != at {
+            return Err(Error::damaged(
+                "the index does not match the pages",
+                index_at,
+            ));
+        }
+        section_at(input, place.map, Kind::Map, &mut body)?;
+        let cells = checker.map(&body, place.map)?;
+        let map = std::mem::take(&mut body);
+        at = section_at(input, place.list, Kind::List, &mut body)?;
+        let chunks = decode_list(&body, &cells, place.list)?;
+        tree.page(&map, &body, &chunks);
+        pages.push(Page { cells, chunks }.pack());
+    }
+    let root_end = section_at(input, at, Kind::Root, &mut body)?;
+    let root = check_root(&body, at, Some(tree), &checker)?;
+    if root_end > index_at {
+        return Err(Error::damaged("the index stands within the root", root_end));
+    }
+    input.seek(SeekFrom::Start(0)).map_err(io)?;
+    Ok(Structure {
+        layout,
+        root,
+        length,
+        pages,
+        places,
+    })
+}
+
+/// Reads the section at `at` and returns the offset after it.
+fn section_at<R: Read + Seek>(
+    input: &mut R,
+    at: u64,
+    kind: Kind,
+    body: &mut Vec<u8>,
+) -> Result<u64, Error> {
+    input
+        .seek(SeekFrom::Start(at))
+        .map_err(|e| Error::io("reading a section", e, at))?;
+    let mut counted = Counted::starting_at(&mut *input, at);
+    section::expect_section(&mut counted, kind, body)?;
+    Ok(at.saturating_add((HEADER_LEN + body.len()) as u64))
+}

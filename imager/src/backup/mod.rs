@@ -1,0 +1,160 @@
+//! Backup: from a disk to records and a manifest.
+//!
+//! Owns: the plan (what is copied) and its description in the image. Does not own:
+//! where the records go: [`container`] writes them into a file, [`upload`] sends those
+//! that a server lacks.
+
+pub mod container;
+mod read;
+pub mod upload;
+
+use crate::{report, source};
+use blockdev::Device;
+use diskmap::{DiskMap, ScanOptions};
+use image::layout::{Blob, Disk, Layout, Machine, Region, Table};
+use image::{CellMap, cells};
+use wire::{Code, DiskInfo, DiskState, Report};
+
+pub use read::CellReader;
+
+/// What a backup is asked to do.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Copy every sector.
+    pub full: bool,
+    /// Refuse damaged or unclean file systems instead of copying them whole.
+    pub strict: bool,
+    /// Compression of the records.
+    pub compression: image::record::Compression,
+    /// Grid in bytes.
+    pub cell_size: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            full: false,
+            strict: false,
+            compression: image::record::Compression::Zstd(1),
+            cell_size: image::DEFAULT_CELL_SIZE,
+        }
+    }
+}
+
+/// What will be copied.
+pub struct Plan {
+    /// The map of the disk.
+    pub map: DiskMap,
+    /// Its description for the image.
+    pub layout: Layout,
+}
+
+impl Plan {
+    /// Looks at the disk; nothing is written anywhere.
+    pub fn make(
+        device: &Device,
+        info: &DiskInfo,
+        machine: Machine,
+        options: &Options,
+    ) -> Result<Plan, Report> {
+        let geometry = source::geometry(device);
+        if geometry.size_bytes == 0 {
+            return Err(Report::new(
+                Code::DiskNotFound,
+                format!("{} has no bytes", device.path().display()),
+                DiskState::NotInvolved,
+            ));
+        }
+        let scan = ScanOptions {
+            full: options.full,
+            strict: options.strict,
+        };
+        let map = diskmap::scan(&source::Reader(device), geometry, &scan)
+            .map_err(|e| report::scan(&e, DiskState::NotInvolved))?;
+        let layout = describe(&map, info, machine, options.cell_size);
+        Ok(Plan { map, layout })
+    }
+
+    /// The cells that are copied, in the order of the disk.
+    pub fn cells(&self) -> impl Iterator<Item = CellMap> + '_ {
+        let size = self.layout.cell_size;
+        self.map
+            .regions
+            .iter()
+            .enumerate()
+            .flat_map(move |(number, region)| {
+                cells::cut(
+                    number as u32,
+                    size,
+                    region.used.iter().map(|e| (e.start, e.len)),
+                )
+            })
+    }
+
+    /// Bytes that are copied.
+    pub fn used_bytes(&self) -> u64 {
+        self.layout.used_bytes()
+    }
+
+    /// Warnings for people.
+    pub fn warnings(&self) -> Vec<Report> {
+        self.map.warnings.iter().map(report::warning).collect()
+    }
+}
+
+/// The map in the words of the image format.
+fn describe(map: &DiskMap, info: &DiskInfo, machine: Machine, cell_size: u32) -> Layout {
+    let region = |region: &diskmap::Region| Region {
+        kind: match region.kind {
+            diskmap::RegionKind::Gap => "gap",
+            diskmap::RegionKind::Partition => "partition",
+            diskmap::RegionKind::Whole => "whole",
+        }
+        .to_owned(),
+        number: region.number,
+        start: region.start,
+        size: region.size,
+        part_type: region.part_type.clone(),
+        type_name: region.type_name.clone(),
+        name: region.name.clone(),
+        guid: region.guid.clone(),
+        file_system: region.file_system.clone(),
+        label: region.label.clone(),
+        uuid: region.uuid.clone(),
+        method: region.method.as_str().to_owned(),
+        reason: region.reason.clone(),
+        used_bytes: region.used.total(),
+    };
+    Layout {
+        created: crate::clock::now_rfc3339(),
+        tool: format!("imager {}", wire::SOFTWARE_VERSION),
+        machine,
+        disk: Disk {
+            size_bytes: map.geometry.size_bytes,
+            sector_size: map.geometry.sector_size,
+            physical_sector_size: info.physical_sector_size,
+            model: info.model.clone(),
+            serial: info.serial.clone(),
+            wwn: info.wwn.clone(),
+        },
+        cell_size,
+        table: Table {
+            kind: map.table.as_str().to_owned(),
+            blobs: map
+                .blobs
+                .iter()
+                .map(|blob| Blob {
+                    offset: blob.offset,
+                    data: blob.data.clone(),
+                })
+                .collect(),
+        },
+        regions: map.regions.iter().map(region).collect(),
+        warnings: map
+            .warnings
+            .iter()
+            .map(|w| format!("{}: {}", w.kind.code(), w.detail))
+            .collect(),
+        encryption: None,
+    }
+}

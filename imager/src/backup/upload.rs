@@ -1,0 +1,252 @@
+//! Backup to a server: only the chunks that it lacks travel.
+//!
+//! Owns: the pipeline of one reader and several senders, each with its own connection:
+//! hash, ask what the server has, compress and send the rest; then the manifest. Does
+//! not own: the connection's retries (`remote`).
+
+use super::{CellReader, Options, Plan};
+use crate::progress::ProgressSink;
+use crate::remote::Remote;
+use crate::report;
+use blockdev::Device;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use image::manifest::ManifestWriter;
+use image::record::Encoder;
+use image::{CellMap, ChunkRef, Hash, PAGE_CHUNKS};
+use std::sync::atomic::{AtomicU64, Ordering};
+use wire::{Code, DiskState, Published, Report, Step};
+
+/// Plain bytes of one batch: large enough to hide a round trip, small enough for memory.
+const BATCH_BYTES: usize = 8 << 20;
+/// Batches in flight, each on its own connection.
+const SENDERS: usize = 3;
+
+/// Consecutive chunks.
+struct Batch {
+    first: usize,
+    chunks: Vec<Vec<u8>>,
+}
+
+/// What was sent.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The image as the server published it.
+    pub published: Published,
+    /// Bytes of records that went over the network.
+    pub wire_bytes: u64,
+    /// Chunks of the image.
+    pub chunks: u64,
+    /// Chunks that the server had.
+    pub known: u64,
+}
+
+/// Totals of the senders.
+#[derive(Default)]
+struct Totals {
+    wire_bytes: AtomicU64,
+    known: AtomicU64,
+}
+
+/// Sends the disk's image; returns after the server has published it.
+pub fn send(
+    device: &Device,
+    plan: &Plan,
+    options: &Options,
+    remote: &Remote,
+    progress: &dyn ProgressSink,
+) -> Result<Sent, Report> {
+    progress.step(Step::Running, plan.used_bytes());
+    let totals = Totals::default();
+    let (batch_tx, batch_rx) = bounded::<Batch>(1);
+    let (free_tx, free_rx) = crossbeam_channel::unbounded::<Vec<u8>>();
+    let (named_tx, named_rx) = bounded::<Result<(usize, Vec<ChunkRef>), Report>>(SENDERS * 2);
+    let chunks = std::thread::scope(|scope| {
+        let failed = named_tx.clone();
+        scope.spawn(move || {
+            if let Err(report) = read_all(device, plan, &batch_tx, &free_rx, progress) {
+                let _ = failed.send(Err(report));
+            }
+        });
+        for _ in 0..SENDERS {
+            let sender = BatchSender {
+                options,
+                remote,
+                progress,
+                totals: &totals,
+                free: free_tx.clone(),
+            };
+            let (batch_rx, named_tx) = (batch_rx.clone(), named_tx.clone());
+            scope.spawn(move || sender.run(&batch_rx, &named_tx));
+        }
+        drop((batch_rx, named_tx, free_tx));
+        collect(named_rx)
+    })?;
+    progress.step(Step::Finishing, 0);
+    let manifest = manifest(plan, &chunks)?;
+    let published = remote.put_manifest(manifest.len() as u64, || Ok(manifest.as_slice()))?;
+    Ok(Sent {
+        published,
+        wire_bytes: totals.wire_bytes.load(Ordering::Relaxed) + manifest.len() as u64,
+        chunks: chunks.len() as u64,
+        known: totals.known.load(Ordering::Relaxed),
+    })
+}
+
+/// The names in the order of the disk. Returning early closes the channel, which ends
+/// the threads.
+fn collect(
+    named: Receiver<Result<(usize, Vec<ChunkRef>), Report>>,
+) -> Result<Vec<ChunkRef>, Report> {
+    let mut chunks: Vec<Option<ChunkRef>> = Vec::new();
+    for result in named {
+        let (first, names) = result?;
+        let end = first + names.len();
+        if chunks.len() < end {
+            chunks.resize(end, None);
+        }
+        for (slot, name) in chunks[first..end].iter_mut().zip(names) {
+            *slot = Some(name);
+        }
+    }
+    let complete: Option<Vec<ChunkRef>> = chunks.into_iter().collect();
+    complete.ok_or_else(|| report::thread_lost(DiskState::NotInvolved))
+}
+
+fn read_all(
+    device: &Device,
+    plan: &Plan,
+    batches: &Sender<Batch>,
+    free: &Receiver<Vec<u8>>,
+    progress: &dyn ProgressSink,
+) -> Result<(), Report> {
+    let mut reader = CellReader::new(device, &plan.layout);
+    let mut batch = Batch {
+        first: 0,
+        chunks: Vec::new(),
+    };
+    let mut bytes = 0;
+    for cell in plan.cells() {
+        if progress.interrupted() {
+            return Err(Report::new(
+                Code::Interrupted,
+                "stopped by an operator",
+                DiskState::NotInvolved,
+            ));
+        }
+        let mut plain = free.try_recv().unwrap_or_default();
+        reader.read(&cell, &mut plain)?;
+        bytes += plain.len();
+        batch.chunks.push(plain);
+        if bytes >= BATCH_BYTES {
+            let first = batch.first + batch.chunks.len();
+            let full = std::mem::replace(
+                &mut batch,
+                Batch {
+                    first,
+                    chunks: Vec::new(),
+                },
+            );
+            bytes = 0;
+            if batches.send(full).is_err() {
+                return Ok(()); // the senders failed and tell why
+            }
+        }
+    }
+    if !batch.chunks.is_empty() {
+        let _ = batches.send(batch);
+    }
+    Ok(())
+}
+
+struct BatchSender<'a> {
+    options: &'a Options,
+    remote: &'a Remote,
+    progress: &'a dyn ProgressSink,
+    totals: &'a Totals,
+    free: Sender<Vec<u8>>,
+}
+
+impl BatchSender<'_> {
+    fn run(
+        &self,
+        batches: &Receiver<Batch>,
+        named: &Sender<Result<(usize, Vec<ChunkRef>), Report>>,
+    ) {
+        let mut encoder = match Encoder::new(self.options.compression) {
+            Ok(encoder) => encoder,
+            Err(error) => {
+                let _ = named.send(Err(report::image(&error, DiskState::NotInvolved)));
+                return;
+            }
+        };
+        let mut body = Vec::new();
+        for batch in batches {
+            let result = self
+                .one(&batch, &mut encoder, &mut body)
+                .map(|names| (batch.first, names));
+            for buffer in batch.chunks {
+                let _ = self.free.send(buffer);
+            }
+            let failed = result.is_err();
+            if named.send(result).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn one(
+        &self,
+        batch: &Batch,
+        encoder: &mut Encoder,
+        body: &mut Vec<u8>,
+    ) -> Result<Vec<ChunkRef>, Report> {
+        let names: Vec<ChunkRef> = batch
+            .chunks
+            .iter()
+            .map(|plain| ChunkRef {
+                name: Hash::of(plain),
+                plain_len: plain.len() as u32,
+            })
+            .collect();
+        let hashes: Vec<[u8; 32]> = names.iter().map(|chunk| chunk.name.0).collect();
+        let known = self.remote.have(&hashes)?;
+        body.clear();
+        let mut sent_here: Vec<Hash> = Vec::new();
+        let mut known_count = 0;
+        for ((plain, chunk), known) in batch.chunks.iter().zip(&names).zip(known) {
+            if known || sent_here.contains(&chunk.name) {
+                known_count += 1;
+                continue;
+            }
+            encoder
+                .encode_named(plain, chunk.name, body)
+                .map_err(|e| report::image(&e, DiskState::NotInvolved))?;
+            sent_here.push(chunk.name);
+        }
+        if !body.is_empty() {
+            self.remote.send_records(body)?;
+        }
+        self.totals.known.fetch_add(known_count, Ordering::Relaxed);
+        self.totals
+            .wire_bytes
+            .fetch_add(body.len() as u64, Ordering::Relaxed);
+        let plain: u64 = names.iter().map(|chunk| u64::from(chunk.plain_len)).sum();
+        self.progress.advance(plain, body.len() as u64);
+        Ok(names)
+    }
+}
+
+/// The manifest. A few dozen bytes a chunk: 50 MB for 1 TiB of used data.
+fn manifest(plan: &Plan, chunks: &[ChunkRef]) -> Result<Vec<u8>, Report> {
+    let output = |e: std::io::Error| report::output(&e);
+    let mut writer = ManifestWriter::new(Vec::new(), &plan.layout).map_err(output)?;
+    let mut cells = plan.cells();
+    for page in chunks.chunks(PAGE_CHUNKS) {
+        let maps: Vec<CellMap> = cells.by_ref().take(page.len()).collect();
+        writer.page(&maps, page).map_err(output)?;
+    }
+    if cells.next().is_some() {
+        return Err(report::thread_lost(DiskState::NotInvolved));
+    }
+    writer.finish().map(|(bytes, _)| bytes).map_err(output)
+}

@@ -1,0 +1,192 @@
+//! `imager backup`.
+//!
+//! Owns: its options, the refusal of disks in use, and that a file appears under its
+//! name only when it is complete. Does not own: the copying (`crate::backup`).
+
+use super::{Output, print_warnings, signals, warnings_json};
+use crate::backup::{Options, Plan, container};
+use crate::progress::{ProgressSink, Silent, Terminal};
+use crate::{in_use, machine, report, source};
+use image::record::Compression;
+use serde_json::json;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use wire::{Code, DiskState, Report, size};
+
+/// Options of `imager backup`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Block device or raw image file
+    disk: PathBuf,
+    /// Image file to make; `-` is standard output
+    file: PathBuf,
+    /// Copy every sector instead of the used ones
+    #[arg(long)]
+    full: bool,
+    /// Refuse damaged or unclean file systems instead of copying them whole
+    #[arg(long)]
+    strict: bool,
+    /// Go on although the disk is in use (what is written meanwhile may be torn)
+    #[arg(long)]
+    force: bool,
+    /// Replace the image file if it is there
+    #[arg(long)]
+    overwrite: bool,
+    /// Compression: zstd, deflate or none
+    #[arg(long, default_value = "zstd", value_parser = ["zstd", "deflate", "none"])]
+    codec: String,
+    /// Level of the compression (zstd 1 to 19, deflate 1 to 9)
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
+    level: i32,
+    /// Sector size of a raw image file (a device knows its own)
+    #[arg(long, value_name = "BYTES")]
+    sector_size: Option<u32>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Makes an image.
+pub fn run(args: &Args) -> Result<Output, Report> {
+    let options = Options {
+        full: args.full,
+        strict: args.strict,
+        compression: compression(&args.codec, args.level)?,
+        ..Options::default()
+    };
+    let device = source::open(&args.disk, args.sector_size)?;
+    if !args.force {
+        in_use::refuse_if_written(&args.disk)?;
+    }
+    let to_stdout = args.file.as_os_str() == "-";
+    if !to_stdout && !args.overwrite && args.file.exists() {
+        let found = format!("{} is there already", args.file.display());
+        return Err(
+            Report::new(Code::ImageExists, found, DiskState::NotInvolved)
+                .with_advice("Choose another name, or add --overwrite."),
+        );
+    }
+    let info = in_use::identify(&args.disk)?;
+    let plan = Plan::make(&device, &info, machine::describe(), &options)?;
+    let warnings = plan.warnings();
+    print_warnings(&warnings);
+
+    let started = Instant::now();
+    let terminal = (!args.quiet).then(|| Terminal::start("backup"));
+    let sink: &dyn ProgressSink = match &terminal {
+        Some(terminal) => {
+            signals::interrupt_on_signals(terminal.tracker());
+            terminal.sink()
+        }
+        None => &Silent,
+    };
+    let written = if to_stdout {
+        container::write(&device, &plan, &options, std::io::stdout(), sink)?.1
+    } else {
+        let part = PartialFile::create(&args.file)?;
+        let out = BufWriter::with_capacity(256 << 10, part.file()?);
+        let (out, written) = container::write(&device, &plan, &options, out, sink)?;
+        out.into_inner().map_err(|e| report::output(e.error()))?;
+        part.publish()?;
+        written
+    };
+    if let Some(terminal) = terminal {
+        terminal.finish();
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Output {
+        text: format!(
+            "Backup done: {} used of {}, image of {} in {}.\nRoot {}\n",
+            size::bytes(plan.used_bytes()),
+            size::bytes(device.size_bytes()),
+            size::bytes(written.bytes),
+            size::duration(seconds.round() as u64),
+            written.root.root
+        ),
+        json: json!({
+            "result": "done",
+            "disk_bytes": device.size_bytes(),
+            "used_bytes": plan.used_bytes(),
+            "image_bytes": written.bytes,
+            "chunks": written.root.chunks,
+            "root": written.root.root.to_hex(),
+            "seconds": seconds,
+            "warnings": warnings_json(&warnings),
+        }),
+        aside: to_stdout,
+    })
+}
+
+fn compression(codec: &str, level: i32) -> Result<Compression, Report> {
+    match codec {
+        "none" => Ok(Compression::None),
+        "zstd" => Ok(Compression::Zstd(level)),
+        _ => match u32::try_from(level) {
+            Ok(level @ 1..=9) => Ok(Compression::Deflate(level)),
+            _ => {
+                let found = format!("level {level}; deflate has levels 1 to 9");
+                Err(Report::new(Code::Usage, found, DiskState::NotInvolved))
+            }
+        },
+    }
+}
+
+/// A file that gets its name only when it is complete, and is removed if it is not.
+struct PartialFile {
+    partial: PathBuf,
+    name: PathBuf,
+    published: bool,
+}
+
+impl PartialFile {
+    fn create(name: &Path) -> Result<Self, Report> {
+        let mut partial = name.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        // One that an earlier, killed run left is of no use to anybody.
+        File::create(&partial).map_err(|e| failed(&partial, &e))?;
+        Ok(PartialFile {
+            partial,
+            name: name.to_owned(),
+            published: false,
+        })
+    }
+
+    fn file(&self) -> Result<File, Report> {
+        File::options()
+            .write(true)
+            .open(&self.partial)
+            .map_err(|e| failed(&self.partial, &e))
+    }
+
+    fn publish(mut self) -> Result<(), Report> {
+        let mut sync = || -> std::io::Result<()> {
+            self.file().map_err(std::io::Error::other)?.sync_all()?;
+            std::fs::rename(&self.partial, &self.name)?;
+            self.published = true;
+            let folder = self.name.parent().filter(|p| !p.as_os_str().is_empty());
+            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        };
+        sync().map_err(|e| failed(&self.name, &e))
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if !self.published {
+            // If it cannot be removed, its name still says that it is no image.
+            let _ = std::fs::remove_file(&self.partial);
+        }
+    }
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Report {
+    let mut report = report::output(error);
+    report.found = format!("{}: {error}", path.display());
+    report
+}

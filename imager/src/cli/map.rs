@@ -1,0 +1,53 @@
+//! `imager map`.
+//!
+//! Owns: its options and how it is printed. Does not own: the map (`crate::map`).
+
+use super::{Output, print_warnings};
+use crate::{map, report, source};
+use std::path::PathBuf;
+use wire::{DiskState, Report};
+
+/// Options of `imager map`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Block device or raw image file
+    disk: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// With --json: list the used extents as [start byte on the disk, length]
+    #[arg(long)]
+    extents: bool,
+    /// Show the map as --full would copy it
+    #[arg(long)]
+    full: bool,
+    /// Refuse damaged or unclean file systems
+    #[arg(long)]
+    strict: bool,
+    /// Sector size of a raw image file (a device knows its own)
+    #[arg(long, value_name = "BYTES")]
+    sector_size: Option<u32>,
+}
+
+/// Prints the map of a disk.
+pub fn run(args: &Args) -> Result<Output, Report> {
+    let device = source::open(&args.disk, args.sector_size)?;
+    let options = diskmap::ScanOptions {
+        full: args.full,
+        strict: args.strict,
+    };
+    let map = diskmap::scan(
+        &source::Reader(&device),
+        source::geometry(&device),
+        &options,
+    )
+    .map_err(|e| report::scan(&e, DiskState::NotInvolved))?;
+    if !args.json {
+        print_warnings(&map.warnings.iter().map(report::warning).collect::<Vec<_>>());
+    }
+    Ok(Output {
+        text: map::text(&args.disk, &map),
+        json: map::json(&map, args.extents),
+        aside: false,
+    })
+}

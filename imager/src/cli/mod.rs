@@ -1,0 +1,135 @@
+//! The command line.
+//!
+//! Owns: commands, options, exit codes, and how results and failures are printed. Does
+//! not own: the work.
+
+mod backup;
+mod disks;
+mod info;
+mod map;
+mod restore;
+mod signals;
+mod verify;
+
+use crate::report::{EXIT_DONE, EXIT_FAILED, exit_code};
+use clap::{Parser, Subcommand};
+use std::io::Write;
+use std::process::ExitCode;
+use wire::Report;
+
+/// Backs up and restores disks: used sectors where the file system is understood, all
+/// sectors otherwise.
+#[derive(Parser)]
+#[command(name = "imager", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed while working, 2 wrong usage, \
+    3 refused by a check (nothing was written).";
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the disks of this machine
+    Disks(disks::Args),
+    /// Show what is on a disk, what would be copied, and why
+    Map(map::Args),
+    /// Make an image of a disk
+    Backup(backup::Args),
+    /// Write an image to a disk
+    Restore(restore::Args),
+    /// Check every byte of an image
+    Verify(verify::Args),
+    /// Show what an image holds
+    Info(info::Args),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let (json, result) = match Cli::parse().command {
+        Command::Disks(args) => (args.json, disks::run(&args)),
+        Command::Map(args) => (args.json, map::run(&args)),
+        Command::Backup(args) => (args.json, backup::run(&args)),
+        Command::Restore(args) => (args.json, restore::run(&args)),
+        Command::Verify(args) => (args.json, verify::run(&args)),
+        Command::Info(args) => (args.json, info::run(&args)),
+    };
+    match result {
+        Ok(output) => match print(&output, json) {
+            Ok(()) => ExitCode::from(EXIT_DONE),
+            // A reader that has enough (`| head`) is no failure.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                ExitCode::from(EXIT_DONE)
+            }
+            Err(error) => {
+                eprintln!("output-failed: standard output: {error}");
+                ExitCode::from(EXIT_FAILED)
+            }
+        },
+        Err(report) => {
+            print_failure(&report, json);
+            ExitCode::from(exit_code(&report))
+        }
+    }
+}
+
+/// What a command has to say, in both forms.
+struct Output {
+    text: String,
+    json: serde_json::Value,
+    /// Standard output carries data: the text goes to standard error.
+    aside: bool,
+}
+
+fn print(output: &Output, json: bool) -> std::io::Result<()> {
+    if output.text.is_empty() {
+        return Ok(()); // the command printed its result itself
+    }
+    let text = if json {
+        format!("{:#}\n", output.json)
+    } else {
+        output.text.clone()
+    };
+    if output.aside {
+        std::io::stderr().write_all(text.as_bytes())
+    } else {
+        std::io::stdout().write_all(text.as_bytes())
+    }
+}
+
+fn print_failure(report: &Report, json: bool) {
+    if json {
+        let value = serde_json::json!({
+            "result": "failed",
+            "code": report.code,
+            "headline": report.code.headline(),
+            "found": report.found,
+            "advice": report.advice,
+            "disk": report.disk,
+        });
+        // Where standard output is closed there is nobody to tell.
+        let _ = writeln!(std::io::stdout(), "{value:#}");
+    }
+    let _ = writeln!(std::io::stderr(), "imager: {report}");
+}
+
+/// Prints warnings to standard error as they become known.
+fn print_warnings(warnings: &[Report]) {
+    for warning in warnings {
+        let _ = writeln!(
+            std::io::stderr(),
+            "warning: {}: {}",
+            warning.code,
+            warning.found
+        );
+    }
+}
+
+/// Warnings for JSON.
+fn warnings_json(warnings: &[Report]) -> serde_json::Value {
+    warnings
+        .iter()
+        .map(|w| serde_json::json!({"code": w.code, "found": w.found}))
+        .collect()
+}

@@ -1,0 +1,60 @@
+//! `imager verify`.
+//!
+//! Owns: its options. Does not own: the check (`crate::verify_image`).
+
+use super::{Output, info, signals};
+use crate::progress::{ProgressSink, Silent, Terminal};
+use crate::verify_image;
+use serde_json::json;
+use std::io::BufReader;
+use std::path::PathBuf;
+use wire::{Report, size};
+
+/// Options of `imager verify`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Image file; `-` is standard input
+    file: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Checks every byte of an image.
+pub fn run(args: &Args) -> Result<Output, Report> {
+    let terminal = (!args.quiet).then(|| Terminal::start("verify"));
+    let sink: &dyn ProgressSink = match &terminal {
+        Some(terminal) => {
+            signals::interrupt_on_signals(terminal.tracker());
+            terminal.sink()
+        }
+        None => &Silent,
+    };
+    let (_, root) = if args.file.as_os_str() == "-" {
+        verify_image::verify(std::io::stdin().lock(), sink)?
+    } else {
+        verify_image::verify(
+            BufReader::with_capacity(256 << 10, info::open(&args.file)?),
+            sink,
+        )?
+    };
+    drop(terminal);
+    Ok(Output {
+        text: format!(
+            "The image is good: {} in {} chunks, every byte checked.\nRoot {}\n",
+            size::bytes(root.plain_bytes),
+            root.chunks,
+            root.root
+        ),
+        json: json!({
+            "result": "done",
+            "used_bytes": root.plain_bytes,
+            "chunks": root.chunks,
+            "root": root.root.to_hex(),
+        }),
+        aside: false,
+    })
+}

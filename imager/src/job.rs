@@ -1,0 +1,244 @@
+//! Jobs that a server gives to a target.
+//!
+//! Owns: composing a disk, the engine and the server's routes into one execution, and
+//! the truth about the disk in its report. Does not own: check-in, reporting the final
+//! state, or the console (`target`).
+
+use crate::backup::{self, upload};
+use crate::progress::ProgressSink;
+use crate::remote::Remote;
+use crate::restore::fetch::ServerSource;
+use crate::restore::{self, Guard, Plan, Source};
+use crate::{disks, in_use, machine, map, old_tables, report, source};
+use blockdev::Device;
+use image::record::Compression;
+use std::path::Path;
+use std::time::Instant;
+use wire::{
+    BeginWrite, Code, DiskCheck, DiskCheckEntry, DiskInfo, DiskSelector, DiskState, Job, JobKind,
+    Report, Step, Summary,
+};
+
+/// What a job that succeeded has to say.
+#[derive(Clone, Debug)]
+pub struct JobResult {
+    /// Figures.
+    pub summary: Summary,
+    /// Things worth knowing.
+    pub warnings: Vec<Report>,
+}
+
+/// Runs one execution. `Ok` means that everything was done and proved.
+pub fn run(
+    job: &Job,
+    remote: &Remote,
+    disks: &[DiskInfo],
+    progress: &dyn ProgressSink,
+) -> Result<JobResult, Report> {
+    let started = Instant::now();
+    progress.step(Step::Preparing, 0);
+    // The server shows what the machine holds, whatever the job is. Failing to look is
+    // reported per disk and does not stop the job.
+    remote.disks(&check(disks))?;
+    let mut result = match &job.kind {
+        JobKind::DiskCheck => Ok(JobResult {
+            summary: Summary::default(),
+            warnings: Vec::new(),
+        }),
+        JobKind::Backup {
+            disk, full, level, ..
+        } => {
+            let disk = disks::select(disks, disk.as_ref())?;
+            back_up(disk, *full, *level, remote, progress)
+        }
+        JobKind::Restore {
+            disk,
+            root,
+            verify,
+            force,
+            ..
+        } => {
+            let wanted = Wanted {
+                root,
+                verify: *verify,
+                force: *force,
+                resume: job.resume,
+            };
+            restore_disk(disks, disk.as_ref(), &wanted, remote, progress)
+        }
+    }?;
+    result.summary.seconds = started.elapsed().as_secs_f64();
+    Ok(result)
+}
+
+/// What is on each disk, with the reason where there is no map.
+fn check(disks: &[DiskInfo]) -> DiskCheck {
+    let entry = |info: &DiskInfo| {
+        let scanned = source::open(Path::new(&info.path), None).and_then(|device| {
+            diskmap::scan(
+                &source::Reader(&device),
+                source::geometry(&device),
+                &diskmap::ScanOptions::default(),
+            )
+            .map_err(|e| report::scan(&e, DiskState::NotInvolved))
+        });
+        let (found, problem) = match scanned {
+            Ok(found) => (Some(map::json(&found, false)), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        DiskCheckEntry {
+            info: info.clone(),
+            map: found,
+            problem,
+        }
+    };
+    DiskCheck {
+        disks: disks.iter().map(entry).collect(),
+    }
+}
+
+fn back_up(
+    disk: &DiskInfo,
+    full: bool,
+    level: i32,
+    remote: &Remote,
+    progress: &dyn ProgressSink,
+) -> Result<JobResult, Report> {
+    let path = Path::new(&disk.path);
+    in_use::refuse_if_written(path)?;
+    let device = source::open(path, None)?;
+    let options = backup::Options {
+        full,
+        compression: Compression::Zstd(level.clamp(1, 19)),
+        ..backup::Options::default()
+    };
+    let plan = backup::Plan::make(&device, disk, machine::describe(), &options)?;
+    let warnings = plan.warnings();
+    for warning in &warnings {
+        progress.note(&format!("warning: {}: {}", warning.code, warning.found));
+    }
+    let sent = upload::send(&device, &plan, &options, remote, progress)?;
+    progress.note(&format!(
+        "image {} published: {} of {} chunks were new",
+        sent.published.image,
+        sent.chunks - sent.known.min(sent.chunks),
+        sent.chunks
+    ));
+    let summary = Summary {
+        disk_bytes: device.size_bytes(),
+        used_bytes: plan.used_bytes(),
+        wire_bytes: sent.wire_bytes,
+        ..Summary::default()
+    };
+    Ok(JobResult { summary, warnings })
+}
+
+struct Wanted<'a> {
+    root: &'a str,
+    verify: bool,
+    force: bool,
+    resume: bool,
+}
+
+fn restore_disk(
+    disks: &[DiskInfo],
+    selector: Option<&DiskSelector>,
+    wanted: &Wanted<'_>,
+    remote: &Remote,
+    progress: &dyn ProgressSink,
+) -> Result<JobResult, Report> {
+    let untouched = |r: Report| Report {
+        disk: DiskState::Untouched,
+        ..r
+    };
+    let disk = disks::select(disks, selector).map_err(untouched)?;
+    let path = Path::new(&disk.path);
+    in_use::refuse_if_held(path)?;
+    let device = Device::open_write(path).map_err(|e| report::open(&e, DiskState::Untouched))?;
+    if wanted.resume && !restore::is_unfinished(&device)? {
+        // The first run got as far as writing tables: its result was lost on the way.
+        // Restoring again could destroy what was written since.
+        let found = format!(
+            "an earlier run of this restore had begun to write {}, but its disk shows a partition table",
+            disk.path
+        );
+        return Err(
+            Report::new(Code::TargetSilent, found, DiskState::Complete).with_advice(
+                "Look whether the machine works: the restore was probably complete and only its \
+             report was lost. If not, clear the error and restore again.",
+            ),
+        );
+    }
+    let mut image = ServerSource::open(remote, wanted.root).map_err(untouched)?;
+    let mut warnings = Vec::new();
+    check_machine(&image, wanted.force, &mut warnings)?;
+    let mut guard = ServerGuard {
+        device: &device,
+        disk,
+        remote,
+    };
+    let options = restore::Options {
+        verify: wanted.verify,
+    };
+    let done = restore::run(&device, path, &mut image, &mut guard, options, progress)?;
+    let summary = Summary {
+        disk_bytes: device.size_bytes(),
+        used_bytes: done.root.plain_bytes,
+        ..Summary::default()
+    };
+    Ok(JobResult { summary, warnings })
+}
+
+/// An image of another kind of machine would be restored, but not boot.
+fn check_machine(
+    image: &ServerSource,
+    force: bool,
+    warnings: &mut Vec<Report>,
+) -> Result<(), Report> {
+    let (made_on, here) = (&image.layout().machine, machine::describe());
+    let differs = |a: &str, b: &str| !a.is_empty() && !b.is_empty() && a != b;
+    let mut found = Vec::new();
+    for (what, image, here) in [
+        ("architecture", &made_on.architecture, &here.architecture),
+        ("firmware mode", &made_on.firmware, &here.firmware),
+    ] {
+        if differs(image, here) {
+            found.push(format!("{what}: image {image}, machine {here}"));
+        }
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    let report = Report::new(
+        Code::ImageNotForMachine,
+        found.join("; "),
+        DiskState::Untouched,
+    );
+    if force {
+        warnings.push(report);
+        return Ok(());
+    }
+    Err(report)
+}
+
+struct ServerGuard<'a> {
+    device: &'a Device,
+    disk: &'a DiskInfo,
+    remote: &'a Remote,
+}
+
+impl Guard for ServerGuard<'_> {
+    fn before_write(&mut self, _plan: &Plan) -> Result<(), Report> {
+        let untouched = |r: Report| Report {
+            disk: DiskState::Untouched,
+            ..r
+        };
+        let old = old_tables::read(self.device, self.disk.clone());
+        self.remote.put_tables(&old).map_err(untouched)?;
+        self.remote
+            .begin_write(&BeginWrite {
+                disk: self.disk.clone(),
+            })
+            .map_err(untouched)
+    }
+}

@@ -1,0 +1,70 @@
+//! Checking every byte of a container.
+//!
+//! Owns: reading it once, decoding all records on all cores. Does not own: the format.
+
+use crate::backup::container::worker_count;
+use crate::progress::ProgressSink;
+use crate::report;
+use crossbeam_channel::{bounded, unbounded};
+use image::container::{ContainerReader, Event};
+use image::record::{Decoder, RecordHeader};
+use image::{Layout, Root};
+use std::io::Read;
+use wire::{Code, DiskState, Report, Step};
+
+/// Reads the whole container; the first damage is the error.
+pub fn verify(input: impl Read, progress: &dyn ProgressSink) -> Result<(Layout, Root), Report> {
+    let damaged = |e: image::Error| report::image(&e, DiskState::NotInvolved);
+    let mut reader = ContainerReader::open(input).map_err(damaged)?;
+    progress.step(Step::Verifying, reader.layout().used_bytes());
+    let workers = worker_count();
+    let (work_tx, work_rx) = bounded::<(RecordHeader, u64, Vec<u8>)>(workers * 2 + 2);
+    let (free_tx, free_rx) = unbounded::<Vec<u8>>();
+    let (error_tx, error_rx) = bounded::<image::Error>(workers);
+    let root = std::thread::scope(|scope| {
+        for _ in 0..workers {
+            let (work_rx, free_tx, error_tx) = (work_rx.clone(), free_tx.clone(), error_tx.clone());
+            scope.spawn(move || {
+                let (mut decoder, mut plain) = (Decoder::new(), Vec::new());
+                for (header, offset, payload) in work_rx {
+                    if let Err(error) = decoder.decode(&header, &payload, offset, &mut plain) {
+                        let _ = error_tx.send(error);
+                        return;
+                    }
+                    progress.advance(u64::from(header.plain_len), header.record_len());
+                    let _ = free_tx.send(payload);
+                }
+            });
+        }
+        drop((work_rx, free_tx, error_tx));
+        let mut payload = Vec::new();
+        let read = loop {
+            if progress.interrupted() {
+                break Err(Report::new(
+                    Code::Interrupted,
+                    "stopped",
+                    DiskState::NotInvolved,
+                ));
+            }
+            match reader.next_event(&mut payload) {
+                Err(error) => break Err(damaged(error)),
+                Ok(Event::End(root)) => break Ok(root),
+                Ok(Event::Page(_)) => {}
+                Ok(Event::Record { header, offset }) => {
+                    let next = free_rx.try_recv().unwrap_or_default();
+                    let full = std::mem::replace(&mut payload, next);
+                    if work_tx.send((header, offset, full)).is_err() {
+                        break Err(report::thread_lost(DiskState::NotInvolved));
+                    }
+                }
+            }
+        };
+        drop(work_tx);
+        // Ends when the last worker has dropped its sender: all is checked then.
+        match error_rx.iter().next() {
+            Some(error) => Err(damaged(error)),
+            None => read,
+        }
+    })?;
+    Ok((reader.layout().clone(), root))
+}
