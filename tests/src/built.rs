@@ -24,10 +24,7 @@ impl Built {
             let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
             tests.parent().unwrap_or(tests).join("out")
         });
-        let cache = folder("DEPLOY_CACHE")
-            .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("deploy-os")))
-            .or_else(|| folder("HOME").map(|home| home.join(".cache/deploy-os")))
-            .ok_or_else(|| io::Error::other("neither DEPLOY_CACHE nor HOME is set"))?;
+        let cache = cache()?;
         for file in [
             "bin/imager",
             "bin/deployd",
@@ -40,7 +37,10 @@ impl Built {
             if !out.join(file).is_file() {
                 return Err(io::Error::new(
                     io::ErrorKind::NotFound,
-                    format!("{} is missing: run ./build.sh first", out.join(file).display()),
+                    format!(
+                        "{} is missing: run ./build.sh first",
+                        out.join(file).display()
+                    ),
                 ));
             }
         }
@@ -74,6 +74,17 @@ impl Built {
     pub fn accelerator(&self) -> io::Result<Accelerator> {
         accel::choose(&self.cache, &self.pxe())
     }
+}
+
+/// The folder of caches that `build.sh` uses too.
+///
+/// # Errors
+/// Nothing says where it is.
+pub fn cache() -> io::Result<PathBuf> {
+    folder("DEPLOY_CACHE")
+        .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("deploy-os")))
+        .or_else(|| folder("HOME").map(|home| home.join(".cache/deploy-os")))
+        .ok_or_else(|| io::Error::other("neither DEPLOY_CACHE nor HOME is set"))
 }
 
 fn folder(variable: &str) -> Option<PathBuf> {

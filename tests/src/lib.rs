@@ -6,5 +6,7 @@
 
 pub mod built;
 pub mod machines;
+pub mod proof;
 pub mod site;
 pub mod status;
+pub mod story;

@@ -119,7 +119,9 @@ impl Site {
         while self.status().is_err() {
             if let Some(status) = running.child.try_wait()? {
                 let said = fs::read_to_string(&log).unwrap_or_default();
-                return Err(io::Error::other(format!("deployd ended ({status}): {said}")));
+                return Err(io::Error::other(format!(
+                    "deployd ended ({status}): {said}"
+                )));
             }
             if Instant::now() >= end {
                 let error = self.status().err();

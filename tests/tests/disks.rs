@@ -22,10 +22,18 @@ fn bios_disk_boots_and_has_its_files() {
     .unwrap();
     println!("login prompt after {time:?}");
     let root = files::ext4(&disk, BIOS_ROOT).unwrap();
-    assert!(root.contains_key("etc/fstab") && root.len() > 3000, "{}", root.len());
+    assert!(
+        root.contains_key("etc/fstab") && root.len() > 3000,
+        "{}",
+        root.len()
+    );
     let data = files::ext4(&disk, BIOS_DATA).unwrap();
     assert!(data.contains_key("notes"));
-    assert_eq!(files::digest(&disk).unwrap(), before, "the cached disk changed");
+    assert_eq!(
+        files::digest(&disk).unwrap(),
+        before,
+        "the cached disk changed"
+    );
 }
 
 #[test]
