@@ -271,8 +271,10 @@ impl Pair {
     }
 
     /// Sets the size in a protective MBR that protects nothing but the GPT. Hybrid
-    /// ones, and those that say "all there is", stay as they are.
-    pub(super) fn protect(&mut self, sectors: u64) {
+    /// ones stay as they are, and so do those that say "all there is" of a disk
+    /// whose size the field could have held.
+    pub(super) fn protect(&mut self, source_sectors: u64, sectors: u64) {
+        const ALL: u64 = u32::MAX as u64;
         let Some(entries) = mbr::entries(&self.first_sector) else {
             return;
         };
@@ -280,7 +282,7 @@ impl Pair {
         if let (Some(entry), None) = (used.next(), used.next())
             && entry.is_protective()
             && entry.start == 1
-            && entry.sectors != u64::from(u32::MAX)
+            && (entry.sectors != ALL || source_sectors > ALL)
         {
             let size = u32::try_from(sectors.saturating_sub(1)).unwrap_or(u32::MAX);
             let at = mbr::ENTRIES + (entry.slot as usize - 1) * 16 + 12;

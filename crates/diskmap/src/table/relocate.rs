@@ -91,6 +91,6 @@ fn move_backup(mut pair: Pair, source: Geometry, target: Geometry) -> Vec<Blob> 
     let primary = &mut pair.primary.header;
     *primary = primary.moved(1, last, primary.entries_lba, last_usable);
     pair.backup.header = pair.backup.header.moved(last, 1, entries_lba, last_usable);
-    pair.protect(target.sectors());
+    pair.protect(source.sectors(), target.sectors());
     pair.blobs(unit)
 }

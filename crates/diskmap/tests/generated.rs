@@ -1,0 +1,202 @@
+//! Generated partition tables and mutated disks.
+//!
+//! Tables of any valid shape are read back as they were made, at 512 and 4096-byte
+//! sectors; any other bytes end in an answer, never in a panic.
+
+use diskmap::table::{minimum_size, parse_blobs, relocate};
+use diskmap::{
+    Blob, DiskMap, Extents, Geometry, RegionKind, ScanOptions, TableKind, scan,
+};
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, proptest};
+
+/// A partition to be made: slot, first sector, sectors.
+type Part = (u32, u64, u64);
+
+/// Partitions in ascending order with random holes, from sector 40 on.
+fn layout(slots: u32, most: usize) -> impl Strategy<Value = (Vec<Part>, u64)> {
+    let parts = prop::collection::vec((0..30u64, 1..50u64), 0..most);
+    let order = Just((1..=slots).collect::<Vec<_>>()).prop_shuffle();
+    (parts, order, 0..100u64).prop_map(|(parts, order, rest)| {
+        let mut at = 40;
+        let list = parts.iter().zip(order).map(|(&(hole, sectors), slot)| {
+            let start = at + hole;
+            at = start + sectors;
+            (slot, start, sectors)
+        });
+        let list: Vec<Part> = list.collect();
+        (list, at + rest)
+    })
+}
+
+/// A disk with the given GPT of 128 entries; room for the backup is added.
+fn gpt_disk(parts: &[Part], sectors: u64, unit: u64) -> Vec<u8> {
+    let entry_sectors = (128u64 * 128).div_ceil(unit);
+    let sectors = sectors + entry_sectors + 1;
+    let mut disk = vec![0u8; (sectors * unit) as usize];
+    let mut entries = vec![0u8; (entry_sectors * unit) as usize];
+    for &(slot, start, len) in parts {
+        let entry = &mut entries[(slot as usize - 1) * 128..][..128];
+        entry[..32].fill(slot as u8);
+        entry[32..40].copy_from_slice(&start.to_le_bytes());
+        entry[40..48].copy_from_slice(&(start + len - 1).to_le_bytes());
+    }
+    let last = sectors - 1;
+    for (my, other, table) in [(1, last, 2), (last, 1, last - entry_sectors)] {
+        let mut header = vec![0u8; 92];
+        header[..8].copy_from_slice(b"EFI PART");
+        header[8..16].copy_from_slice(&[0, 0, 1, 0, 92, 0, 0, 0]);
+        for (at, value) in [(24, my), (32, other), (40, 2 + entry_sectors), (48, last - entry_sectors - 1), (72, table)] {
+            header[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        header[80..88].copy_from_slice(&[128, 0, 0, 0, 128, 0, 0, 0]);
+        header[88..92].copy_from_slice(&crc32fast::hash(&entries[..128 * 128]).to_le_bytes());
+        let crc = crc32fast::hash(&header);
+        header[16..20].copy_from_slice(&crc.to_le_bytes());
+        disk[(my * unit) as usize..][..92].copy_from_slice(&header);
+        disk[(table * unit) as usize..][..entries.len()].copy_from_slice(&entries);
+    }
+    put_entry(&mut disk, 0, 1, 0xee, 1, last as u32);
+    disk
+}
+
+fn put_entry(disk: &mut [u8], sector: usize, slot: usize, kind: u8, start: u32, sectors: u32) {
+    let at = sector + 446 + (slot - 1) * 16;
+    disk[at + 4] = kind;
+    disk[at + 8..at + 12].copy_from_slice(&start.to_le_bytes());
+    disk[at + 12..at + 16].copy_from_slice(&sectors.to_le_bytes());
+    disk[sector + 510..sector + 512].copy_from_slice(&[0x55, 0xaa]);
+}
+
+/// One primary partition, then an extended one with the given logical partitions,
+/// each of which has its record in the sector before it.
+fn mbr_disk(parts: &[Part], sectors: u64, unit: u64) -> Vec<u8> {
+    let mut disk = vec![0u8; (sectors * unit) as usize];
+    put_entry(&mut disk, 0, 1, 0x83, 1, 20);
+    let extended = 30u64;
+    put_entry(&mut disk, 0, 2, 0x0f, extended as u32, (sectors - extended) as u32);
+    let mut record = extended;
+    for (i, &(_, start, len)) in parts.iter().enumerate() {
+        let at = (record * unit) as usize;
+        put_entry(&mut disk, at, 1, 0x83, (start - record) as u32, len as u32);
+        if let Some(next) = parts.get(i + 1) {
+            let next = next.1 - 1;
+            put_entry(&mut disk, at, 2, 0x05, (next - extended) as u32, next as u32);
+            record = next;
+        }
+    }
+    disk
+}
+
+fn run(disk: &Vec<u8>, unit: u64) -> DiskMap {
+    let geometry = Geometry { size_bytes: disk.len() as u64, sector_size: unit as u32 };
+    scan(disk, geometry, &ScanOptions::default()).unwrap()
+}
+
+fn found(map: &DiskMap, unit: u64) -> Vec<Part> {
+    map.regions
+        .iter()
+        .filter(|r| r.kind == RegionKind::Partition)
+        .map(|r| (r.number.unwrap(), r.start / unit, r.size / unit))
+        .collect()
+}
+
+/// What holds for every map, whatever the disk.
+fn assert_sound(map: &DiskMap) {
+    let size = map.geometry.size_bytes;
+    let mut spans: Vec<_> = map.regions.iter().map(|r| (r.start, r.start + r.size)).collect();
+    spans.extend(map.blobs.iter().map(|b| (b.offset, b.end())));
+    spans.sort_unstable();
+    assert!(spans.windows(2).all(|w| w[0].1 <= w[1].0), "{spans:?}");
+    assert!(spans.last().is_none_or(|s| s.1 <= size));
+    for region in &map.regions {
+        assert!(region.used.end() <= region.size, "{region:?}");
+        assert!(!region.reason.is_empty());
+        let unit = u64::from(map.geometry.sector_size);
+        assert!(region.used.iter().all(|e| e.start % unit == 0 && (e.end() % unit == 0 || e.end() == region.size)));
+        Extents::try_from(Vec::from(region.used.clone())).unwrap();
+    }
+}
+
+fn units() -> impl Strategy<Value = u64> {
+    prop::sample::select(vec![512u64, 1024, 2048, 4096])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn gpt_is_read_as_made_and_moves((parts, sectors) in layout(128, 20), unit in units(), more in 0..5000u64) {
+        let disk = gpt_disk(&parts, sectors, unit);
+        let map = run(&disk, unit);
+        assert_sound(&map);
+        prop_assert_eq!(map.table, TableKind::Gpt);
+        prop_assert_eq!(&map.warnings, &[]);
+        prop_assert_eq!(found(&map, unit), parts.clone());
+        let (source, same) = (map.geometry, map.geometry.size_bytes);
+        prop_assert_eq!(&relocate(map.table, &map.blobs, source, same).unwrap(), &map.blobs);
+        // The same slots on a larger and on the smallest disk.
+        let least = minimum_size(map.table, &map.blobs, source).unwrap();
+        prop_assert!(least <= same);
+        prop_assert!(relocate(map.table, &map.blobs, source, least - 1).is_err());
+        for target in [same + more * unit, least] {
+            let blobs = relocate(map.table, &map.blobs, source, target).unwrap();
+            let mut moved = vec![0u8; target as usize];
+            put(&mut moved, &blobs);
+            let map = run(&moved, unit);
+            prop_assert_eq!(&map.warnings, &[]);
+            prop_assert_eq!(found(&map, unit), parts.clone());
+        }
+    }
+
+    #[test]
+    fn mbr_is_read_as_made((parts, sectors) in layout(1, 20), unit in units()) {
+        let parts: Vec<Part> = parts.iter().enumerate().map(|(i, p)| (i as u32 + 5, p.1 + 2 * i as u64, p.2)).collect();
+        let disk = mbr_disk(&parts, sectors + 50, unit);
+        let map = run(&disk, unit);
+        assert_sound(&map);
+        let mut wanted = vec![(1, 1, 20)];
+        wanted.extend(&parts);
+        prop_assert_eq!(found(&map, unit), wanted);
+        prop_assert_eq!(map.blobs.len(), 1 + parts.len());
+        let same = map.geometry.size_bytes;
+        prop_assert_eq!(&relocate(map.table, &map.blobs, map.geometry, same).unwrap(), &map.blobs);
+        prop_assert_eq!(&relocate(map.table, &map.blobs, map.geometry, 2 * same).unwrap(), &map.blobs);
+    }
+
+    /// Random bytes over a valid disk: an answer, and a sound one.
+    #[test]
+    fn mutated_disks_never_panic(
+        (parts, sectors) in layout(128, 6),
+        unit in units(),
+        kind in any::<bool>(),
+        pokes in prop::collection::vec((0..20_000usize, prop::sample::select(vec![0u8, 1, 5, 0x7f, 0x80, 0xee, 0xff])), 1..40),
+        full in any::<bool>(), strict in any::<bool>(), cut in 0..40_000usize,
+    ) {
+        let mut disk = if kind { gpt_disk(&parts, sectors, unit) } else { mbr_disk(&parts[..parts.len().min(1)], sectors + 50, unit) };
+        for (at, value) in pokes {
+            let len = disk.len();
+            disk[at % len] = value;
+        }
+        let len = disk.len();
+        disk.truncate(len.max(40_000) - cut);
+        let geometry = Geometry { size_bytes: disk.len() as u64, sector_size: unit as u32 };
+        match scan(&disk, geometry, &ScanOptions { full, strict }) {
+            Ok(map) => {
+                assert_sound(&map);
+                let parsed = parse_blobs(map.table, &map.blobs, geometry);
+                prop_assert!(parsed.is_ok(), "what a scan gives can be restored: {:?}", parsed);
+                if let Ok(blobs) = relocate(map.table, &map.blobs, geometry, geometry.size_bytes + 8192) {
+                    let target = Geometry { size_bytes: geometry.size_bytes + 8192, ..geometry };
+                    prop_assert!(parse_blobs(map.table, &blobs, target).is_ok());
+                }
+            }
+            Err(_) => prop_assert!(!full, "full never fails on bytes that can be read"),
+        }
+    }
+}
+
+fn put(disk: &mut [u8], blobs: &[Blob]) {
+    for blob in blobs {
+        disk[blob.offset as usize..][..blob.data.len()].copy_from_slice(&blob.data);
+    }
+}
