@@ -13,6 +13,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -22,12 +23,15 @@ use tempfile::TempDir;
 use testkit::netns::{Host, INTERFACE, Lab, require};
 
 use crate::built::Built;
+use crate::page;
 use crate::status::Status;
 
 /// Address of the management server.
 pub const SERVER: &str = "10.99.0.1";
 /// Address of the host that gives out leases.
 const ROUTER: &str = "10.99.0.2";
+/// Port of the server's page and interface, on its own loopback.
+const CONSOLE_PORT: u16 = 26500;
 /// How often the server is asked while waiting.
 const POLL: Duration = Duration::from_millis(500);
 /// Starting a program takes long on a loaded host.
@@ -109,7 +113,7 @@ impl Site {
             .command(&self.built.program("deployd").display().to_string());
         command
             .arg("--state")
-            .arg(self.state.path().join("state"))
+            .arg(self.state())
             .args(["--interface", INTERFACE, "--address", SERVER])
             .arg("--pxe-dir")
             .arg(self.built.pxe())
@@ -157,9 +161,9 @@ impl Site {
             .command(&self.built.program("deployctl").display().to_string());
         let output = command
             .arg("--server")
-            .arg(format!("http://{SERVER}:26500"))
+            .arg(format!("http://127.0.0.1:{CONSOLE_PORT}"))
             .arg("--token-file")
-            .arg(self.state.path().join("state/admin.token"))
+            .arg(self.token_file())
             .args(arguments)
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -222,9 +226,34 @@ impl Site {
         self.state.path().join("state")
     }
 
-    /// Name of the server's namespace, for `ip netns exec`.
-    pub fn server_namespace(&self) -> &str {
-        self.server.namespace()
+    /// Makes the server's page reachable on a loopback port of this machine.
+    ///
+    /// # Errors
+    /// As [`page::forward`].
+    pub fn page(&self) -> io::Result<SocketAddr> {
+        page::forward(&self.server, CONSOLE_PORT)
+    }
+
+    /// The administrator's token.
+    ///
+    /// # Errors
+    /// The server has not written it.
+    pub fn token(&self) -> io::Result<String> {
+        Ok(fs::read_to_string(self.token_file())?.trim().to_owned())
+    }
+
+    /// How `deployctl` is called for this site, to be shown.
+    pub fn ctl_line(&self) -> String {
+        format!(
+            "ip netns exec {} {} --token-file {} status",
+            self.server.namespace(),
+            self.built.program("deployctl").display(),
+            self.token_file().display()
+        )
+    }
+
+    fn token_file(&self) -> PathBuf {
+        self.state().join("admin.token")
     }
 }
 

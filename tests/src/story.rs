@@ -69,7 +69,7 @@ impl Story {
         machine: &str,
         kind: &str,
         what: &str,
-        wanted: impl Fn(&Execution) -> bool,
+        mut wanted: impl FnMut(&Execution) -> bool,
     ) -> io::Result<Execution> {
         let mut found = None;
         site.wait_status(
