@@ -42,11 +42,20 @@ struct Boot {
     config: Arc<BootConfig>,
     decider: Arc<dyn BootDecider>,
     files: BootFiles,
+    patience: Duration,
 }
 
 /// The routes `/boot/boot.ipxe`, `/boot/machine.ipxe` and `/boot/files/{name}`, to be
 /// merged into the plain HTTP server's.
 pub fn router(config: Arc<BootConfig>, decider: Arc<dyn BootDecider>) -> Router {
+    router_with_timeout(config, decider, DECISION_TIMEOUT)
+}
+
+fn router_with_timeout(
+    config: Arc<BootConfig>,
+    decider: Arc<dyn BootDecider>,
+    patience: Duration,
+) -> Router {
     let files = BootFiles::new(&config.pxe_dir);
     Router::new()
         .route("/boot/boot.ipxe", get(first_stage))
@@ -56,6 +65,7 @@ pub fn router(config: Arc<BootConfig>, decider: Arc<dyn BootDecider>) -> Router 
             config,
             decider,
             files,
+            patience,
         })
 }
 
@@ -82,7 +92,7 @@ async fn machine(State(boot): State<Boot>, RawQuery(query): RawQuery) -> Respons
         let why = "the boot loader did not tell the machine's network address".to_owned();
         return script(ipxe_script(&BootDecision::LocalDisk { why }, &boot.config));
     };
-    match timeout(DECISION_TIMEOUT, boot.decider.decide(seen)).await {
+    match timeout(boot.patience, boot.decider.decide(seen)).await {
         Ok(decision) => {
             let what = match &decision {
                 BootDecision::DeployOs { .. } => "the Deploy-OS",
@@ -163,3 +173,6 @@ async fn send(file: BootFile, name: &str, headers: &HeaderMap) -> io::Result<Res
     }
     response.body(body).map_err(io::Error::other)
 }
+
+#[cfg(test)]
+mod tests;

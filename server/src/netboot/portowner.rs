@@ -1,4 +1,4 @@
-//! Who has a UDP port.
+//! Who has a port.
 //!
 //! Owns: finding program and process id by way of `/proc`, for error texts. Best
 //! effort: without rights to look into a process, its name is not known. Does not
@@ -11,8 +11,22 @@ use std::path::Path;
 /// The programs that have a UDP port open, as `dnsmasq (process 71)`.
 pub fn owner_of_udp_port(port: u16) -> String {
     // Of this thread and not of the process: they may live in different namespaces.
-    let table = fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default();
-    let inodes = inodes_of_port(&table, port);
+    owner(&["/proc/thread-self/net/udp"], port)
+}
+
+/// The programs that have a TCP port open, as `nginx (process 71)`.
+pub fn owner_of_tcp_port(port: u16) -> String {
+    owner(
+        &["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"],
+        port,
+    )
+}
+
+fn owner(tables: &[&str], port: u16) -> String {
+    let texts = tables
+        .iter()
+        .map(|table| fs::read_to_string(table).unwrap_or_default());
+    let inodes: HashSet<String> = texts.flat_map(|text| inodes_of_port(&text, port)).collect();
     let mut owners = holders(&inodes);
     owners.sort_unstable();
     match owners.is_empty() {
