@@ -1,1 +1,4 @@
 //! The imager as `/init`: mounts, network, check-in, job, report, reboot.
+
+pub mod cmdline;
+pub mod net;

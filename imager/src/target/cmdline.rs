@@ -1,0 +1,263 @@
+//! The kernel command line, as far as it speaks to us.
+//!
+//! Owns: the `deploy.*` keys and their forms. Does not own: what is done about them.
+//! Total on any text: unknown keys are ignored, a known key with a bad value is kept as
+//! a problem that the console shows.
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `deploy.server=` | where the server is: URLs or `host[:port]`, separated by `;` |
+//! | `deploy.pin=` | SHA-256 of the server's public key, 64 hex digits |
+//! | `deploy.nic=` | only this network card: interface name or MAC address |
+//! | `deploy.after=` | what to do after the job, whatever the server says: `reboot`, `poweroff`, `boot-local`, `shell` |
+//! | `deploy.error-reboot=` | seconds after which an error screen reboots by itself |
+//! | `deploy.shell` | open the rescue shell before anything else |
+//! | `deploy.debug` | leave the kernel's messages on the console |
+
+use crate::remote::{ServerAddress, parse_list};
+use pinned::Pin;
+use std::time::Duration;
+
+/// The kernel gives at most 4 KiB (x86: 2 KiB); more is not looked at.
+const MAX_BYTES: usize = 16 << 10;
+const MAX_ERROR_REBOOT: u64 = 7 * 24 * 3600;
+
+/// What the command line says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandLine {
+    /// Servers in the order in which they are tried.
+    pub servers: Vec<ServerAddress>,
+    /// Hash of the server's public key.
+    pub pin: Option<Pin>,
+    /// The only network card to use.
+    pub nic: Option<NicChoice>,
+    /// What to do after the job.
+    pub after: Option<AfterChoice>,
+    /// When an error screen reboots.
+    pub error_reboot: Option<Duration>,
+    /// Open a shell first.
+    pub shell: bool,
+    /// Leave kernel messages on.
+    pub debug: bool,
+    /// Keys whose values are wrong, as sentences.
+    pub problems: Vec<String>,
+}
+
+/// How a network card is chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NicChoice {
+    /// MAC address, lower case with colons.
+    Mac(String),
+    /// Interface name.
+    Name(String),
+}
+
+/// `deploy.after=`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterChoice {
+    /// Reboot; booting the local disk is one, too.
+    Reboot,
+    /// Power off.
+    PowerOff,
+    /// Open the rescue shell; its end reboots.
+    Shell,
+}
+
+impl NicChoice {
+    /// Whether a network card is meant.
+    pub fn fits(&self, name: &str, mac: &str) -> bool {
+        match self {
+            NicChoice::Mac(wanted) => wanted.eq_ignore_ascii_case(mac),
+            NicChoice::Name(wanted) => wanted == name,
+        }
+    }
+}
+
+impl CommandLine {
+    /// Parses a command line. Where a key stands twice, the last one counts, as for the
+    /// kernel.
+    pub fn parse(text: &str) -> Self {
+        let mut line = CommandLine::default();
+        let mut end = text.len().min(MAX_BYTES);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        for word in words(&text[..end]) {
+            if let Some(setting) = word.strip_prefix("deploy.") {
+                let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+                line.set(key, value);
+            }
+        }
+        line
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        let outcome = match key {
+            "server" => parse_list(value)
+                .map(|list| self.servers = list)
+                .map_err(|error| error.to_string()),
+            "pin" => Pin::from_hex(value)
+                .map(|pin| self.pin = Some(pin))
+                .map_err(|error| error.to_string()),
+            "nic" => nic_choice(value).map(|choice| self.nic = Some(choice)),
+            "after" => after_choice(value).map(|choice| self.after = Some(choice)),
+            "error-reboot" => seconds(value).map(|wait| self.error_reboot = Some(wait)),
+            "shell" => flag(value).map(|on| self.shell = on),
+            "debug" => flag(value).map(|on| self.debug = on),
+            _ => Ok(()),
+        };
+        if let Err(problem) = outcome {
+            self.problems
+                .push(format!("deploy.{key}= is ignored: {problem}"));
+        }
+    }
+}
+
+fn nic_choice(value: &str) -> Result<NicChoice, String> {
+    // PXELINUX writes 01-aa-bb-cc-dd-ee-ff, where 01 means Ethernet.
+    let dashed = value.replace('-', ":").to_ascii_lowercase();
+    let mac = if dashed.len() == 20 {
+        dashed.strip_prefix("01:")
+    } else {
+        Some(dashed.as_str())
+    };
+    if let Some(mac) = mac.filter(|mac| is_mac(mac)) {
+        return Ok(NicChoice::Mac(mac.to_owned()));
+    }
+    let name_bytes = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
+    if !value.is_empty() && value.len() < 16 && value.bytes().all(name_bytes) {
+        Ok(NicChoice::Name(value.to_owned()))
+    } else {
+        Err(format!(
+            "{value:?} is neither a MAC address nor an interface name"
+        ))
+    }
+}
+
+fn is_mac(text: &str) -> bool {
+    let pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
+    text.split(':').count() == 6 && text.split(':').all(pair)
+}
+
+fn after_choice(value: &str) -> Result<AfterChoice, String> {
+    match value {
+        "reboot" | "boot-local" => Ok(AfterChoice::Reboot),
+        "poweroff" | "power-off" => Ok(AfterChoice::PowerOff),
+        "shell" => Ok(AfterChoice::Shell),
+        _ => Err(format!(
+            "{value:?} is none of reboot, poweroff, boot-local, shell"
+        )),
+    }
+}
+
+fn seconds(value: &str) -> Result<Duration, String> {
+    match value.parse::<u64>() {
+        Ok(seconds) if seconds <= MAX_ERROR_REBOOT => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!(
+            "{value:?} is not a number of seconds up to {MAX_ERROR_REBOOT}"
+        )),
+    }
+}
+
+fn flag(value: &str) -> Result<bool, String> {
+    match value {
+        "" | "1" | "yes" => Ok(true),
+        "0" | "no" => Ok(false),
+        _ => Err(format!("{value:?} is neither 1 nor 0")),
+    }
+}
+
+/// Words as the kernel sees them: white space separates, double quotes protect.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quoted = false;
+    for c in text.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            c if c.is_whitespace() && !quoted => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+            }
+            c => word.push(c),
+        }
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AfterChoice, CommandLine, NicChoice};
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    const PIN: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+    #[test]
+    fn a_boot_scripts_line_is_understood() {
+        let line = CommandLine::parse(&format!(
+            "BOOT_IMAGE=/vmlinuz console=tty0 console=ttyS0,115200 deploy.server=https://10.0.0.1:26501;deploy \
+             deploy.pin={PIN} deploy.after=poweroff deploy.nic=52-54-00-AA-00-01 \
+             deploy.error-reboot=60 deploy.debug deploy.unknown=7 quiet\n"
+        ));
+        let servers: Vec<String> = line.servers.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["https://10.0.0.1:26501", "https://deploy:443"]);
+        assert_eq!(line.pin.map(|pin| pin.as_bytes()[1]), Some(0x11));
+        assert_eq!(line.after, Some(AfterChoice::PowerOff));
+        assert_eq!(line.nic, Some(NicChoice::Mac("52:54:00:aa:00:01".into())));
+        assert_eq!(line.error_reboot, Some(Duration::from_secs(60)));
+        assert!(line.debug && !line.shell);
+        assert!(line.problems.is_empty(), "{:?}", line.problems);
+    }
+
+    #[test]
+    fn the_last_of_two_counts_and_quotes_protect() {
+        let line = CommandLine::parse("deploy.server=a deploy.server=\"b; c\" deploy.shell=0");
+        let servers: Vec<&str> = line.servers.iter().map(|s| s.host.as_str()).collect();
+        assert_eq!(servers, ["b", "c"]);
+        assert!(!line.shell);
+    }
+
+    #[test]
+    fn bad_values_are_told_and_change_nothing() {
+        let line = CommandLine::parse(
+            "deploy.server=ftp://x deploy.pin=12 deploy.after=explode deploy.error-reboot=-1 \
+             deploy.nic=way-too-long-for-a-name deploy.shell=maybe",
+        );
+        assert_eq!(line.problems.len(), 6, "{:?}", line.problems);
+        assert_eq!(
+            CommandLine {
+                problems: Vec::new(),
+                ..line
+            },
+            CommandLine::default()
+        );
+    }
+
+    #[test]
+    fn network_cards_are_chosen_by_name_or_mac() {
+        let choice = |text: &str| CommandLine::parse(&format!("deploy.nic={text}")).nic;
+        assert!(choice("eth1").is_some_and(|c| c.fits("eth1", "") && !c.fits("eth0", "")));
+        let mac = choice("01-52-54-00-AA-00-01").unwrap();
+        assert!(mac.fits("any", "52:54:00:aa:00:01") && !mac.fits("any", "52:54:00:aa:00:02"));
+        assert_eq!(choice("a/b"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_parsed(text in "\\PC{0,200}") {
+            CommandLine::parse(&text);
+        }
+
+        #[test]
+        fn any_value_is_parsed(
+            key in "server|pin|nic|after|error-reboot|shell|debug", value in "\\PC{0,60}"
+        ) {
+            CommandLine::parse(&format!("deploy.{key}={value}"));
+        }
+    }
+}
