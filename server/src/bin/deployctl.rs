@@ -1,1 +1,2 @@
+//! `deployctl`.
 fn main() {}

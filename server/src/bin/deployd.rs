@@ -1,1 +1,70 @@
-fn main() {}
+//! `deployd`, the management server.
+//!
+//! Owns: process-wide set-up and signals. Does not own: the server
+//! ([`server::daemon`]).
+
+use clap::Parser;
+use server::daemon;
+use server::options::Options;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    // Keys, tokens and images are nobody else's.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(&options.log).unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    // Before anything is started, so that no signal is lost.
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        eprintln!("deployd: signals cannot be received");
+        return ExitCode::from(1);
+    };
+    let server = tokio::select! {
+        started = daemon::start(&options) => match started {
+            Ok(server) => server,
+            Err(report) => {
+                eprintln!("deployd: {report}");
+                return ExitCode::from(if report.code == wire::Code::Usage { 2 } else { 1 });
+            }
+        },
+        _ = terminate.recv() => return ExitCode::SUCCESS,
+        _ = interrupt.recv() => return ExitCode::SUCCESS,
+    };
+    tracing::info!(plain = %server.plain, data = %server.data, pin = %server.pin, "deployd {} runs", wire::SOFTWARE_VERSION);
+    eprintln!(
+        "Console on this host:  http://127.0.0.1:{}/",
+        server.plain.port()
+    );
+    if let Some(address) = options.address {
+        eprintln!(
+            "Console from anywhere: https://{address}:{}/",
+            server.data.port()
+        );
+    }
+    eprintln!(
+        "Token: in {}",
+        options
+            .state
+            .join(server::secrets::ADMIN_TOKEN_FILE)
+            .display()
+    );
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("deployd stops");
+    server.stop().await;
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,170 @@
+//! Rows of images.
+//!
+//! Owns: their queries. Does not own: manifests and chunks ([`crate::store`]).
+
+use super::{Conn, signed, unsigned};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+/// An image as it is kept. Only published ones are ever visible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Id, also the manifest's file name.
+    pub id: String,
+    /// Name; the newest of a name is what the name means.
+    pub name: String,
+    /// Id of the machine that was backed up.
+    pub machine: String,
+    /// Its name at that time.
+    pub machine_name: String,
+    /// Execution that made it.
+    pub execution: String,
+    /// When it was published.
+    pub created: i64,
+    /// Root hash, hex.
+    pub root: String,
+    /// Size of the disk.
+    pub disk_bytes: u64,
+    /// Used bytes.
+    pub used_bytes: u64,
+    /// Number of chunks.
+    pub chunks: u64,
+    /// Bytes of its records in the store, those that it shares included.
+    pub stored_bytes: u64,
+}
+
+fn image(row: &SqliteRow) -> Result<Image, sqlx::Error> {
+    Ok(Image {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        machine: row.try_get("machine")?,
+        machine_name: row.try_get("machine_name")?,
+        execution: row.try_get("execution")?,
+        created: row.try_get("created")?,
+        root: row.try_get("root")?,
+        disk_bytes: unsigned(row.try_get("disk_bytes")?),
+        used_bytes: unsigned(row.try_get("used_bytes")?),
+        chunks: unsigned(row.try_get("chunks")?),
+        stored_bytes: unsigned(row.try_get("stored_bytes")?),
+    })
+}
+
+/// Adds an image that is not visible yet.
+pub async fn insert_unpublished(conn: &mut Conn, new: &Image) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO images (id, name, machine, machine_name, execution, published, created, root, disk_bytes,
+         used_bytes, chunks) VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10)",
+    )
+    .bind(&new.id)
+    .bind(&new.name)
+    .bind(&new.machine)
+    .bind(&new.machine_name)
+    .bind(&new.execution)
+    .bind(new.created)
+    .bind(&new.root)
+    .bind(signed(new.disk_bytes))
+    .bind(signed(new.used_bytes))
+    .bind(signed(new.chunks))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Makes an image visible.
+pub async fn publish(
+    conn: &mut Conn,
+    id: &str,
+    stored_bytes: u64,
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE images SET published = 1, stored_bytes = $2, created = $3 WHERE id = $1")
+        .bind(id)
+        .bind(signed(stored_bytes))
+        .bind(now)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// All visible images, newest first within a name.
+pub async fn all(conn: &mut Conn) -> Result<Vec<Image>, sqlx::Error> {
+    let rows =
+        sqlx::query("SELECT * FROM images WHERE published = 1 ORDER BY name, created DESC, id")
+            .fetch_all(conn)
+            .await?;
+    rows.iter().map(image).collect()
+}
+
+/// The visible image of this id.
+pub async fn by_id(conn: &mut Conn, id: &str) -> Result<Option<Image>, sqlx::Error> {
+    let row = sqlx::query("SELECT * FROM images WHERE id = $1 AND published = 1")
+        .bind(id)
+        .fetch_optional(conn)
+        .await?;
+    row.as_ref().map(image).transpose()
+}
+
+/// The visible image that people mean: the newest of a name, else by id.
+pub async fn by_reference(conn: &mut Conn, text: &str) -> Result<Option<Image>, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT * FROM images WHERE published = 1 AND (name = $1 OR id = $1)
+         ORDER BY CASE WHEN name = $1 THEN 0 ELSE 1 END, created DESC, id LIMIT 1",
+    )
+    .bind(text)
+    .fetch_optional(conn)
+    .await?;
+    row.as_ref().map(image).transpose()
+}
+
+/// The visible image that an execution made.
+pub async fn by_execution(conn: &mut Conn, execution: &str) -> Result<Option<Image>, sqlx::Error> {
+    let row = sqlx::query("SELECT * FROM images WHERE execution = $1 AND published = 1")
+        .bind(execution)
+        .fetch_optional(conn)
+        .await?;
+    row.as_ref().map(image).transpose()
+}
+
+/// Name of another machine that has a visible image of this name.
+pub async fn other_owner(
+    conn: &mut Conn,
+    name: &str,
+    machine: &str,
+) -> Result<Option<String>, sqlx::Error> {
+    let row = sqlx::query("SELECT machine_name FROM images WHERE name = $1 AND machine <> $2 AND published = 1 LIMIT 1")
+        .bind(name)
+        .bind(machine)
+        .fetch_optional(conn)
+        .await?;
+    row.map(|row| row.try_get("machine_name")).transpose()
+}
+
+/// Ids of images whose publishing was cut off, of one execution or of all.
+pub async fn unpublished(
+    conn: &mut Conn,
+    execution: Option<&str>,
+) -> Result<Vec<String>, sqlx::Error> {
+    let rows = match execution {
+        Some(execution) => {
+            sqlx::query("SELECT id FROM images WHERE published = 0 AND execution = $1")
+                .bind(execution.to_owned())
+        }
+        None => sqlx::query("SELECT id FROM images WHERE published = 0"),
+    }
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| row.try_get("id")).collect()
+}
+
+/// Removes an image and its hold on its chunks.
+pub async fn delete(conn: &mut Conn, id: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM refs WHERE image = $1")
+        .bind(id)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query("DELETE FROM images WHERE id = $1")
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}

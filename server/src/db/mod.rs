@@ -1,0 +1,176 @@
+//! The server's memory.
+//!
+//! Owns: opening, schema versions, and the rule that writing transactions come one
+//! after the other. Does not own: what the rows mean ([`crate::exec`],
+//! [`crate::store`]). Queries use `$1` and standard SQL only, so that another database
+//! can serve them.
+
+pub mod chunks;
+pub mod executions;
+pub mod images;
+pub mod machines;
+mod schema;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, SqlitePool, Transaction};
+use std::str::FromStr;
+use std::time::Duration;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// A connection, in or out of a transaction.
+pub type Conn = sqlx::SqliteConnection;
+
+/// The database.
+pub struct Db {
+    pool: SqlitePool,
+    writer: Mutex<()>,
+}
+
+/// A writing transaction; rolled back unless [`Write::commit`] is called.
+pub struct Write<'a> {
+    tx: Transaction<'static, Sqlite>,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Db {
+    /// Opens the database at `url` (`sqlite:///path/to/file`) and brings its schema up to
+    /// date.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or was written by a newer version.
+    pub async fn open(url: &str) -> Result<Self, sqlx::Error> {
+        let options = SqliteConnectOptions::from_str(url)?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // An acknowledged final state must survive a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(15));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(Duration::from_secs(60))
+            .connect_with(options)
+            .await?;
+        let db = Db {
+            pool,
+            writer: Mutex::new(()),
+        };
+        let mut tx = db.write().await?;
+        schema::migrate(tx.conn()).await?;
+        tx.commit().await?;
+        Ok(db)
+    }
+
+    /// A connection for reading.
+    ///
+    /// # Errors
+    /// No connection can be had.
+    pub async fn read(&self) -> Result<sqlx::pool::PoolConnection<Sqlite>, sqlx::Error> {
+        self.pool.acquire().await
+    }
+
+    /// A transaction for writing, when its turn comes.
+    ///
+    /// # Errors
+    /// No connection can be had.
+    pub async fn write(&self) -> Result<Write<'_>, sqlx::Error> {
+        let turn = self.writer.lock().await;
+        // IMMEDIATE: what is read in the transaction cannot be changed before its commit.
+        let tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Write { tx, _turn: turn })
+    }
+
+    /// Closes all connections; unfinished transactions are rolled back.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Write<'_> {
+    /// The connection.
+    pub fn conn(&mut self) -> &mut Conn {
+        &mut self.tx
+    }
+
+    /// Makes it durable.
+    ///
+    /// # Errors
+    /// The database could not store it; nothing of it is stored then.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        self.tx.commit().await
+    }
+}
+
+/// Seconds since 1970 (UTC).
+pub fn now() -> i64 {
+    time::OffsetDateTime::now_utc().unix_timestamp()
+}
+
+/// An unsigned number as the database keeps it. Sizes beyond 2^63 do not exist.
+pub(crate) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number of the database that is never negative.
+pub(crate) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// JSON from a column; an unreadable one is an error of the database.
+pub(crate) fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(text).map_err(|e| sqlx::Error::Decode(Box::new(e)))
+}
+
+/// JSON for a column.
+pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, sqlx::Error> {
+    serde_json::to_string(value).map_err(|e| sqlx::Error::Encode(Box::new(e)))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::Db;
+
+    /// A database in `dir`.
+    pub(crate) async fn open(dir: &std::path::Path) -> Db {
+        Db::open(&format!("sqlite://{}", dir.join("db.sqlite").display()))
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_newer_schema_is_refused_and_ours_opens_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).await.close().await;
+        let db = open(dir.path()).await;
+        let mut tx = db.write().await.unwrap();
+        sqlx::query("UPDATE schema_version SET version = 9999")
+            .execute(tx.conn())
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        db.close().await;
+        let url = format!("sqlite://{}", dir.path().join("db.sqlite").display());
+        let Err(error) = Db::open(&url).await else {
+            panic!("opened")
+        };
+        assert!(error.to_string().contains("9999"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_uncommitted_transaction_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(dir.path()).await;
+        let mut tx = db.write().await.unwrap();
+        sqlx::query("INSERT INTO packs (id, bytes, sealed) VALUES (7, 0, 0)")
+            .execute(tx.conn())
+            .await
+            .unwrap();
+        drop(tx);
+        let mut tx = db.write().await.unwrap();
+        let rows = sqlx::query("SELECT id FROM packs")
+            .fetch_all(tx.conn())
+            .await
+            .unwrap();
+        assert!(rows.is_empty());
+    }
+}

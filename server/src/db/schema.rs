@@ -1,0 +1,137 @@
+//! The tables, by version.
+//!
+//! Owns: how each version comes from the one before. Does not own: queries. A version
+//! that was released is never edited; a new one is added at the end.
+
+use super::Conn;
+use sqlx::Row;
+
+const VERSIONS: &[&[&str]] = &[&[
+    "CREATE TABLE machines (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        uuid TEXT UNIQUE,
+        serial TEXT NOT NULL DEFAULT '',
+        model TEXT NOT NULL DEFAULT '',
+        firmware TEXT NOT NULL DEFAULT '',
+        architecture TEXT NOT NULL DEFAULT '',
+        memory_bytes BIGINT NOT NULL DEFAULT 0,
+        version TEXT NOT NULL DEFAULT '',
+        address TEXT NOT NULL DEFAULT '',
+        uptime_ms BIGINT NOT NULL DEFAULT 0,
+        disk_list TEXT,
+        disk_check TEXT,
+        disk_check_at BIGINT,
+        first_seen BIGINT NOT NULL,
+        last_seen BIGINT NOT NULL
+    )",
+    "CREATE TABLE macs (
+        mac TEXT PRIMARY KEY,
+        machine TEXT NOT NULL REFERENCES machines(id) ON DELETE CASCADE
+    )",
+    "CREATE INDEX macs_of_machine ON macs(machine)",
+    // open: counts against \"one execution per machine\": unfinished, or failed and not cleared.
+    "CREATE TABLE executions (
+        id TEXT PRIMARY KEY,
+        machine TEXT NOT NULL REFERENCES machines(id) ON DELETE CASCADE,
+        job TEXT NOT NULL,
+        after_job TEXT NOT NULL,
+        token TEXT NOT NULL,
+        state TEXT NOT NULL,
+        open INTEGER NOT NULL,
+        created BIGINT NOT NULL,
+        changed BIGINT NOT NULL,
+        started BIGINT,
+        ended BIGINT,
+        boot_id TEXT,
+        image TEXT,
+        begin_write TEXT,
+        outcome TEXT,
+        summary TEXT
+    )",
+    "CREATE UNIQUE INDEX one_open_execution ON executions(machine) WHERE open = 1",
+    "CREATE INDEX executions_by_time ON executions(machine, created)",
+    "CREATE TABLE images (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        machine TEXT NOT NULL,
+        machine_name TEXT NOT NULL,
+        execution TEXT NOT NULL UNIQUE,
+        published INTEGER NOT NULL,
+        created BIGINT NOT NULL,
+        root TEXT NOT NULL,
+        disk_bytes BIGINT NOT NULL,
+        used_bytes BIGINT NOT NULL,
+        chunks BIGINT NOT NULL,
+        stored_bytes BIGINT NOT NULL DEFAULT 0
+    )",
+    "CREATE INDEX images_by_name ON images(name, created)",
+    "CREATE TABLE packs (
+        id BIGINT PRIMARY KEY,
+        bytes BIGINT NOT NULL,
+        sealed INTEGER NOT NULL
+    )",
+    "CREATE TABLE chunks (
+        seq INTEGER PRIMARY KEY,
+        name BLOB NOT NULL UNIQUE,
+        pack BIGINT NOT NULL,
+        place BIGINT NOT NULL,
+        stored_len BIGINT NOT NULL,
+        plain_len BIGINT NOT NULL,
+        damaged INTEGER NOT NULL DEFAULT 0
+    )",
+    "CREATE INDEX chunks_of_pack ON chunks(pack)",
+    "CREATE TABLE refs (
+        image TEXT NOT NULL REFERENCES images(id),
+        chunk BIGINT NOT NULL REFERENCES chunks(seq),
+        PRIMARY KEY (image, chunk)
+    )",
+    "CREATE INDEX refs_of_chunk ON refs(chunk)",
+    // expires: NULL while the execution is unfinished.
+    "CREATE TABLE leases (
+        execution TEXT PRIMARY KEY REFERENCES executions(id) ON DELETE CASCADE,
+        expires BIGINT
+    )",
+    "CREATE TABLE pins (
+        execution TEXT NOT NULL REFERENCES leases(execution) ON DELETE CASCADE,
+        chunk BIGINT NOT NULL REFERENCES chunks(seq),
+        PRIMARY KEY (execution, chunk)
+    )",
+    "CREATE INDEX pins_of_chunk ON pins(chunk)",
+]];
+
+/// Brings an empty or older database to the newest version.
+pub(super) async fn migrate(conn: &mut Conn) -> Result<(), sqlx::Error> {
+    sqlx::query("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
+        .execute(&mut *conn)
+        .await?;
+    let row = sqlx::query("SELECT MAX(version) AS version FROM schema_version")
+        .fetch_one(&mut *conn)
+        .await?;
+    let found: Option<i64> = row.try_get("version")?;
+    let known = VERSIONS.len() as i64;
+    let found = found.unwrap_or(0);
+    if found > known {
+        let text = format!(
+            "the database has version {found}, this deployd knows up to {known}: update it"
+        );
+        return Err(sqlx::Error::Configuration(text.into()));
+    }
+    for (at, statements) in VERSIONS
+        .iter()
+        .enumerate()
+        .skip(usize::try_from(found).unwrap_or(0))
+    {
+        for statement in *statements {
+            sqlx::query(statement).execute(&mut *conn).await?;
+        }
+        sqlx::query("DELETE FROM schema_version")
+            .execute(&mut *conn)
+            .await?;
+        sqlx::query("INSERT INTO schema_version (version) VALUES ($1)")
+            .bind(at as i64 + 1)
+            .execute(&mut *conn)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Check-in: a target asks what to do.
+//!
+//! Owns: the answer, stored before it is given. Does not own: the rule behind it
+//! ([`super::state::answer`]).
+
+use super::state::{self, Answer, State};
+use super::{conclude, concluded, failed, registry};
+use crate::app::App;
+use crate::db::executions::{self, Execution};
+use crate::db::{Conn, chunks, machines};
+use crate::failure::{Failure, Outcome};
+use crate::identity::Identity;
+use wire::{
+    Action, CheckIn, CheckInReply, Code, DiskState, Job, JobKind, PROTOCOL_VERSION, Report,
+    SOFTWARE_VERSION,
+};
+
+/// Seconds until a target in line asks again.
+const LINE_SECONDS: u32 = 5;
+
+/// Answers a check-in that came from `address`.
+///
+/// # Errors
+/// Another protocol, or the database fails.
+pub async fn checkin(
+    app: &App,
+    message: &CheckIn,
+    address: &str,
+    now: i64,
+) -> Outcome<CheckInReply> {
+    if message.protocol != PROTOCOL_VERSION {
+        return Err(Failure::refused(format!(
+            "the target speaks protocol {} (version {}), the server protocol {PROTOCOL_VERSION} (version {SOFTWARE_VERSION})",
+            message.protocol, message.version
+        ))
+        .with_advice("Boot the target with the Deploy-OS of this server."));
+    }
+    if message.boot_id.is_empty() || message.boot_id.len() > 128 {
+        return Err(Failure::usage(
+            "a check-in needs a boot id of at most 128 characters",
+        ));
+    }
+    let macs = message.nics.iter().map(|nic| nic.mac.as_str());
+    let target = Identity::new(macs, &message.uuid, &message.system_serial);
+    let mut tx = app.db.write().await?;
+    let machine = match registry::register(tx.conn(), &target, now).await? {
+        Ok(machine) => machine,
+        Err(reason) => {
+            return Ok(CheckInReply {
+                machine: String::new(),
+                action: Action::Refused { reason },
+            });
+        }
+    };
+    machines::checked_in(tx.conn(), &machine.id, message, address).await?;
+    let open = executions::open_of(tx.conn(), &machine.id).await?;
+    let (slot_free, place, running) = match &open {
+        Some(execution) => slots(app, tx.conn(), execution, now).await?,
+        None => (true, 0, 0),
+    };
+    let mut ended = None;
+    let action = match (
+        state::answer(open.as_ref(), &message.boot_id, slot_free),
+        open,
+    ) {
+        (Answer::Job { resume }, Some(mut execution)) => {
+            give(app, tx.conn(), &mut execution, &message.boot_id, now).await?;
+            Action::Job(Box::new(Job {
+                execution: execution.id.clone(),
+                token: execution.token.clone(),
+                kind: execution.job.clone(),
+                resume,
+                after: execution.after,
+            }))
+        }
+        (Answer::Line, Some(mut execution)) => {
+            if execution.state == State::Waiting {
+                execution.state = State::Booting;
+                execution.changed = now;
+                executions::update(tx.conn(), &execution).await?;
+            }
+            let found = format!(
+                "{running} of {} transfers are running; this machine is number {place} in line",
+                app.limits.max_transfers
+            );
+            let reason = Report::new(Code::Busy, found, DiskState::Untouched);
+            Action::Wait {
+                seconds: LINE_SECONDS,
+                reason,
+            }
+        }
+        (Answer::EndInterrupt, Some(mut execution)) => {
+            let outcome = failed(
+                &execution,
+                Code::Interrupted,
+                "the machine was rebooted after the interrupt",
+            );
+            conclude(
+                tx.conn(),
+                &mut execution,
+                State::Interrupted,
+                outcome,
+                None,
+                now,
+            )
+            .await?;
+            ended = Some(execution);
+            Action::BootLocal
+        }
+        (Answer::BootLocal, _) | (_, None) => Action::BootLocal,
+    };
+    tx.commit().await?;
+    if let Some(execution) = ended {
+        concluded(app, &execution, now).await;
+    }
+    tracing::info!(machine = %machine.name, %address, answer = action_name(&action), "check-in");
+    Ok(CheckInReply {
+        machine: machine.name,
+        action,
+    })
+}
+
+/// Notes that the target of boot `boot_id` has the job.
+async fn give(
+    app: &App,
+    conn: &mut Conn,
+    execution: &mut Execution,
+    boot_id: &str,
+    now: i64,
+) -> Outcome<()> {
+    let fresh = execution.boot_id.as_deref() != Some(boot_id) || !execution.state.is_active();
+    if matches!(execution.job, JobKind::Backup { .. }) {
+        // What an earlier boot sent stays held, so that the backup goes on from there.
+        chunks::open_lease(conn, &execution.id).await?;
+    }
+    if fresh {
+        if execution.state != State::Interrupting {
+            execution.state = State::Preparing;
+        }
+        execution.boot_id = Some(boot_id.to_owned());
+        execution.started.get_or_insert(now);
+        execution.changed = now;
+        executions::update(conn, execution).await?;
+        app.live.restart(&execution.id, now);
+    }
+    Ok(())
+}
+
+/// Whether `execution` may run now, its place in line, and how many others run.
+async fn slots(
+    app: &App,
+    conn: &mut Conn,
+    execution: &Execution,
+    now: i64,
+) -> Outcome<(bool, usize, usize)> {
+    let others = executions::all_open(conn).await?;
+    // A silent target holds no slot: one machine's trouble stays its own.
+    let holds = |other: &&Execution| {
+        other.id != execution.id
+            && other.state.is_active()
+            && state::needs_slot(&other.job)
+            && !super::watch::is_silent(app, other, now)
+    };
+    let running = others.iter().filter(holds).count();
+    let free = app.limits.max_transfers.saturating_sub(running);
+    if execution.state.is_active()
+        || execution.state.is_final()
+        || !state::needs_slot(&execution.job)
+    {
+        return Ok((true, 0, running));
+    }
+    let place = app.live.queue(&execution.id, now);
+    Ok((place <= free, place, running))
+}
+
+fn action_name(action: &Action) -> &'static str {
+    match action {
+        Action::Job(job) if job.resume => "job (resume)",
+        Action::Job(_) => "job",
+        Action::BootLocal => "boot-local",
+        Action::Wait { .. } => "wait",
+        Action::Refused { .. } => "refused",
+    }
+}

@@ -1,0 +1,289 @@
+//! What an operator does with executions.
+//!
+//! Owns: creating, interrupting and clearing. Does not own: what targets report.
+
+use super::state::State;
+use super::{conclude, concluded, failed, kind_name, watch};
+use crate::app::App;
+use crate::db::executions::{self, Execution};
+use crate::db::machines::Machine;
+use crate::db::{Conn, chunks, images, machines};
+use crate::failure::{Failure, Outcome};
+use crate::secrets;
+use crate::view::{JobRequest, NewExecution};
+use wire::{Code, JobKind};
+
+/// The machine that people mean by a name, id or address.
+///
+/// # Errors
+/// There is none.
+pub async fn machine(conn: &mut Conn, reference: &str) -> Outcome<Machine> {
+    machines::by_reference(conn, reference)
+        .await?
+        .ok_or_else(|| {
+            Failure::not_found(format!("there is no machine \"{reference}\""))
+                .with_advice("List the machines with: deployctl machines list")
+        })
+}
+
+/// Makes an execution for a machine.
+///
+/// # Errors
+/// The machine has an open one, or the job cannot work.
+pub async fn create(
+    app: &App,
+    reference: &str,
+    request: NewExecution,
+    now: i64,
+) -> Outcome<Execution> {
+    let random = |e: std::io::Error| Failure::io("random numbers", &e);
+    let mut tx = app.db.write().await?;
+    let machine = machine(tx.conn(), reference).await?;
+    if let Some(open) = executions::open_of(tx.conn(), &machine.id).await? {
+        let found = format!(
+            "machine \"{}\" has a {} that is {}",
+            machine.name,
+            kind_name(&open.job),
+            open.state.as_str()
+        );
+        let advice = if open.state.is_final() {
+            format!(
+                "Look at it, then clear it with: deployctl clear {}",
+                machine.name
+            )
+        } else {
+            format!(
+                "Wait for its end, or interrupt it with: deployctl interrupt {}",
+                machine.name
+            )
+        };
+        return Err(Failure::conflict(found).with_advice(advice));
+    }
+    let (job, image) = job(tx.conn(), &machine, request.job).await?;
+    let execution = Execution {
+        id: secrets::random_id().map_err(random)?,
+        machine: machine.id,
+        job,
+        after: request.after,
+        token: secrets::random_hex().map_err(random)?,
+        state: State::Waiting,
+        open: true,
+        created: now,
+        changed: now,
+        started: None,
+        ended: None,
+        boot_id: None,
+        image,
+        begin_write: None,
+        outcome: None,
+        summary: None,
+    };
+    executions::insert(tx.conn(), &execution).await?;
+    tx.commit().await?;
+    tracing::info!(execution = %execution.id, machine = %machine.name, kind = kind_name(&execution.job), "execution created");
+    Ok(execution)
+}
+
+async fn job(
+    conn: &mut Conn,
+    machine: &Machine,
+    request: JobRequest,
+) -> Outcome<(JobKind, Option<String>)> {
+    match request {
+        JobRequest::DiskCheck => Ok((JobKind::DiskCheck, None)),
+        JobRequest::Backup {
+            disk,
+            image,
+            full,
+            level,
+        } => {
+            check_name("image", &image)?;
+            if !(1..=19).contains(&level) {
+                return Err(Failure::usage(format!(
+                    "compression level {level}; levels are 1 to 19"
+                )));
+            }
+            if let Some(owner) = images::other_owner(conn, &image, &machine.id).await? {
+                let found =
+                    format!("the name \"{image}\" is that of an image of machine \"{owner}\"");
+                return Err(Failure::new(Code::ImageExists, found));
+            }
+            Ok((
+                JobKind::Backup {
+                    disk,
+                    image,
+                    full,
+                    level,
+                },
+                None,
+            ))
+        }
+        JobRequest::Restore {
+            disk,
+            image,
+            verify,
+            force,
+        } => {
+            let Some(image) = images::by_reference(conn, &image).await? else {
+                return Err(Failure::new(
+                    Code::ImageNotFound,
+                    format!("there is no image \"{image}\""),
+                ));
+            };
+            let (_, damaged, _) = chunks::totals(conn, &image.id).await?;
+            if damaged > 0 {
+                let found = format!("{damaged} chunks of image \"{}\" are damaged", image.name);
+                return Err(Failure::new(Code::ImageDamaged, found));
+            }
+            let id = image.id.clone();
+            let job = JobKind::Restore {
+                disk,
+                image: image.id,
+                image_name: image.name,
+                root: image.root,
+                verify,
+                force,
+            };
+            Ok((job, Some(id)))
+        }
+    }
+}
+
+/// Refuses names that are hard to type, to show or to keep apart.
+///
+/// # Errors
+/// The name is empty, long, or has characters that do not belong into one.
+pub fn check_name(what: &str, name: &str) -> Outcome<()> {
+    let plain = !name.is_empty()
+        && name.chars().count() <= 128
+        && name.trim() == name
+        && !name.starts_with('-')
+        && !name
+            .chars()
+            .any(|c| c.is_control() || matches!(c, '/' | '\\'));
+    if plain {
+        Ok(())
+    } else {
+        Err(Failure::usage(format!("{name:?} is no name for a {what}"))
+            .with_advice("Names have 1 to 128 characters, no slash, no control character, no space at either end and no \"-\" first."))
+    }
+}
+
+/// Renames a machine.
+///
+/// # Errors
+/// There is none, or the name is taken or unfit.
+pub async fn rename(app: &App, reference: &str, name: &str) -> Outcome<()> {
+    check_name("machine", name)?;
+    let mut tx = app.db.write().await?;
+    let machine = machine(tx.conn(), reference).await?;
+    if !machines::rename(tx.conn(), &machine.id, name).await? {
+        return Err(Failure::conflict(format!(
+            "there is already a machine \"{name}\""
+        )));
+    }
+    tx.commit().await?;
+    tracing::info!(from = %machine.name, to = %name, "machine renamed");
+    Ok(())
+}
+
+/// Forgets a machine and the history of its executions; its images stay.
+///
+/// # Errors
+/// It has an unfinished execution.
+pub async fn forget(app: &App, reference: &str) -> Outcome<()> {
+    let mut tx = app.db.write().await?;
+    let machine = machine(tx.conn(), reference).await?;
+    if executions::open_of(tx.conn(), &machine.id)
+        .await?
+        .is_some_and(|e| !e.state.is_final())
+    {
+        return Err(Failure::conflict(format!(
+            "machine \"{}\" has an unfinished execution",
+            machine.name
+        )));
+    }
+    machines::delete(tx.conn(), &machine.id).await?;
+    tx.commit().await?;
+    tracing::info!(machine = %machine.name, "machine forgotten");
+    Ok(())
+}
+
+/// Asks a machine's execution to stop. One that no target has ends at once, one whose
+/// target is silent too.
+///
+/// # Errors
+/// There is nothing to interrupt.
+pub async fn interrupt(app: &App, reference: &str, now: i64) -> Outcome<Execution> {
+    let mut tx = app.db.write().await?;
+    let machine = machine(tx.conn(), reference).await?;
+    let open = executions::open_of(tx.conn(), &machine.id)
+        .await?
+        .filter(|e| !e.state.is_final());
+    let Some(mut execution) = open else {
+        return Err(Failure::new(
+            Code::NothingAssigned,
+            format!("machine \"{}\" has no unfinished execution", machine.name),
+        )
+        .with_advice("There is nothing to interrupt."));
+    };
+    let nobody_has_it = !execution.state.is_active();
+    if nobody_has_it || watch::is_silent(app, &execution, now) {
+        let found = if nobody_has_it {
+            "an operator cancelled it before it began"
+        } else {
+            "an operator ended it; the machine had stopped reporting"
+        };
+        let outcome = failed(&execution, Code::Interrupted, found);
+        conclude(
+            tx.conn(),
+            &mut execution,
+            State::Interrupted,
+            outcome,
+            None,
+            now,
+        )
+        .await?;
+    } else if execution.state != State::Interrupting {
+        execution.state = State::Interrupting;
+        execution.changed = now;
+        executions::update(tx.conn(), &execution).await?;
+    }
+    tx.commit().await?;
+    tracing::info!(execution = %execution.id, machine = %machine.name, "interrupt");
+    if execution.state.is_final() {
+        concluded(app, &execution, now).await;
+    }
+    Ok(execution)
+}
+
+/// Clears a failed or interrupted execution, so that the machine can have a new one.
+/// `None` if there was nothing to clear.
+///
+/// # Errors
+/// The execution is not over.
+pub async fn clear(app: &App, reference: &str, now: i64) -> Outcome<Option<Execution>> {
+    let mut tx = app.db.write().await?;
+    let machine = machine(tx.conn(), reference).await?;
+    let Some(mut execution) = executions::open_of(tx.conn(), &machine.id).await? else {
+        return Ok(None);
+    };
+    if !execution.state.is_final() {
+        let found = format!(
+            "the {} of machine \"{}\" is {}",
+            kind_name(&execution.job),
+            machine.name,
+            execution.state.as_str()
+        );
+        return Err(Failure::conflict(found).with_advice(format!(
+            "Interrupt it first: deployctl interrupt {}",
+            machine.name
+        )));
+    }
+    execution.open = false;
+    execution.changed = now;
+    executions::update(tx.conn(), &execution).await?;
+    tx.commit().await?;
+    tracing::info!(execution = %execution.id, machine = %machine.name, "cleared");
+    Ok(Some(execution))
+}

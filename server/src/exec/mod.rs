@@ -1,0 +1,89 @@
+//! Executions: what machines are told to do, and how it went.
+//!
+//! Owns: registration, check-in, progress, final states, time limits. Does not own:
+//! routes, images. Every change of state is stored before it is acted on, in one
+//! transaction that reads what it depends on.
+
+pub mod checkin;
+pub mod control;
+pub mod decider;
+mod files;
+pub mod live;
+pub mod registry;
+pub mod run;
+pub mod state;
+pub mod watch;
+
+use crate::app::App;
+use crate::db::executions::Execution;
+use crate::db::{self, Conn};
+use crate::exec::state::State;
+use crate::failure::Outcome;
+use wire::{Code, DiskState, JobKind, JobOutcome, Report, Summary};
+
+pub(crate) use files::read_log;
+
+/// How long the chunks of a failed backup are kept for the next try, in seconds.
+pub const LEASE_SECONDS: i64 = 24 * 3600;
+
+/// Stores the final state of an execution, in the caller's transaction. After its
+/// commit the caller calls [`concluded`].
+pub(crate) async fn conclude(
+    conn: &mut Conn,
+    execution: &mut Execution,
+    state: State,
+    outcome: JobOutcome,
+    summary: Option<Summary>,
+    now: i64,
+) -> Outcome<()> {
+    // What never reached a target leaves nothing to look at.
+    let never_started = state == State::Interrupted && execution.started.is_none();
+    let full = matches!(&outcome, JobOutcome::Failed { report } if report.code == Code::NoSpace);
+    execution.state = state;
+    execution.open = state != State::Done && !never_started;
+    execution.ended = Some(now);
+    execution.changed = now;
+    execution.outcome = Some(outcome);
+    execution.summary = summary;
+    db::executions::update(conn, execution).await?;
+    if matches!(execution.job, JobKind::Backup { .. }) {
+        // A full store gets its space back at once; other failures keep what was sent.
+        let expires = if state == State::Done || full {
+            now
+        } else {
+            now + LEASE_SECONDS
+        };
+        db::chunks::end_lease(conn, &execution.id, expires).await?;
+    }
+    Ok(())
+}
+
+/// What follows when a final state is durable.
+pub(crate) async fn concluded(app: &App, execution: &Execution, now: i64) {
+    app.live.forget(&execution.id);
+    tracing::info!(execution = %execution.id, machine = %execution.machine, state = execution.state.as_str(), "execution ended");
+    if let Err(error) = app.store.release(now).await {
+        tracing::error!(%error, "space could not be reclaimed");
+    }
+}
+
+/// A failure of an execution, with what is known about its disk.
+pub(crate) fn failed(execution: &Execution, code: Code, found: impl Into<String>) -> JobOutcome {
+    let disk = match (&execution.job, &execution.begin_write) {
+        (JobKind::Restore { .. }, Some(_)) => DiskState::Incomplete,
+        (JobKind::Restore { .. }, None) => DiskState::Untouched,
+        _ => DiskState::NotInvolved,
+    };
+    JobOutcome::Failed {
+        report: Report::new(code, found, disk),
+    }
+}
+
+/// Short name of a job's kind.
+pub fn kind_name(job: &JobKind) -> &'static str {
+    match job {
+        JobKind::Backup { .. } => "backup",
+        JobKind::Restore { .. } => "restore",
+        JobKind::DiskCheck => "disk-check",
+    }
+}

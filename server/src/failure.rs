@@ -1,0 +1,161 @@
+//! How a request fails: a report for people, with an HTTP status.
+//!
+//! Owns: the mapping of causes to codes and statuses. Does not own: the codes
+//! (`wire::codes`).
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use wire::{Code, DiskState, Report};
+
+/// A failed request.
+#[derive(Debug, thiserror::Error)]
+#[error("{report}")]
+pub struct Failure {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// What people read.
+    pub report: Box<Report>,
+}
+
+/// Result of everything that a request can reach.
+pub type Outcome<T> = Result<T, Failure>;
+
+impl Failure {
+    /// A failure with the status that fits its code.
+    pub fn new(code: Code, found: impl Into<String>) -> Self {
+        let status = match code {
+            Code::Usage => StatusCode::BAD_REQUEST,
+            Code::ServerRefused => StatusCode::FORBIDDEN,
+            Code::ImageNotFound | Code::NothingAssigned => StatusCode::NOT_FOUND,
+            Code::ImageDamaged | Code::ImageVersion => StatusCode::UNPROCESSABLE_ENTITY,
+            Code::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+            Code::Internal | Code::OutputFailed => StatusCode::INTERNAL_SERVER_ERROR,
+            Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::CONFLICT,
+        };
+        Failure {
+            status,
+            report: Box::new(Report::new(code, found, DiskState::NotInvolved)),
+        }
+    }
+
+    /// The request is not understood or not allowed in this state.
+    pub fn usage(found: impl Into<String>) -> Self {
+        Failure::new(Code::Usage, found)
+    }
+
+    /// Token, state or protocol do not allow the request.
+    pub fn refused(found: impl Into<String>) -> Self {
+        Failure::new(Code::ServerRefused, found)
+    }
+
+    /// No or wrong token.
+    pub fn unauthorized(found: impl Into<String>) -> Self {
+        Failure {
+            status: StatusCode::UNAUTHORIZED,
+            ..Failure::refused(found)
+        }
+    }
+
+    /// What was named is not there.
+    pub fn not_found(found: impl Into<String>) -> Self {
+        Failure {
+            status: StatusCode::NOT_FOUND,
+            ..Failure::usage(found)
+        }
+    }
+
+    /// The state forbids it; nothing was changed.
+    pub fn conflict(found: impl Into<String>) -> Self {
+        Failure {
+            status: StatusCode::CONFLICT,
+            ..Failure::usage(found)
+        }
+    }
+
+    /// Something the server does not expect.
+    pub fn internal(found: impl Into<String>) -> Self {
+        Failure::new(Code::Internal, found)
+    }
+
+    /// Replaces the catalogue's advice.
+    pub fn with_advice(mut self, advice: impl Into<String>) -> Self {
+        self.report.advice = advice.into();
+        self
+    }
+
+    /// A failure of the server's own files. A full file system is told as such.
+    pub fn io(what: &str, error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Failure::new(Code::NoSpace, format!("{what}: {error}"))
+            }
+            _ => Failure::internal(format!("{what}: {error}")),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        // SQLITE_FULL; its text is part of SQLite's stable interface.
+        let full = error
+            .as_database_error()
+            .is_some_and(|e| e.code().is_some_and(|code| code == "13"));
+        let code = if full { Code::NoSpace } else { Code::Internal };
+        Failure::new(code, format!("the server's database: {error}"))
+    }
+}
+
+impl From<image::Error> for Failure {
+    fn from(error: image::Error) -> Self {
+        match &error {
+            image::Error::Io { operation, source } => Failure::io(operation, source),
+            image::Error::Damaged { .. } => Failure::new(Code::ImageDamaged, error.to_string()),
+            image::Error::Version { .. } => Failure::new(Code::ImageVersion, error.to_string()),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Failure::internal(format!("the server's own records: {error}"))
+    }
+}
+
+impl From<tokio::task::JoinError> for Failure {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Failure::internal(format!("a task ended early: {error}"))
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        if self.status.is_server_error() {
+            tracing::error!(code = %self.report.code, found = %self.report.found, "request failed");
+        } else {
+            tracing::debug!(code = %self.report.code, found = %self.report.found, "request refused");
+        }
+        (self.status, Json(*self.report)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Failure;
+    use wire::Code;
+
+    #[test]
+    fn a_full_disk_is_told_as_such() {
+        let error = std::io::Error::from_raw_os_error(28);
+        assert_eq!(
+            Failure::io("writing a pack", &error).report.code,
+            Code::NoSpace
+        );
+        let error = std::io::Error::from_raw_os_error(5);
+        assert_eq!(
+            Failure::io("writing a pack", &error).report.code,
+            Code::Internal
+        );
+    }
+}

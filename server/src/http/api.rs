@@ -1,0 +1,281 @@
+//! Routes of operators: `/api`, for the web page and `deployctl`.
+//!
+//! Owns: paths and the administrator's token. Does not own: what is done.
+
+use super::{bearer, body};
+use crate::app::App;
+use crate::db::{self, executions, images, machines};
+use crate::exec::{self, control};
+use crate::failure::{Failure, Outcome};
+use crate::secrets;
+use crate::store::check::Verified;
+use crate::view::{self, ExecutionView, ImageView, MachineView, Overview, VersionView};
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::Arc;
+use wire::{Code, PROTOCOL_VERSION, SOFTWARE_VERSION};
+
+type Shared = State<Arc<App>>;
+
+/// Executions that a list shows.
+const LISTED: i64 = 100;
+
+/// New name of a machine.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Rename {
+    /// The name.
+    pub name: String,
+}
+
+/// Log of an execution.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LogView {
+    /// Which one.
+    pub execution: ExecutionView,
+    /// Its log, if the target sent one.
+    pub text: Option<String>,
+}
+
+/// An image with its layout.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ImageInfo {
+    /// What the list shows.
+    #[serde(flatten)]
+    pub image: ImageView,
+    /// Disk, partitions and file systems.
+    pub layout: image::Layout,
+}
+
+/// The routes, without `/api`.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/version", get(version))
+        .route("/overview", get(overview))
+        .route("/machines", get(list_machines))
+        .route("/machines/{machine}", get(one_machine).delete(forget))
+        .route("/machines/{machine}/rename", post(rename))
+        .route("/machines/{machine}/executions", get(history).post(create))
+        .route("/machines/{machine}/interrupt", post(interrupt))
+        .route("/machines/{machine}/clear", post(clear))
+        .route("/machines/{machine}/log", get(log))
+        .route("/executions/{execution}", get(one_execution))
+        .route("/images", get(list_images))
+        .route("/images/{image}", get(one_image).delete(delete_image))
+        .route("/images/{image}/verify", post(verify))
+        .route_layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            administrator,
+        ))
+        .with_state(app)
+}
+
+async fn administrator(State(app): Shared, request: Request, next: Next) -> Response {
+    match bearer(request.headers()) {
+        Ok(token) if secrets::equal(token, &app.admin_token) => next.run(request).await,
+        Ok(_) => Failure::unauthorized("this is not the administrator's token").into_response(),
+        Err(failure) => failure
+            .with_advice("Use the token in the server's state folder.")
+            .into_response(),
+    }
+}
+
+async fn version() -> Json<VersionView> {
+    Json(version_view())
+}
+
+fn version_view() -> VersionView {
+    VersionView {
+        version: SOFTWARE_VERSION.to_owned(),
+        protocol: PROTOCOL_VERSION,
+    }
+}
+
+async fn overview(State(app): Shared) -> Outcome<Json<Overview>> {
+    let mut conn = app.db.read().await?;
+    let now = db::now();
+    let known = machines::all(&mut conn).await?;
+    let names: HashMap<String, String> = known
+        .iter()
+        .map(|m| (m.id.clone(), m.name.clone()))
+        .collect();
+    let mut machine_views = Vec::with_capacity(known.len());
+    for machine in known {
+        machine_views.push(view::machine(&app, &mut conn, machine, now).await?);
+    }
+    let executions = executions::newest(&mut conn, None, LISTED).await?;
+    let name = |id: &str| names.get(id).map_or("", String::as_str);
+    Ok(Json(Overview {
+        server: version_view(),
+        now,
+        free_bytes: app.store.free_bytes()?,
+        machines: machine_views,
+        executions: executions
+            .iter()
+            .map(|e| view::execution(&app, e, name(&e.machine), now))
+            .collect(),
+        images: view::images(images::all(&mut conn).await?),
+    }))
+}
+
+async fn list_machines(State(app): Shared) -> Outcome<Json<Vec<MachineView>>> {
+    let mut conn = app.db.read().await?;
+    let mut views = Vec::new();
+    for machine in machines::all(&mut conn).await? {
+        views.push(view::machine(&app, &mut conn, machine, db::now()).await?);
+    }
+    Ok(Json(views))
+}
+
+async fn one_machine(
+    State(app): Shared,
+    Path(machine): Path<String>,
+) -> Outcome<Json<MachineView>> {
+    let mut conn = app.db.read().await?;
+    let machine = control::machine(&mut conn, &machine).await?;
+    view::machine(&app, &mut conn, machine, db::now())
+        .await
+        .map(Json)
+}
+
+async fn forget(State(app): Shared, Path(machine): Path<String>) -> Outcome<()> {
+    control::forget(&app, &machine).await
+}
+
+async fn rename(State(app): Shared, Path(machine): Path<String>, body: Body) -> Outcome<()> {
+    let Rename { name } = body::message(body).await?;
+    control::rename(&app, &machine, &name).await
+}
+
+async fn show(app: &App, execution: &executions::Execution) -> Outcome<ExecutionView> {
+    let machine = machines::by_id(&mut *app.db.read().await?, &execution.machine).await?;
+    let name = machine.map(|m| m.name).unwrap_or_default();
+    Ok(view::execution(app, execution, &name, db::now()))
+}
+
+async fn create(
+    State(app): Shared,
+    Path(machine): Path<String>,
+    body: Body,
+) -> Outcome<Json<ExecutionView>> {
+    let execution = control::create(&app, &machine, body::message(body).await?, db::now()).await?;
+    show(&app, &execution).await.map(Json)
+}
+
+async fn history(
+    State(app): Shared,
+    Path(machine): Path<String>,
+) -> Outcome<Json<Vec<ExecutionView>>> {
+    let mut conn = app.db.read().await?;
+    let machine = control::machine(&mut conn, &machine).await?;
+    let executions = executions::newest(&mut conn, Some(&machine.id), LISTED).await?;
+    Ok(Json(
+        executions
+            .iter()
+            .map(|e| view::execution(&app, e, &machine.name, db::now()))
+            .collect(),
+    ))
+}
+
+async fn one_execution(State(app): Shared, Path(id): Path<String>) -> Outcome<Json<ExecutionView>> {
+    let execution = executions::by_id(&mut *app.db.read().await?, &id).await?;
+    let execution =
+        execution.ok_or_else(|| Failure::not_found(format!("there is no execution {id}")))?;
+    show(&app, &execution).await.map(Json)
+}
+
+async fn interrupt(
+    State(app): Shared,
+    Path(machine): Path<String>,
+) -> Outcome<Json<ExecutionView>> {
+    let execution = control::interrupt(&app, &machine, db::now()).await?;
+    show(&app, &execution).await.map(Json)
+}
+
+async fn clear(
+    State(app): Shared,
+    Path(machine): Path<String>,
+) -> Outcome<Json<Option<ExecutionView>>> {
+    match control::clear(&app, &machine, db::now()).await? {
+        Some(execution) => show(&app, &execution).await.map(Some).map(Json),
+        None => Ok(Json(None)),
+    }
+}
+
+/// Which log of a machine.
+#[derive(Debug, Deserialize)]
+struct WhichLog {
+    /// Id of the execution; the newest with a log if not given.
+    execution: Option<String>,
+}
+
+async fn log(
+    State(app): Shared,
+    Path(machine): Path<String>,
+    Query(which): Query<WhichLog>,
+) -> Outcome<Json<LogView>> {
+    let mut conn = app.db.read().await?;
+    let machine = control::machine(&mut conn, &machine).await?;
+    let mut all = executions::newest(&mut conn, Some(&machine.id), LISTED).await?;
+    if let Some(id) = &which.execution {
+        all.retain(|e| e.id == *id);
+    }
+    for execution in &all {
+        if let Some(text) = exec::read_log(&app, &execution.id).await? {
+            let execution = view::execution(&app, execution, &machine.name, db::now());
+            return Ok(Json(LogView {
+                execution,
+                text: Some(text),
+            }));
+        }
+    }
+    Err(
+        Failure::not_found(format!("there is no log of machine \"{}\"", machine.name))
+            .with_advice("A target sends its log at the end of its job."),
+    )
+}
+
+async fn list_images(State(app): Shared) -> Outcome<Json<Vec<ImageView>>> {
+    Ok(Json(view::images(
+        images::all(&mut *app.db.read().await?).await?,
+    )))
+}
+
+async fn image_of(app: &App, reference: &str) -> Outcome<(images::Image, bool)> {
+    let mut conn = app.db.read().await?;
+    let Some(found) = images::by_reference(&mut conn, reference).await? else {
+        return Err(Failure::new(
+            Code::ImageNotFound,
+            format!("there is no image \"{reference}\""),
+        ));
+    };
+    let newest = images::by_reference(&mut conn, &found.name)
+        .await?
+        .is_some_and(|newest| newest.id == found.id);
+    Ok((found, newest))
+}
+
+async fn one_image(State(app): Shared, Path(image): Path<String>) -> Outcome<Json<ImageInfo>> {
+    let (image, newest) = image_of(&app, &image).await?;
+    let layout = app.store.layout(&image.id).await?;
+    Ok(Json(ImageInfo {
+        image: view::image(image, newest),
+        layout,
+    }))
+}
+
+async fn verify(State(app): Shared, Path(image): Path<String>) -> Outcome<Json<Verified>> {
+    let (image, _) = image_of(&app, &image).await?;
+    app.store.verify(&image).await.map(Json)
+}
+
+async fn delete_image(State(app): Shared, Path(image): Path<String>) -> Outcome<Json<ImageView>> {
+    let (image, newest) = image_of(&app, &image).await?;
+    app.store.delete(&image.id).await?;
+    Ok(Json(view::image(image, newest)))
+}

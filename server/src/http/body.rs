@@ -1,0 +1,177 @@
+//! Bodies in and out.
+//!
+//! Owns: limits on length and on waiting. Does not own: what is in them.
+
+use crate::failure::{Failure, Outcome};
+use crate::store::BodyReader;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, header};
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use wire::{Code, MAX_HASHES, MAX_MESSAGE_BYTES};
+
+/// Longest wait for the next bytes of a body.
+const STALL: Duration = Duration::from_secs(60);
+/// Frames of a body on their way to a blocking reader.
+const FRAMES: usize = 8;
+/// Bytes of a refused body that are read so that the answer is seen.
+const DRAINED: usize = 256 << 20;
+
+/// A whole body of at most `limit` bytes.
+///
+/// # Errors
+/// It is longer, stalls or breaks off.
+pub async fn whole(body: Body, limit: usize) -> Outcome<Vec<u8>> {
+    let mut stream = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(frame) = next(&mut stream).await? {
+        if bytes.len() + frame.len() > limit {
+            return Err(Failure::usage(format!(
+                "the message has more than {limit} bytes"
+            )));
+        }
+        bytes.extend_from_slice(&frame);
+    }
+    Ok(bytes)
+}
+
+async fn next(stream: &mut axum::body::BodyDataStream) -> Outcome<Option<Bytes>> {
+    match timeout(STALL, stream.next()).await {
+        Err(_) => Err(Failure::new(
+            Code::ConnectionLost,
+            format!("no data for {} s", STALL.as_secs()),
+        )),
+        Ok(Some(Err(error))) => Err(Failure::new(
+            Code::ConnectionLost,
+            format!("the request broke off: {error}"),
+        )),
+        Ok(Some(Ok(frame))) => Ok(Some(frame)),
+        Ok(None) => Ok(None),
+    }
+}
+
+/// A control message.
+///
+/// # Errors
+/// As [`whole`], or it is not what it should be.
+pub async fn message<T: DeserializeOwned>(body: Body) -> Outcome<T> {
+    let bytes = whole(body, MAX_MESSAGE_BYTES).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Failure::usage(format!("the message cannot be read: {e}")))
+}
+
+/// A list of hashes.
+///
+/// # Errors
+/// As [`whole`], or it is no whole number of hashes, none, or too many.
+pub async fn hashes(body: Body) -> Outcome<Vec<image::Hash>> {
+    let bytes = whole(body, MAX_HASHES * 32).await?;
+    let (hashes, rest) = bytes.as_chunks::<32>();
+    if !rest.is_empty() || hashes.is_empty() {
+        return Err(Failure::usage(format!(
+            "{} bytes are no list of hashes",
+            bytes.len()
+        )));
+    }
+    Ok(hashes.iter().map(|hash| image::Hash(*hash)).collect())
+}
+
+/// Length of the body as the request tells it.
+pub fn length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Feeds a body to blocking code. A body that breaks off is an error for the reader,
+/// never an end. What is left when the reader has failed is read and thrown away, up to
+/// a limit: a sender that is cut off in mid-body often does not see the answer.
+pub async fn feed<T>(body: Body, work: impl AsyncFnOnce(BodyReader) -> T) -> T {
+    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(FRAMES);
+    let feeding = async move {
+        let mut stream = body.into_data_stream();
+        loop {
+            let frame = match next(&mut stream).await {
+                Ok(Some(frame)) => Ok(frame),
+                Ok(None) => return,
+                Err(failure) => Err(io::Error::other(failure.report.found)),
+            };
+            let broken = frame.is_err();
+            if sender.send(frame).await.is_err() {
+                return drain(&mut stream).await;
+            }
+            if broken {
+                return;
+            }
+        }
+    };
+    let (result, ()) = tokio::join!(work(BodyReader::new(receiver)), feeding);
+    result
+}
+
+async fn drain(stream: &mut axum::body::BodyDataStream) {
+    let mut left = DRAINED;
+    while let Ok(Some(frame)) = next(stream).await {
+        left = left.saturating_sub(frame.len());
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+/// A body from frames, which ends early if one of them is an error.
+pub fn stream(frames: mpsc::Receiver<io::Result<Bytes>>) -> Body {
+    Body::from_stream(futures_util::stream::unfold(
+        frames,
+        |mut frames| async move {
+            let frame = frames.recv().await?;
+            Some((frame, frames))
+        },
+    ))
+}
+
+/// A body from a file.
+///
+/// # Errors
+/// The file cannot be opened.
+pub async fn file(path: std::path::PathBuf) -> Outcome<(u64, Body)> {
+    let failed =
+        |e: io::Error| Failure::new(Code::ImageDamaged, format!("{}: {e}", path.display()));
+    let file = tokio::fs::File::open(&path).await.map_err(failed)?;
+    let length = file.metadata().await.map_err(failed)?.len();
+    let (sender, receiver) = mpsc::channel(FRAMES);
+    let reading = read_file(file, sender);
+    tokio::spawn(reading);
+    Ok((length, stream(receiver)))
+}
+
+fn read_file(
+    mut file: tokio::fs::File,
+    sender: mpsc::Sender<io::Result<Bytes>>,
+) -> impl Future<Output = ()> {
+    async move {
+        loop {
+            let mut buffer = vec![0; 256 << 10];
+            let frame = match tokio::io::AsyncReadExt::read(&mut file, &mut buffer).await {
+                Ok(0) => return,
+                Ok(count) => {
+                    buffer.truncate(count);
+                    Ok(Bytes::from(buffer))
+                }
+                Err(error) => Err(error),
+            };
+            let broken = frame.is_err();
+            if sender.send(frame).await.is_err() || broken {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! HTTP: who may ask for what.
+//!
+//! Owns: routes, tokens, limits on connections and bodies. Does not own: what is done
+//! ([`crate::exec`], [`crate::store`]).
+//!
+//! The data port (TLS) carries everything. The plain port carries what boot loaders can
+//! read, and the console for the server's own host only: a token or a password sent over
+//! a network without TLS is everybody's.
+
+pub mod api;
+pub mod body;
+pub mod listen;
+pub mod target;
+pub mod tls;
+
+use crate::app::App;
+use crate::failure::Failure;
+use axum::Router;
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use wire::{PROTOCOL_HEADER, PROTOCOL_VERSION, SOFTWARE_VERSION};
+
+/// Header with the server's software version.
+pub const VERSION_HEADER: &str = "deploy-version";
+
+/// All routes of the data port.
+pub fn data_router(app: Arc<App>) -> Router {
+    Router::new()
+        .merge(target::router(Arc::clone(&app)))
+        .merge(console(app))
+        .layer(middleware::from_fn(versions))
+}
+
+/// Routes of the plain port: `boot` for everybody, the console for this host.
+pub fn plain_router(app: Arc<App>, boot: Router) -> Router {
+    let console = console(app)
+        .layer(middleware::from_fn(versions))
+        .layer(middleware::from_fn(loopback_only));
+    boot.merge(console)
+}
+
+/// The web page and the API.
+fn console(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(crate::web::page))
+        .nest("/api", api::router(app))
+}
+
+/// Puts our versions on every answer and refuses another protocol.
+async fn versions(request: Request, next: Next) -> Response {
+    let mut response = match check_protocol(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(failure) => failure.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(PROTOCOL_HEADER, HeaderValue::from(PROTOCOL_VERSION));
+    headers.insert(VERSION_HEADER, HeaderValue::from_static(SOFTWARE_VERSION));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A request may leave the header out (a browser's first one); what it says must fit.
+fn check_protocol(headers: &HeaderMap) -> Result<(), Failure> {
+    let Some(theirs) = headers.get(PROTOCOL_HEADER) else {
+        return Ok(());
+    };
+    if theirs.as_bytes() == PROTOCOL_VERSION.to_string().as_bytes() {
+        return Ok(());
+    }
+    Err(Failure::refused(format!(
+        "the request speaks protocol {}, this server (version {SOFTWARE_VERSION}) protocol {PROTOCOL_VERSION}",
+        String::from_utf8_lossy(theirs.as_bytes())
+    ))
+    .with_advice("Use the programs of the server's version."))
+}
+
+async fn loopback_only(
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if peer.ip().to_canonical().is_loopback() {
+        return next.run(request).await;
+    }
+    Failure::refused("without TLS the console is open to the server's own host only")
+        .with_advice(format!(
+            "Use https and port {} (or the data port that was set).",
+            wire::PORT_DATA
+        ))
+        .into_response()
+}
+
+/// The bearer token of a request.
+///
+/// # Errors
+/// There is none.
+pub fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
+    headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .map(str::trim)
+        .ok_or_else(|| Failure::unauthorized("the request has no bearer token"))
+}

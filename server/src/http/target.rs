@@ -1,0 +1,228 @@
+//! Routes of targets: the table of `wire::message`.
+//!
+//! Owns: paths, tokens and limits. Does not own: what is done.
+
+use super::{bearer, body};
+use crate::app::App;
+use crate::db;
+use crate::db::executions::Execution;
+use crate::exec::{checkin, run};
+use crate::failure::{Failure, Outcome};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use wire::{CheckInReply, FinishReply, JobKind, MAX_LOG_BYTES, ProgressReply, Published, Stored};
+
+type Shared = State<Arc<App>>;
+
+/// The routes under `/v1`.
+pub fn router(app: Arc<App>) -> Router {
+    let execution = Router::new()
+        .route("/progress", post(progress))
+        .route("/disks", post(disks))
+        .route("/log", post(log))
+        .route("/have", post(have))
+        .route("/records", post(records))
+        .route("/manifest", put(put_manifest).get(get_manifest))
+        .route("/fetch", post(fetch))
+        .route("/tables", put(tables))
+        .route("/begin-write", post(begin_write))
+        .route("/finish", post(finish));
+    Router::new()
+        .route("/v1/checkin", post(check_in))
+        .route("/v1/time", get(time))
+        .nest("/v1/executions/{id}", execution)
+        // Each handler has its own limit, smaller or streaming.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(app)
+}
+
+/// The server's time, for targets whose clock is wrong.
+async fn time() -> String {
+    db::now().to_string()
+}
+
+async fn check_in(
+    State(app): Shared,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    body: Body,
+) -> Outcome<Json<CheckInReply>> {
+    let message = body::message(body).await?;
+    let address = peer.ip().to_canonical().to_string();
+    checkin::checkin(&app, &message, &address, db::now())
+        .await
+        .map(Json)
+}
+
+async fn progress(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Outcome<Json<ProgressReply>> {
+    let token = bearer(&headers)?;
+    run::progress(&app, &id, token, body::message(body).await?, db::now())
+        .await
+        .map(Json)
+}
+
+async fn disks(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Outcome<()> {
+    let token = bearer(&headers)?;
+    run::disk_check(&app, &id, token, &body::message(body).await?, db::now()).await
+}
+
+async fn log(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Outcome<()> {
+    let token = bearer(&headers)?;
+    // The token first: nobody else may make the server read megabytes.
+    run::authenticate(&mut *app.db.read().await?, &id, token).await?;
+    run::log(&app, &id, token, body::whole(body, MAX_LOG_BYTES).await?).await
+}
+
+/// The unfinished execution of this request.
+async fn execution(app: &App, id: &str, headers: &HeaderMap) -> Outcome<Execution> {
+    run::unfinished(&mut *app.db.read().await?, id, bearer(headers)?).await
+}
+
+async fn backup(app: &App, id: &str, headers: &HeaderMap) -> Outcome<Execution> {
+    let execution = execution(app, id, headers).await?;
+    app.live.contact(id, db::now());
+    match execution.job {
+        JobKind::Backup { .. } => Ok(execution),
+        _ => Err(Failure::refused("this execution is no backup")),
+    }
+}
+
+/// The image that the execution of this request restores.
+async fn restored_image(app: &App, id: &str, headers: &HeaderMap) -> Outcome<String> {
+    let execution = execution(app, id, headers).await?;
+    app.live.contact(id, db::now());
+    match execution.job {
+        JobKind::Restore { image, .. } => Ok(image),
+        _ => Err(Failure::refused("this execution is no restore")),
+    }
+}
+
+async fn have(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Outcome<Vec<u8>> {
+    let execution = backup(&app, &id, &headers).await?;
+    app.store
+        .have(&execution.id, &body::hashes(body).await?)
+        .await
+}
+
+async fn records(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Outcome<Json<Stored>> {
+    let execution = backup(&app, &id, &headers).await?;
+    let length = body::length(&headers);
+    body::feed(body, async |reader| {
+        app.store.upload(&execution.id, length, reader).await
+    })
+    .await
+    .map(Json)
+}
+
+async fn put_manifest(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Outcome<Json<Published>> {
+    let execution = backup(&app, &id, &headers).await?;
+    let machine = db::machines::by_id(&mut *app.db.read().await?, &execution.machine).await?;
+    let name = machine.map(|machine| machine.name).unwrap_or_default();
+    body::feed(body, async |reader| {
+        app.store
+            .publish(&execution, &name, reader, db::now())
+            .await
+    })
+    .await
+    .map(Json)
+}
+
+async fn get_manifest(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Outcome<Response> {
+    let image = restored_image(&app, &id, &headers).await?;
+    let (length, body) = body::file(app.store.manifest_path(&image)).await?;
+    Ok(binary(length, body))
+}
+
+async fn fetch(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Outcome<Response> {
+    let image = restored_image(&app, &id, &headers).await?;
+    let records = app.store.fetch(&image, &body::hashes(body).await?).await?;
+    Ok(binary(records.bytes, body::stream(records.frames)))
+}
+
+/// An answer of known length: one that breaks off is never taken for a whole one.
+fn binary(length: u64, body: Body) -> Response {
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    response
+}
+
+async fn tables(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Outcome<()> {
+    let token = bearer(&headers)?;
+    run::old_tables(&app, &id, token, &body::message(body).await?).await
+}
+
+async fn begin_write(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Outcome<()> {
+    let token = bearer(&headers)?;
+    run::begin_write(&app, &id, token, body::message(body).await?, db::now()).await
+}
+
+async fn finish(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Outcome<Json<FinishReply>> {
+    let token = bearer(&headers)?;
+    run::finish(&app, &id, token, body::message(body).await?, db::now())
+        .await
+        .map(Json)
+}

@@ -1,0 +1,141 @@
+//! Verification of a stored image.
+//!
+//! Owns: reading everything that belongs to it and comparing. Does not own: repair; a
+//! damaged chunk is asked for again by the next backup that has it.
+
+use super::Store;
+use super::publish::open_manifest;
+use crate::db::chunks::{self, Place};
+use crate::db::images::Image;
+use crate::failure::{Failure, Outcome};
+use image::Hash;
+use image::manifest::Page;
+use image::record::Decoder;
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use wire::Code;
+
+/// Damaged places that a result lists; more are only counted.
+const LISTED: usize = 100;
+
+/// Result of a verification.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// Chunks that were read.
+    pub chunks: u64,
+    /// Their plain bytes.
+    pub bytes: u64,
+    /// How many are damaged.
+    pub damaged: u64,
+    /// The first of them, in words: chunk, pack, place, what is wrong.
+    pub places: Vec<String>,
+}
+
+impl Store {
+    /// The layout of an image.
+    ///
+    /// # Errors
+    /// `image-damaged` if the manifest cannot be read.
+    pub async fn layout(&self, id: &str) -> Outcome<image::Layout> {
+        let path = self.manifest_path(id);
+        tokio::task::spawn_blocking(move || Ok(open_manifest(&path)?.layout().clone())).await?
+    }
+
+    /// Reads and rehashes every chunk of an image once, and its manifest.
+    ///
+    /// # Errors
+    /// `image-damaged` if the manifest itself is damaged; damaged chunks are a result.
+    pub async fn verify(self: &Arc<Self>, image: &Image) -> Outcome<Verified> {
+        let (store, image, runtime) = (Arc::clone(self), image.clone(), Handle::current());
+        tokio::task::spawn_blocking(move || {
+            let mut reader = open_manifest(&store.manifest_path(&image.id))?;
+            let mut run = Run {
+                store: &store,
+                runtime,
+                seen: HashSet::new(),
+                files: HashMap::new(),
+                decoder: Decoder::new(),
+                result: Verified::default(),
+            };
+            while let Some(page) = reader.next_page()? {
+                run.page(&page)?;
+            }
+            if reader.root().map(|root| root.root.to_hex()) != Some(image.root.clone()) {
+                return Err(Failure::new(
+                    Code::ImageDamaged,
+                    "the manifest is not the one that was published",
+                ));
+            }
+            Ok(run.result)
+        })
+        .await?
+    }
+}
+
+struct Run<'a> {
+    store: &'a Store,
+    runtime: Handle,
+    seen: HashSet<Hash>,
+    files: HashMap<i64, File>,
+    decoder: Decoder,
+    result: Verified,
+}
+
+impl Run<'_> {
+    fn page(&mut self, page: &Page) -> Outcome<()> {
+        let names: Vec<Hash> = page
+            .chunks
+            .iter()
+            .map(|chunk| chunk.name)
+            .filter(|name| self.seen.insert(*name))
+            .collect();
+        let found = self
+            .runtime
+            .block_on(async { chunks::find(&mut *self.store.db.read().await?, &names).await })?;
+        let mut plain = Vec::new();
+        for name in names {
+            self.result.chunks += 1;
+            let Some(place) = found.get(&name) else {
+                self.damage(format!("chunk {name}: not in the store"));
+                continue;
+            };
+            let checked =
+                self.store
+                    .read(&mut self.files, name, place)
+                    .and_then(|(header, payload)| {
+                        self.decoder
+                            .decode(&header, &payload, place.offset, &mut plain)
+                    });
+            match checked {
+                Ok(()) => self.result.bytes += plain.len() as u64,
+                Err(error) => {
+                    self.damage(format!(
+                        "chunk {name}, pack {} at byte {}: {error}",
+                        place.pack, place.offset
+                    ));
+                    self.mark(place)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn damage(&mut self, place: String) {
+        tracing::error!(%place, "verification found damage");
+        self.result.damaged += 1;
+        if self.result.places.len() < LISTED {
+            self.result.places.push(place);
+        }
+    }
+
+    fn mark(&self, place: &Place) -> Outcome<()> {
+        self.runtime.block_on(async {
+            let mut tx = self.store.db.write().await?;
+            chunks::mark_damaged(tx.conn(), place).await?;
+            Ok(tx.commit().await?)
+        })
+    }
+}

@@ -1,0 +1,136 @@
+//! Reading records back for a restore.
+//!
+//! Owns: that only chunks of the execution's image are given out, each checked on its
+//! way. Does not own: HTTP.
+
+use super::Store;
+use crate::db::chunks::{self, Place};
+use crate::failure::{Failure, Outcome};
+use axum::body::Bytes;
+use image::record::{HEADER_LEN, RecordHeader};
+use image::{Hash, pack};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use wire::Code;
+
+/// Records on their way to the network.
+const RECORDS_AHEAD: usize = 4;
+
+/// Records that are about to be sent.
+pub struct Records {
+    /// Their length in bytes.
+    pub bytes: u64,
+    /// The records; an error ends the answer early, which the target notices.
+    pub frames: mpsc::Receiver<io::Result<Bytes>>,
+}
+
+impl Store {
+    /// The records of `wanted`, in this order. All must be chunks of `image`.
+    ///
+    /// # Errors
+    /// `server-refused` for a chunk of no or another image, `image-damaged` for one that
+    /// is known to be damaged.
+    pub async fn fetch(self: &Arc<Self>, image: &str, wanted: &[Hash]) -> Outcome<Records> {
+        let found = chunks::find_in_image(&mut *self.db.read().await?, image, wanted).await?;
+        let mut places = Vec::with_capacity(wanted.len());
+        for name in wanted {
+            match found.get(name) {
+                None => {
+                    return Err(Failure::refused(format!(
+                        "chunk {name} does not belong to the image"
+                    )));
+                }
+                Some(place) if place.damaged => {
+                    let found = format!(
+                        "the record of chunk {name} in pack {} at byte {} is damaged",
+                        place.pack, place.offset
+                    );
+                    return Err(Failure::new(Code::ImageDamaged, found));
+                }
+                Some(place) => places.push((*name, *place)),
+            }
+        }
+        let bytes = places
+            .iter()
+            .map(|(_, place)| HEADER_LEN as u64 + u64::from(place.stored_len))
+            .sum();
+        let (sender, frames) = mpsc::channel(RECORDS_AHEAD);
+        let store = Arc::clone(self);
+        let runtime = Handle::current();
+        tokio::task::spawn_blocking(move || send(&store, &runtime, &places, &sender));
+        Ok(Records { bytes, frames })
+    }
+
+    /// Reads and checks one record; the payload's checksum stands for its bytes, since
+    /// they were rehashed before they were stored.
+    pub(super) fn read(
+        &self,
+        files: &mut HashMap<i64, File>,
+        name: Hash,
+        place: &Place,
+    ) -> Result<(RecordHeader, Vec<u8>), image::Error> {
+        let file = match files.entry(place.pack) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let file = File::open(self.packs.path(place.pack)).map_err(|e| {
+                    image::Error::damaged(format!("pack {} cannot be opened: {e}", place.pack), 0)
+                })?;
+                entry.insert(file)
+            }
+        };
+        let (header, payload) = pack::read_record(file, place.offset, place.stored_len)?;
+        if header.name != name || header.plain_len != place.plain_len {
+            return Err(image::Error::damaged(
+                "the record is that of another chunk",
+                place.offset,
+            ));
+        }
+        if crc32fast::hash(&payload) != header.payload_crc {
+            return Err(image::Error::damaged(
+                "the record's payload is damaged (CRC-32)",
+                place.offset,
+            ));
+        }
+        Ok((header, payload))
+    }
+}
+
+fn send(
+    store: &Store,
+    runtime: &Handle,
+    places: &[(Hash, Place)],
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+) {
+    let mut files = HashMap::new();
+    for (name, place) in places {
+        let frame = match store.read(&mut files, *name, place) {
+            Ok((header, payload)) => {
+                let mut record = header.encode().to_vec();
+                record.extend_from_slice(&payload);
+                Ok(Bytes::from(record))
+            }
+            Err(error) => {
+                tracing::error!(chunk = %name, pack = place.pack, offset = place.offset, %error, "damaged record");
+                // The next request for it is told in words; this answer can only break off.
+                let marked = runtime.block_on(async {
+                    let mut tx = store.db.write().await?;
+                    chunks::mark_damaged(tx.conn(), place).await?;
+                    tx.commit().await
+                });
+                if let Err(error) = marked {
+                    tracing::error!(%error, "the damage could not be noted");
+                }
+                Err(io::Error::other(error.to_string()))
+            }
+        };
+        let broken = frame.is_err();
+        // A closed channel is a target that has gone.
+        if sender.blocking_send(frame).is_err() || broken {
+            return;
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The image store: packs of records, an index of chunks, manifests.
+//!
+//! Owns: when a chunk counts as stored (its record was decoded, rehashed and is durable),
+//! when an image is visible (all its chunks are), and when space is given back (nothing
+//! refers to it or holds it). Does not own: formats (`image`), who may ask
+//! ([`crate::http`]).
+//!
+//! A folder holds `packs/NUMBER.pack` and `manifests/ID.manifest`.
+
+pub mod check;
+mod fetch;
+mod have;
+mod packs;
+mod publish;
+mod release;
+mod upload;
+
+use crate::db::{Db, chunks};
+use crate::failure::{Failure, Outcome};
+use packs::PackPool;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use wire::Code;
+
+pub use upload::BodyReader;
+
+/// Free bytes that uploads leave for manifests and the database.
+const RESERVE: u64 = 64 << 20;
+
+/// The store.
+pub struct Store {
+    dir: PathBuf,
+    db: Arc<Db>,
+    packs: PackPool,
+    reserve: u64,
+}
+
+impl Store {
+    /// Opens the store in `dir` and puts right what a crash has left.
+    ///
+    /// # Errors
+    /// The folder or the database cannot be used.
+    pub async fn open(dir: &Path, db: Arc<Db>) -> Outcome<Self> {
+        let io =
+            |e: std::io::Error| Failure::io(&format!("the image folder {}", dir.display()), &e);
+        std::fs::create_dir_all(dir.join("packs")).map_err(io)?;
+        std::fs::create_dir_all(dir.join("manifests")).map_err(io)?;
+        let packs = PackPool::new(dir.join("packs"));
+        let store = Store {
+            dir: dir.to_owned(),
+            db,
+            packs,
+            reserve: RESERVE,
+        };
+        store.recover().await?;
+        Ok(store)
+    }
+
+    /// The same store with another reserve of free space, in bytes.
+    pub fn with_reserve(mut self, bytes: u64) -> Self {
+        self.reserve = bytes;
+        self
+    }
+
+    /// Where the manifest of an image is. Ids are made by the server: hex digits only.
+    pub fn manifest_path(&self, image: &str) -> PathBuf {
+        self.dir.join("manifests").join(format!("{image}.manifest"))
+    }
+
+    /// Bytes that uploads may still take.
+    ///
+    /// # Errors
+    /// The file system does not tell.
+    pub fn free_bytes(&self) -> Outcome<u64> {
+        let stat = nix::sys::statvfs::statvfs(&self.dir)
+            .map_err(|e| Failure::internal(format!("free space of {}: {e}", self.dir.display())))?;
+        // The field types differ between platforms.
+        #[allow(clippy::useless_conversion)]
+        let free =
+            u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size()));
+        Ok(free.saturating_sub(self.reserve))
+    }
+
+    /// Refuses what does not fit any more.
+    fn room_for(&self, bytes: u64) -> Outcome<()> {
+        let free = self.free_bytes()?;
+        if bytes <= free {
+            return Ok(());
+        }
+        let found = format!(
+            "an upload needs {bytes} bytes, {free} are free in {}",
+            self.dir.display()
+        );
+        Err(Failure::new(Code::NoSpace, found))
+    }
+
+    /// After a start: what was being written is dropped, what is missing is marked.
+    async fn recover(&self) -> Outcome<()> {
+        let mut tx = self.db.write().await?;
+        chunks::seal(tx.conn(), None).await?;
+        let half_made = crate::db::images::unpublished(tx.conn(), None).await?;
+        for id in &half_made {
+            crate::db::images::delete(tx.conn(), id).await?;
+        }
+        let known = chunks::packs(tx.conn()).await?;
+        for (id, bytes) in &known {
+            let there = std::fs::metadata(self.packs.path(*id)).map_or(0, |m| m.len());
+            if there < *bytes {
+                let lost = chunks::mark_pack_damaged(tx.conn(), *id, there).await?;
+                tracing::error!(
+                    pack = id,
+                    bytes,
+                    there,
+                    lost,
+                    "a pack is shorter than it was"
+                );
+            }
+        }
+        tx.commit().await?;
+        self.packs
+            .remove_strangers(&known)
+            .map_err(|e| Failure::io("cleaning the pack folder", &e))?;
+        self.remove_stray_manifests().await?;
+        self.release(crate::db::now()).await
+    }
+
+    async fn remove_stray_manifests(&self) -> Outcome<()> {
+        let images = crate::db::images::all(&mut *self.db.read().await?).await?;
+        let io = |e: std::io::Error| Failure::io("cleaning the manifest folder", &e);
+        for entry in std::fs::read_dir(self.dir.join("manifests")).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            let known = images
+                .iter()
+                .any(|image| self.manifest_path(&image.id) == path);
+            let ours = path
+                .extension()
+                .is_some_and(|e| e == "manifest" || e == "new");
+            if ours && !known {
+                std::fs::remove_file(&path).map_err(io)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! Publishing: an image becomes visible, complete or not at all.
+//!
+//! Owns: the check of a manifest against the store, and the steps from a temporary file
+//! to a visible image. Does not own: the format (`image::manifest`).
+//!
+//! References are stored page by page, each in a short transaction that sees the chunk
+//! whole, so that no other machine waits for a large image; from then on garbage
+//! collection leaves the chunks alone. The last transaction looks at all of them once
+//! more and makes the image visible.
+
+use super::Store;
+use super::upload::BodyReader;
+use crate::db::executions::{self, Execution};
+use crate::db::{chunks, images};
+use crate::failure::{Failure, Outcome};
+use crate::secrets;
+use image::manifest::{ManifestReader, Page};
+use image::{Layout, Root};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use wire::{Code, JobKind, Published};
+
+/// Longest manifest, in bytes: that of a full, fragmented disk of 16 TiB fits.
+pub const MAX_MANIFEST_BYTES: u64 = 16 << 30;
+
+impl Store {
+    /// Checks the manifest in `body` and makes it the image of a backup. Said twice it
+    /// gives the same image.
+    ///
+    /// # Errors
+    /// `image-damaged` for a manifest that is not whole, that does not fit, or that names
+    /// a chunk which is not stored; `image-exists`; `no-space`. Nothing is visible then.
+    pub async fn publish(
+        self: &Arc<Self>,
+        execution: &Execution,
+        machine_name: &str,
+        body: BodyReader,
+        now: i64,
+    ) -> Outcome<Published> {
+        if let Some(image) =
+            images::by_execution(&mut *self.db.read().await?, &execution.id).await?
+        {
+            return Ok(Published {
+                image: image.id,
+                root: image.root,
+            });
+        }
+        let JobKind::Backup { image: name, .. } = &execution.job else {
+            return Err(Failure::refused("only a backup has a manifest to publish"));
+        };
+        let id = secrets::random_id().map_err(|e| Failure::io("random numbers", &e))?;
+        let temporary = self.manifest_path(&id).with_extension("new");
+        let result = self
+            .publish_as(&id, name, execution, machine_name, body, &temporary, now)
+            .await;
+        if result.is_err() {
+            // The database first: a row without its file would be worse than the reverse.
+            self.forget_unpublished(&execution.id).await?;
+            for path in [temporary, self.manifest_path(&id)] {
+                let _ = tokio::fs::remove_file(path).await;
+            }
+        }
+        result
+    }
+
+    #[allow(clippy::too_many_arguments)] // one call site; a struct would only rename them
+    async fn publish_as(
+        self: &Arc<Self>,
+        id: &str,
+        name: &str,
+        execution: &Execution,
+        machine_name: &str,
+        body: BodyReader,
+        temporary: &Path,
+        now: i64,
+    ) -> Outcome<Published> {
+        let room = self.free_bytes()?;
+        let path = temporary.to_owned();
+        let (layout, root) =
+            tokio::task::spawn_blocking(move || receive(&path, room, body)).await??;
+        let new = images::Image {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            machine: execution.machine.clone(),
+            machine_name: machine_name.to_owned(),
+            execution: execution.id.clone(),
+            created: now,
+            root: root.root.to_hex(),
+            disk_bytes: layout.disk.size_bytes,
+            used_bytes: root.plain_bytes,
+            chunks: root.chunks,
+            stored_bytes: 0,
+        };
+        // A manifest that was sent before and given up leaves a row behind.
+        self.forget_unpublished(&execution.id).await?;
+        let mut tx = self.db.write().await?;
+        images::insert_unpublished(tx.conn(), &new).await?;
+        tx.commit().await?;
+        let distinct = self.refer(&new, temporary).await?;
+        let (from, to) = (temporary.to_owned(), self.manifest_path(id));
+        tokio::task::spawn_blocking(move || {
+            std::fs::rename(from, &to).and_then(|()| secrets::sync_dir(&to))
+        })
+        .await?
+        .map_err(|e| Failure::io("putting the manifest in its place", &e))?;
+        self.make_visible(&new, distinct, now).await?;
+        tracing::info!(image = %new.id, name = %new.name, chunks = new.chunks, bytes = new.used_bytes, "image published");
+        Ok(Published {
+            image: new.id,
+            root: new.root,
+        })
+    }
+
+    async fn make_visible(&self, new: &images::Image, distinct: u64, now: i64) -> Outcome<()> {
+        let mut tx = self.db.write().await?;
+        let (whole, damaged, bytes) = chunks::totals(tx.conn(), &new.id).await?;
+        if damaged > 0 || whole != distinct {
+            return Err(Failure::new(
+                Code::ImageDamaged,
+                format!("{damaged} chunks were found damaged while publishing"),
+            ));
+        }
+        if let Some(owner) = images::other_owner(tx.conn(), &new.name, &new.machine).await? {
+            let found = format!(
+                "the name \"{}\" is that of an image of machine \"{owner}\"",
+                new.name
+            );
+            return Err(Failure::new(Code::ImageExists, found));
+        }
+        let Some(mut execution) = executions::by_id(tx.conn(), &new.execution)
+            .await?
+            .filter(|e| !e.state.is_final())
+        else {
+            return Err(Failure::refused("the execution has ended"));
+        };
+        images::publish(tx.conn(), &new.id, bytes, now).await?;
+        execution.image = Some(new.id.clone());
+        executions::update(tx.conn(), &execution).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Stores the references of a checked manifest and returns how many chunks differ.
+    async fn refer(self: &Arc<Self>, new: &images::Image, path: &Path) -> Outcome<u64> {
+        let (store, image, path) = (Arc::clone(self), new.id.clone(), path.to_owned());
+        let runtime = Handle::current();
+        tokio::task::spawn_blocking(move || {
+            let mut reader = open_manifest(&path)?;
+            while let Some(page) = reader.next_page()? {
+                runtime.block_on(store.refer_page(&image, &page))?;
+            }
+            runtime.block_on(async {
+                let (whole, _, _) = chunks::totals(&mut *store.db.read().await?, &image).await?;
+                Ok(whole)
+            })
+        })
+        .await?
+    }
+
+    async fn refer_page(&self, image: &str, page: &Page) -> Outcome<()> {
+        let names: Vec<_> = page.chunks.iter().map(|chunk| chunk.name).collect();
+        let mut tx = self.db.write().await?;
+        let found = chunks::find(tx.conn(), &names).await?;
+        let mut rows = Vec::with_capacity(found.len());
+        for chunk in &page.chunks {
+            let refuse = |why: &str| {
+                Err(Failure::new(
+                    Code::ImageDamaged,
+                    format!("chunk {} {why}", chunk.name),
+                ))
+            };
+            match found.get(&chunk.name) {
+                None => return refuse("is not stored"),
+                Some(place) if place.damaged => return refuse("is damaged in the store"),
+                Some(place) if place.plain_len != chunk.plain_len => {
+                    return refuse("has another length");
+                }
+                Some(place) => rows.push(place.seq),
+            }
+        }
+        chunks::refer(tx.conn(), image, &rows).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn forget_unpublished(&self, execution: &str) -> Outcome<()> {
+        let mut tx = self.db.write().await?;
+        for id in images::unpublished(tx.conn(), Some(execution)).await? {
+            images::delete(tx.conn(), &id).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// Opens a stored manifest.
+pub(super) fn open_manifest(path: &Path) -> Outcome<ManifestReader<BufReader<File>>> {
+    let file = File::open(path)
+        .map_err(|e| Failure::new(Code::ImageDamaged, format!("{}: {e}", path.display())))?;
+    Ok(ManifestReader::open(BufReader::with_capacity(
+        1 << 20,
+        file,
+    ))?)
+}
+
+/// Writes the body to `path`, durable, and checks all of it.
+fn receive(path: &PathBuf, room: u64, body: BodyReader) -> Outcome<(Layout, Root)> {
+    let io = |e: &io::Error| Failure::io("writing a manifest", e);
+    let limit = MAX_MANIFEST_BYTES.min(room);
+    let mut file = File::create_new(path).map_err(|e| io(&e))?;
+    let mut body = body.take(limit);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let count = match body.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(e) => {
+                return Err(Failure::new(
+                    Code::ConnectionLost,
+                    format!("the upload broke off: {e}"),
+                ));
+            }
+        };
+        file.write_all(&buffer[..count]).map_err(|e| io(&e))?;
+    }
+    if body.limit() == 0 {
+        return Err(Failure::new(
+            Code::NoSpace,
+            format!("the manifest has more than {limit} bytes"),
+        ));
+    }
+    file.sync_all().map_err(|e| io(&e))?;
+    let mut reader = open_manifest(path)?;
+    while reader.next_page()?.is_some() {}
+    let root = reader
+        .root()
+        .ok_or_else(|| Failure::new(Code::ImageDamaged, "the manifest has no root"))?;
+    Ok((reader.layout().clone(), root))
+}

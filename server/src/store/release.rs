@@ -1,0 +1,72 @@
+//! Giving space back.
+//!
+//! Owns: expired holds, deletion of images, removal of packs that nothing holds. Does
+//! not own: who may delete. A pack that is dead in part stays whole until the rest is
+//! dead too.
+
+use super::Store;
+use crate::db::{chunks, executions, images};
+use crate::failure::{Failure, Outcome};
+use wire::JobKind;
+
+impl Store {
+    /// Drops holds whose end has come, and what they alone held.
+    ///
+    /// # Errors
+    /// The database or the folder cannot be used.
+    pub async fn release(&self, now: i64) -> Outcome<()> {
+        let mut tx = self.db.write().await?;
+        let dropped = chunks::drop_expired(tx.conn(), now).await?;
+        tx.commit().await?;
+        if dropped > 0 {
+            self.collect().await.map(drop)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Removes packs that nothing refers to or holds, and returns how many.
+    ///
+    /// # Errors
+    /// The database or the folder cannot be used.
+    pub async fn collect(&self) -> Outcome<usize> {
+        let mut tx = self.db.write().await?;
+        for id in self.packs.close_idle() {
+            chunks::seal(tx.conn(), Some(id)).await?;
+        }
+        let dead = chunks::remove_dead_packs(tx.conn()).await?;
+        tx.commit().await?;
+        for id in &dead {
+            match std::fs::remove_file(self.packs.path(*id)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    // Removed at the next start: its row is gone.
+                    tracing::warn!(pack = id, error = %e, "a dead pack could not be deleted");
+                }
+                _ => tracing::info!(pack = id, "dead pack deleted"),
+            }
+        }
+        Ok(dead.len())
+    }
+
+    /// Deletes an image.
+    ///
+    /// # Errors
+    /// An unfinished execution restores it, or the database fails.
+    pub async fn delete(&self, id: &str) -> Outcome<()> {
+        let mut tx = self.db.write().await?;
+        for execution in executions::all_open(tx.conn()).await? {
+            let reads = matches!(&execution.job, JobKind::Restore { image, .. } if image == id);
+            if reads && !execution.state.is_final() {
+                return Err(
+                    Failure::conflict("an unfinished execution restores this image")
+                        .with_advice("Wait for its end, or interrupt it."),
+                );
+            }
+        }
+        images::delete(tx.conn(), id).await?;
+        tx.commit().await?;
+        let _ = tokio::fs::remove_file(self.manifest_path(id)).await;
+        tracing::info!(image = %id, "image deleted");
+        self.collect().await.map(drop)
+    }
+}

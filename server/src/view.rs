@@ -1,0 +1,337 @@
+//! What operators see and ask for: the JSON of `/api`.
+//!
+//! Owns: the shapes that `deployctl` and the web page share with the server, and the
+//! sentences about states. Does not own: routes. Times are seconds since 1970 (UTC).
+
+use crate::app::App;
+use crate::db::executions::Execution;
+use crate::db::images::Image;
+use crate::db::machines::{self, Machine};
+use crate::db::{Conn, executions};
+use crate::exec::state::State;
+use crate::exec::{kind_name, watch};
+use crate::failure::Outcome;
+use serde::{Deserialize, Serialize};
+use wire::size::duration;
+use wire::{
+    After, BeginWrite, DiskCheck, DiskInfo, DiskSelector, JobKind, JobOutcome, Progress, Report,
+    Summary,
+};
+
+/// What the server is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VersionView {
+    /// Software version.
+    pub version: String,
+    /// Protocol version.
+    pub protocol: u32,
+}
+
+/// A machine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MachineView {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// MAC addresses.
+    pub macs: Vec<String>,
+    /// UUID, if it has a real one.
+    pub uuid: Option<String>,
+    /// SMBIOS serial number.
+    pub serial: String,
+    /// Vendor and product.
+    pub model: String,
+    /// `bios` or `uefi`; empty before the first check-in.
+    pub firmware: String,
+    /// CPU architecture.
+    pub architecture: String,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// Version of its Deploy-OS.
+    pub version: String,
+    /// Address of the last check-in.
+    pub address: String,
+    /// Kernel start to last check-in, in milliseconds.
+    pub uptime_ms: u64,
+    /// Disks of the last check-in.
+    pub disks: Vec<DiskInfo>,
+    /// Last disk check.
+    pub disk_check: Option<DiskCheck>,
+    /// Its time.
+    pub disk_check_at: Option<i64>,
+    /// First contact.
+    pub first_seen: i64,
+    /// Last contact.
+    pub last_seen: i64,
+    /// The execution that runs, waits or has to be cleared.
+    pub execution: Option<ExecutionView>,
+}
+
+/// An execution.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExecutionView {
+    /// Id.
+    pub id: String,
+    /// Name of the machine.
+    pub machine: String,
+    /// `backup`, `restore` or `disk-check`.
+    pub kind: String,
+    /// Name of the image.
+    pub image: Option<String>,
+    /// Id of the image: the one that is restored, or was published.
+    pub image_id: Option<String>,
+    /// Disk that was chosen.
+    pub disk: Option<DiskSelector>,
+    /// Disk that a restore has begun to overwrite.
+    pub writes_to: Option<DiskInfo>,
+    /// State.
+    pub state: State,
+    /// What it waits for, since when, and what would end that.
+    pub note: String,
+    /// The machine cannot have another execution.
+    pub open: bool,
+    /// When it was made.
+    pub created: i64,
+    /// When the state changed last.
+    pub changed: i64,
+    /// When the target got the job.
+    pub started: Option<i64>,
+    /// When it ended.
+    pub ended: Option<i64>,
+    /// The target is not heard since.
+    pub silent_since: Option<i64>,
+    /// Last progress.
+    pub progress: Option<Progress>,
+    /// Why it failed.
+    pub report: Option<Report>,
+    /// Things worth knowing about one that is done.
+    pub warnings: Vec<Report>,
+    /// Figures of the end.
+    pub summary: Option<Summary>,
+    /// What the target does afterwards.
+    pub after: After,
+}
+
+/// An image.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageView {
+    /// Id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// The name means this one.
+    pub newest: bool,
+    /// Machine that was backed up.
+    pub machine: String,
+    /// When it was published.
+    pub created: i64,
+    /// Size of the disk in bytes.
+    pub disk_bytes: u64,
+    /// Used bytes.
+    pub used_bytes: u64,
+    /// Bytes of its records, shared ones included.
+    pub stored_bytes: u64,
+    /// Number of chunks.
+    pub chunks: u64,
+    /// Root hash, hex.
+    pub root: String,
+}
+
+/// Everything that the overview shows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Overview {
+    /// The server.
+    pub server: VersionView,
+    /// The server's time.
+    pub now: i64,
+    /// Free bytes of the store.
+    pub free_bytes: u64,
+    /// Machines by name.
+    pub machines: Vec<MachineView>,
+    /// Newest executions.
+    pub executions: Vec<ExecutionView>,
+    /// Images by name.
+    pub images: Vec<ImageView>,
+}
+
+/// A new execution.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewExecution {
+    /// What to do.
+    pub job: JobRequest,
+    /// What the target does afterwards.
+    #[serde(default)]
+    pub after: After,
+}
+
+/// What an operator asks for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum JobRequest {
+    /// Make an image.
+    Backup {
+        /// The disk; the only fixed one if not given.
+        #[serde(default)]
+        disk: Option<DiskSelector>,
+        /// Name of the image.
+        image: String,
+        /// Copy every sector.
+        #[serde(default)]
+        full: bool,
+        /// zstd level.
+        #[serde(default = "default_level")]
+        level: i32,
+    },
+    /// Write an image to a disk.
+    Restore {
+        /// The disk; the only fixed one if not given.
+        #[serde(default)]
+        disk: Option<DiskSelector>,
+        /// Name (its newest) or id.
+        image: String,
+        /// Read back what was written.
+        #[serde(default = "yes")]
+        verify: bool,
+        /// Go on although architecture or firmware mode differ.
+        #[serde(default)]
+        force: bool,
+    },
+    /// List disks, partitions and file systems.
+    DiskCheck,
+}
+
+fn default_level() -> i32 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A machine as operators see it.
+///
+/// # Errors
+/// The database fails.
+pub async fn machine(app: &App, conn: &mut Conn, m: Machine, now: i64) -> Outcome<MachineView> {
+    let macs = machines::macs(conn, &m.id).await?;
+    let open = executions::open_of(conn, &m.id).await?;
+    Ok(MachineView {
+        execution: open.map(|e| execution(app, &e, &m.name, now)),
+        id: m.id,
+        name: m.name,
+        macs,
+        uuid: m.uuid,
+        serial: m.serial,
+        model: m.model,
+        firmware: m.firmware,
+        architecture: m.architecture,
+        memory_bytes: m.memory_bytes,
+        version: m.version,
+        address: m.address,
+        uptime_ms: m.uptime_ms,
+        disks: m.disks,
+        disk_check: m.disk_check,
+        disk_check_at: m.disk_check_at,
+        first_seen: m.first_seen,
+        last_seen: m.last_seen,
+    })
+}
+
+/// An execution as operators see it.
+pub fn execution(app: &App, e: &Execution, machine: &str, now: i64) -> ExecutionView {
+    let (image, disk) = match &e.job {
+        JobKind::Backup { image, disk, .. } => (Some(image.clone()), disk.clone()),
+        JobKind::Restore {
+            image_name, disk, ..
+        } => (Some(image_name.clone()), disk.clone()),
+        JobKind::DiskCheck => (None, None),
+    };
+    let (report, warnings) = match &e.outcome {
+        Some(JobOutcome::Failed { report }) => (Some(report.clone()), Vec::new()),
+        Some(JobOutcome::Done { warnings }) => (None, warnings.clone()),
+        None => (None, Vec::new()),
+    };
+    let silent_since = watch::is_silent(app, e, now).then(|| watch::last_heard(app, e));
+    ExecutionView {
+        id: e.id.clone(),
+        machine: machine.to_owned(),
+        kind: kind_name(&e.job).to_owned(),
+        image,
+        image_id: e.image.clone(),
+        disk,
+        writes_to: e
+            .begin_write
+            .as_ref()
+            .map(|BeginWrite { disk }| disk.clone()),
+        state: e.state,
+        note: note(app, e, machine, silent_since, now),
+        open: e.open,
+        created: e.created,
+        changed: e.changed,
+        started: e.started,
+        ended: e.ended,
+        silent_since,
+        progress: app.live.get(&e.id).progress,
+        report,
+        warnings,
+        summary: e.summary.clone(),
+        after: e.after,
+    }
+}
+
+fn note(app: &App, e: &Execution, machine: &str, silent_since: Option<i64>, now: i64) -> String {
+    let since = duration(u64::try_from(now - e.changed).unwrap_or(0));
+    if let Some(at) = silent_since {
+        let quiet = duration(u64::try_from(now - at).unwrap_or(0));
+        return format!(
+            "silent for {quiet}; goes on when the machine boots from the network again"
+        );
+    }
+    match e.state {
+        State::Waiting => {
+            format!("waits since {since} for the machine to boot from the network: power it on")
+        }
+        State::Booting => match app.live.place(&e.id, now) {
+            Some(place) => format!(
+                "number {place} in line: all {} transfers are taken",
+                app.limits.max_transfers
+            ),
+            None => format!("fetched its boot script {since} ago, waits for its check-in"),
+        },
+        State::Interrupting => format!("waits since {since} for the machine to stop"),
+        State::Failed | State::Interrupted if e.open => {
+            format!("clear it with: deployctl clear {machine}")
+        }
+        _ => String::new(),
+    }
+}
+
+/// Images as operators see them; `images` have the newest of a name first.
+pub fn images(images: Vec<Image>) -> Vec<ImageView> {
+    let mut last_name = None;
+    images
+        .into_iter()
+        .map(|i| {
+            let newest = last_name.as_deref() != Some(i.name.as_str());
+            last_name = Some(i.name.clone());
+            image(i, newest)
+        })
+        .collect()
+}
+
+/// An image as operators see it.
+pub fn image(i: Image, newest: bool) -> ImageView {
+    ImageView {
+        id: i.id,
+        name: i.name,
+        newest,
+        machine: i.machine_name,
+        created: i.created,
+        disk_bytes: i.disk_bytes,
+        used_bytes: i.used_bytes,
+        stored_bytes: i.stored_bytes,
+        chunks: i.chunks,
+        root: i.root,
+    }
+}
