@@ -4,10 +4,10 @@
 //! sectors; any other bytes end in an answer, never in a panic.
 
 use diskmap::table::{minimum_size, parse_blobs, relocate};
-use diskmap::{
-    Blob, DiskMap, Extents, Geometry, RegionKind, ScanOptions, TableKind, scan,
+use diskmap::{Blob, DiskMap, Extents, Geometry, RegionKind, ScanOptions, TableKind, scan};
+use proptest::prelude::{
+    Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, proptest,
 };
-use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, proptest};
 
 /// A partition to be made: slot, first sector, sectors.
 type Part = (u32, u64, u64);
@@ -45,7 +45,13 @@ fn gpt_disk(parts: &[Part], sectors: u64, unit: u64) -> Vec<u8> {
         let mut header = vec![0u8; 92];
         header[..8].copy_from_slice(b"EFI PART");
         header[8..16].copy_from_slice(&[0, 0, 1, 0, 92, 0, 0, 0]);
-        for (at, value) in [(24, my), (32, other), (40, 2 + entry_sectors), (48, last - entry_sectors - 1), (72, table)] {
+        for (at, value) in [
+            (24, my),
+            (32, other),
+            (40, 2 + entry_sectors),
+            (48, last - entry_sectors - 1),
+            (72, table),
+        ] {
             header[at..at + 8].copy_from_slice(&value.to_le_bytes());
         }
         header[80..88].copy_from_slice(&[128, 0, 0, 0, 128, 0, 0, 0]);
@@ -73,23 +79,40 @@ fn mbr_disk(parts: &[Part], sectors: u64, unit: u64) -> Vec<u8> {
     let mut disk = vec![0u8; (sectors * unit) as usize];
     put_entry(&mut disk, 0, 1, 0x83, 1, 20);
     let extended = 30u64;
-    put_entry(&mut disk, 0, 2, 0x0f, extended as u32, (sectors - extended) as u32);
+    put_entry(
+        &mut disk,
+        0,
+        2,
+        0x0f,
+        extended as u32,
+        (sectors - extended) as u32,
+    );
     let mut record = extended;
     for (i, &(_, start, len)) in parts.iter().enumerate() {
         let at = (record * unit) as usize;
         put_entry(&mut disk, at, 1, 0x83, (start - record) as u32, len as u32);
         if let Some(next) = parts.get(i + 1) {
             let next = next.1 - 1;
-            put_entry(&mut disk, at, 2, 0x05, (next - extended) as u32, next as u32);
+            put_entry(
+                &mut disk,
+                at,
+                2,
+                0x05,
+                (next - extended) as u32,
+                next as u32,
+            );
             record = next;
         }
     }
     disk
 }
 
-fn run(disk: &Vec<u8>, unit: u64) -> DiskMap {
-    let geometry = Geometry { size_bytes: disk.len() as u64, sector_size: unit as u32 };
-    scan(disk, geometry, &ScanOptions::default()).unwrap()
+fn run(disk: &[u8], unit: u64) -> DiskMap {
+    let geometry = Geometry {
+        size_bytes: disk.len() as u64,
+        sector_size: unit as u32,
+    };
+    scan(&disk, geometry, &ScanOptions::default()).unwrap()
 }
 
 fn found(map: &DiskMap, unit: u64) -> Vec<Part> {
@@ -103,7 +126,11 @@ fn found(map: &DiskMap, unit: u64) -> Vec<Part> {
 /// What holds for every map, whatever the disk.
 fn assert_sound(map: &DiskMap) {
     let size = map.geometry.size_bytes;
-    let mut spans: Vec<_> = map.regions.iter().map(|r| (r.start, r.start + r.size)).collect();
+    let mut spans: Vec<_> = map
+        .regions
+        .iter()
+        .map(|r| (r.start, r.start + r.size))
+        .collect();
     spans.extend(map.blobs.iter().map(|b| (b.offset, b.end())));
     spans.sort_unstable();
     assert!(spans.windows(2).all(|w| w[0].1 <= w[1].0), "{spans:?}");
@@ -112,7 +139,12 @@ fn assert_sound(map: &DiskMap) {
         assert!(region.used.end() <= region.size, "{region:?}");
         assert!(!region.reason.is_empty());
         let unit = u64::from(map.geometry.sector_size);
-        assert!(region.used.iter().all(|e| e.start % unit == 0 && (e.end() % unit == 0 || e.end() == region.size)));
+        assert!(
+            region
+                .used
+                .iter()
+                .all(|e| e.start % unit == 0 && (e.end() % unit == 0 || e.end() == region.size))
+        );
         Extents::try_from(Vec::from(region.used.clone())).unwrap();
     }
 }

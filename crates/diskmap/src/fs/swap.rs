@@ -118,8 +118,8 @@ mod tests {
         data
     }
 
-    fn content(data: &Vec<u8>) -> (String, Content) {
-        let findings = probe(&View::new(data, 0, data.len() as u64)).unwrap();
+    fn content(data: &[u8]) -> (String, Content) {
+        let findings = probe(&View::new(&data, 0, data.len() as u64)).unwrap();
         (findings.file_system, findings.content)
     }
 

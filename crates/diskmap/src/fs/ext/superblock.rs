@@ -248,7 +248,7 @@ impl Superblock {
         let bits = self.block_size * 8;
         let group_fits = self.blocks_per_group >= MIN_GROUP
             && self.clusters_per_group <= bits
-            && self.clusters_per_group % 8 == 0
+            && self.clusters_per_group.is_multiple_of(8)
             && self.clusters_per_group.checked_mul(self.cluster_blocks)
                 == Some(self.blocks_per_group);
         let first_fits = match self.block_size {
