@@ -12,6 +12,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A pause is slept in pieces, so that an interrupt is seen soon.
 const PIECE: Duration = Duration::from_millis(100);
 
+/// Limits beyond this are not told: what is tried for so long is tried until it works.
+const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// What is told while something is tried again.
 #[derive(Clone, Debug)]
 pub struct Retrying<'a> {
@@ -30,11 +33,16 @@ pub struct Retrying<'a> {
 impl Retrying<'_> {
     /// The sentence for people.
     pub fn sentence(&self) -> String {
-        format!(
-            "the server does not answer; trying again (since {}, for at most {})",
-            wire::size::duration(self.since.as_secs()),
-            wire::size::duration(self.limit.as_secs()),
-        )
+        let since = wire::size::duration(self.since.as_secs());
+        let until = if self.limit > FOR_EVER {
+            String::new()
+        } else {
+            format!(
+                ", for at most {}",
+                wire::size::duration(self.limit.as_secs())
+            )
+        };
+        format!("the server does not answer; trying again (since {since}{until})")
     }
 }
 

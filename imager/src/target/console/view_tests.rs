@@ -1,0 +1,117 @@
+//! Golden screens.
+
+use super::{COLUMNS, Frame, JobView, ROWS, View, error, running};
+use crate::progress::Snapshot;
+use crate::target::console::choice::Key;
+use proptest::prelude::*;
+use std::time::Duration;
+use wire::{Code, DiskState, Report, Step};
+
+fn view() -> View {
+    View {
+        machine: "pc-7  QEMU Standard PC (Q35 + ICH9, 2009)".into(),
+        server: "https://10.0.0.1:26501".into(),
+        network: "eth0  52:54:00:aa:00:01  10.0.0.50/24".into(),
+        state: "backup".into(),
+        job: Some(JobView {
+            verb: "backup".into(),
+            image: "pc-7 before update".into(),
+            disk: "/dev/vda  20.0 GiB  QEMU HARDDISK  serial DEPLOY1".into(),
+        }),
+        notice: String::new(),
+        recent: vec!["check-in".into(), "job backup started".into()],
+    }
+}
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        step: Step::Running,
+        done: 1_288_490_188,
+        total: 3_221_225_472,
+        wire: 524_288_000,
+        rate: 220_200_960,
+        seconds_left: Some(9),
+        elapsed: Duration::from_secs(6),
+    }
+}
+
+fn text(frame: &Frame) -> String {
+    assert_eq!(frame.rows.len(), ROWS);
+    let rows = frame.rows.iter().map(|(_, row)| {
+        assert!(
+            row.len() <= COLUMNS && row.bytes().all(|b| (32..127).contains(&b)),
+            "{row:?}"
+        );
+        row.trim_end()
+    });
+    let mut text = rows
+        .collect::<Vec<_>>()
+        .join("\n")
+        .replace(wire::SOFTWARE_VERSION, "VERSION");
+    text.push('\n');
+    text
+}
+
+#[test]
+fn a_running_job() {
+    insta::assert_snapshot!(text(&running(&view(), Some(&snapshot()), 95)), @r"");
+}
+
+#[test]
+fn a_job_whose_server_is_gone() {
+    let view = View {
+        notice: "the server does not answer; trying again (since 20 s, for at most 10 min 00 s)"
+            .into(),
+        ..view()
+    };
+    insta::assert_snapshot!(text(&running(&view, Some(&snapshot()), 95)), @r"");
+}
+
+#[test]
+fn the_start() {
+    let view = View {
+        state: "looking for the network".into(),
+        ..View::default()
+    };
+    insta::assert_snapshot!(text(&running(&view, None, 3)), @r"");
+}
+
+#[test]
+fn an_error() {
+    let report = Report::new(
+        Code::WriteError,
+        "/dev/vda: writing 1048576 bytes at 734003200: Input/output error (os error 5)",
+        DiskState::Incomplete,
+    );
+    insta::assert_snapshot!(text(&error(&view(), &report, None, Some(55))), @r"");
+}
+
+#[test]
+fn an_error_with_a_choice_to_confirm() {
+    let report = Report::new(
+        Code::NoAddress,
+        "eth0 (52:54:00:aa:00:01): no answer ".repeat(20),
+        DiskState::NotInvolved,
+    );
+    insta::assert_snapshot!(text(&error(&View::default(), &report, Some(Key::PowerOff), None)), @r"");
+}
+
+proptest! {
+    #[test]
+    fn any_text_fits(
+        words in proptest::collection::vec("\\PC{0,200}", 8),
+        done in any::<u64>(),
+        total in any::<u64>(),
+    ) {
+        let [machine, server, network, state, notice, log, image, disk] = words.try_into().unwrap();
+        let report = Report { code: Code::Internal, found: notice.clone(), advice: log.clone(), disk: DiskState::Incomplete };
+        let mut view = View {
+            machine, server, network, state, notice,
+            job: Some(JobView { verb: "backup".into(), image, disk }),
+            recent: Vec::new(),
+        };
+        view.log(&log);
+        text(&running(&view, Some(&Snapshot { done, total, ..snapshot() }), done));
+        text(&error(&view, &report, None, Some(total)));
+    }
+}
