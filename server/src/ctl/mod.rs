@@ -1,1 +1,273 @@
-//! `deployctl`.
+//! `deployctl`, the command line of the server.
+//!
+//! Owns: what commands do. Does not own: arguments ([`args`]), connection ([`client`]),
+//! text ([`show`], [`watch`]). Names from the server are printed without control
+//! characters, so that none can play with a terminal.
+
+pub mod args;
+pub mod client;
+mod show;
+mod watch;
+
+use crate::http::api::{ImageInfo, LogView, Rename};
+use crate::store::check::Verified;
+use crate::view::{ExecutionView, ImageView, JobRequest, MachineView, NewExecution, Overview};
+use args::{Backup, Cli, Command, Images, Machines, Restore};
+use client::{Answer, Client, Problem, encode};
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+use wire::Code;
+
+/// Runs a command; the result is the exit code.
+pub fn run(cli: &Cli) -> u8 {
+    match command(cli) {
+        Ok(exit) => exit,
+        Err(problem) => {
+            if cli.json {
+                let error = serde_json::json!({ "error": problem.report });
+                println!("{error}");
+            } else {
+                eprintln!("{}", show::clean(&problem.report.to_string()));
+            }
+            problem.exit
+        }
+    }
+}
+
+fn command(cli: &Cli) -> Answer<u8> {
+    let (pin, token) = client::secrets(&cli.state, cli.pin.as_deref(), cli.token_file.as_deref())?;
+    let client = Client::new(&cli.server, pin, token)?;
+    let json = cli.json;
+    match &cli.command {
+        Command::Machines {
+            command: None | Some(Machines::List),
+        } => {
+            let machines: Vec<MachineView> = client.get("/machines")?;
+            print(json, &machines, |m| show::machines(m))
+        }
+        Command::Machines {
+            command: Some(Machines::Show { machine }),
+        } => {
+            let machine: MachineView = client.get(&format!("/machines/{}", encode(machine)))?;
+            print(json, &machine, show::machine)
+        }
+        Command::Machines {
+            command: Some(Machines::Rename { machine, name }),
+        } => {
+            let path = format!("/machines/{}/rename", encode(machine));
+            client.post_silent(&path, &Rename { name: name.clone() })?;
+            said(json, &format!("{machine} is now {name}"))
+        }
+        Command::Machines {
+            command: Some(Machines::Forget { machine }),
+        } => {
+            client.delete(&format!("/machines/{}", encode(machine)))?;
+            said(json, &format!("{machine} is forgotten"))
+        }
+        Command::Backup(arguments) => backup(&client, json, arguments),
+        Command::Restore(arguments) => restore(&client, json, arguments),
+        Command::DiskCheck {
+            machine,
+            after,
+            wait,
+        } => {
+            let new = NewExecution {
+                job: JobRequest::DiskCheck,
+                after: (*after).into(),
+            };
+            create(&client, json, machine, &new, *wait)
+        }
+        Command::Status {
+            machine,
+            watch: true,
+        } => watch::until_done(&client, json, machine.as_deref(), None),
+        Command::Status {
+            machine: None,
+            watch: false,
+        } => {
+            let overview: Overview = client.get("/overview")?;
+            print(json, &overview, show::overview)
+        }
+        Command::Status {
+            machine: Some(machine),
+            watch: false,
+        } => {
+            let executions: Vec<ExecutionView> =
+                client.get(&format!("/machines/{}/executions", encode(machine)))?;
+            print(json, &executions, |e| show::executions(e))
+        }
+        Command::Clear { machine } => {
+            let cleared: Option<ExecutionView> =
+                client.post(&format!("/machines/{}/clear", encode(machine)), &())?;
+            let text = match &cleared {
+                Some(execution) => {
+                    format!("the {} of {} is cleared", execution.kind, execution.machine)
+                }
+                None => format!("{machine} has nothing to clear"),
+            };
+            print(json, &cleared, |_| text)
+        }
+        Command::Interrupt { machine } => {
+            let execution: ExecutionView =
+                client.post(&format!("/machines/{}/interrupt", encode(machine)), &())?;
+            print(json, &execution, |e| {
+                show::executions(std::slice::from_ref(e))
+            })
+        }
+        Command::Images { command } => {
+            images(&client, json, command.as_ref().unwrap_or(&Images::List))
+        }
+        Command::Log { machine, execution } => {
+            let query = execution
+                .as_ref()
+                .map(|id| format!("?execution={}", encode(id)))
+                .unwrap_or_default();
+            let log: LogView = client.get(&format!("/machines/{}/log{query}", encode(machine)))?;
+            print(json, &log, |log| {
+                show::clean(log.text.as_deref().unwrap_or_default())
+            })
+        }
+    }
+}
+
+fn backup(client: &Client, json: bool, arguments: &Backup) -> Answer<u8> {
+    let job = JobRequest::Backup {
+        disk: arguments.disk.as_deref().map(args::disk),
+        image: arguments.image.clone(),
+        full: arguments.full,
+        level: arguments.level,
+    };
+    let new = NewExecution {
+        job,
+        after: arguments.after.into(),
+    };
+    create(client, json, &arguments.machine, &new, arguments.wait)
+}
+
+fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
+    let machine: MachineView = client.get(&format!("/machines/{}", encode(&arguments.machine)))?;
+    let image: ImageInfo = client.get(&format!("/images/{}", encode(&arguments.image)))?;
+    let warning = show::clean(&show::what_will_be_overwritten(
+        &machine,
+        &image,
+        arguments.disk.as_deref(),
+    ));
+    if !json {
+        eprintln!("{warning}");
+    }
+    if !arguments.yes && !confirmed(&machine.name)? {
+        return Err(Problem::new(
+            Code::NotConfirmed,
+            "the restore was not confirmed; nothing was ordered",
+        ));
+    }
+    let job = JobRequest::Restore {
+        disk: arguments.disk.as_deref().map(args::disk),
+        // The one that was shown, even if a newer one appears meanwhile.
+        image: image.image.id,
+        verify: !arguments.no_verify,
+        force: arguments.force,
+    };
+    let new = NewExecution {
+        job,
+        after: arguments.after.into(),
+    };
+    create(client, json, &machine.id, &new, arguments.wait)
+}
+
+fn confirmed(machine: &str) -> Answer<bool> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(false);
+    }
+    eprint!(
+        "Type the machine's name to go on ({}): ",
+        show::clean(machine)
+    );
+    let mut answer = String::new();
+    let failed = |e: std::io::Error| Problem::new(Code::OutputFailed, format!("the terminal: {e}"));
+    std::io::stderr().flush().map_err(failed)?;
+    stdin.read_line(&mut answer).map_err(failed)?;
+    Ok(answer.trim() == machine)
+}
+
+fn create(
+    client: &Client,
+    json: bool,
+    machine: &str,
+    new: &NewExecution,
+    wait: bool,
+) -> Answer<u8> {
+    let made: ExecutionView =
+        client.post(&format!("/machines/{}/executions", encode(machine)), new)?;
+    if wait {
+        return watch::until_done(client, json, Some(machine), Some(&made.id));
+    }
+    print(json, &made, |e| show::executions(std::slice::from_ref(e)))
+}
+
+fn images(client: &Client, json: bool, command: &Images) -> Answer<u8> {
+    match command {
+        Images::List => {
+            let images: Vec<ImageView> = client.get("/images")?;
+            print(json, &images, |i| show::images(i))
+        }
+        Images::Info { image } => {
+            let info: ImageInfo = client.get(&format!("/images/{}", encode(image)))?;
+            print(json, &info, show::image)
+        }
+        Images::Verify { image } => {
+            let result: Verified =
+                client.post(&format!("/images/{}/verify", encode(image)), &())?;
+            print(json, &result, |r| show::verified(image, r))?;
+            if result.damaged == 0 {
+                return Ok(0);
+            }
+            let found = format!(
+                "{} of {} chunks of \"{image}\" are damaged",
+                result.damaged, result.chunks
+            );
+            if json {
+                return Ok(1);
+            }
+            Err(Problem::new(Code::ImageDamaged, found)
+                .with_advice("Back the machine up again: damaged chunks are sent anew."))
+        }
+        Images::Delete { image } => {
+            client.delete(&format!("/images/{}", encode(image)))?;
+            said(json, &format!("{image} is deleted"))
+        }
+    }
+}
+
+/// Prints JSON or text.
+fn print<T: Serialize + ?Sized>(
+    json: bool,
+    value: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Answer<u8> {
+    let failed =
+        |e: std::io::Error| Problem::new(Code::OutputFailed, format!("standard output: {e}"));
+    let mut text = if json {
+        serde_json::to_string_pretty(value)
+            .map_err(|e| Problem::new(Code::Internal, e.to_string()))?
+    } else {
+        show::clean(&text(value))
+    };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // The reader has seen enough, as `head` does.
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+        Err(e) => Err(failed(e)),
+        Ok(()) => Ok(0),
+    }
+}
+
+fn said(json: bool, text: &str) -> Answer<u8> {
+    print(json, &serde_json::json!({ "done": true }), |_| {
+        text.to_owned()
+    })
+}

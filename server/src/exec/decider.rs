@@ -13,6 +13,10 @@ use crate::netboot::{BootDecider, BootDecision, BootSeen, Decision};
 use std::sync::Arc;
 use wire::Code;
 
+/// How long after its first network boot a machine that never checked in is booted into
+/// the Deploy-OS without having a job.
+const INVENTORY_SECONDS: i64 = 600;
+
 /// The server's core, as network boot sees it.
 pub struct Decider(pub Arc<App>);
 
@@ -49,6 +53,13 @@ pub async fn decide(app: &App, seen: &BootSeen, now: i64) -> Outcome<BootDecisio
     let local = |why: String| BootDecision::LocalDisk { why };
     let mut ended = None;
     let decision = match executions::open_of(tx.conn(), &machine.id).await? {
+        // Once, so that disks, all cards and the firmware are known before the first job. A
+        // machine on which the Deploy-OS does not get that far is left alone afterwards.
+        None if machine.firmware.is_empty() && now - machine.first_seen < INVENTORY_SECONDS => {
+            BootDecision::DeployOs {
+                why: format!("inventory of {}", machine.name),
+            }
+        }
         None => local(format!("nothing is assigned to {}", machine.name)),
         Some(open) if open.state.is_final() => {
             let kind = kind_name(&open.job);

@@ -93,8 +93,9 @@ fn text(text: &str) -> String {
         .collect()
 }
 
-/// Decodes `%41` and `+`; what is damaged stays as it is, and bytes that are not UTF-8
-/// become the replacement character.
+/// Decodes `%41`; what is damaged stays as it is, and bytes that are not UTF-8 become
+/// the replacement character. A plus sign is itself: iPXE escapes spaces as `%20` and
+/// leaves it alone ("Q35 + ICH9").
 fn percent_decode(value: &str) -> String {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.as_bytes();
@@ -103,7 +104,7 @@ fn percent_decode(value: &str) -> String {
             .then(|| after.split_first_chunk::<2>())
             .flatten();
         let decoded = escaped.and_then(|(digits, after)| Some((hex_byte(*digits)?, after)));
-        let (byte, after) = decoded.unwrap_or((if first == b'+' { b' ' } else { first }, after));
+        let (byte, after) = decoded.unwrap_or((first, after));
         bytes.push(byte);
         rest = after;
     }
@@ -124,7 +125,7 @@ mod tests {
     fn what_ipxe_sends_is_read() {
         let seen = read(
             "mac=52:54:00:AB:cd:01&mac=52:54:00:ab:cd:01&mac=52:54:00:ab:cd:02&mac=&mac=\
-             &uuid=4C4C4544-0042-3510-8051-B7C04F4A3232&manufacturer=Dell%20Inc.&product=A%26B+%c3%a9\
+             &uuid=4C4C4544-0042-3510-8051-B7C04F4A3232&manufacturer=Dell%20Inc.&product=A%26B%20+%20%c3%a9\
              &serial=%31&platform=pcbios&buildarch=i386",
         );
         assert_eq!(seen.macs, ["52:54:00:ab:cd:01", "52:54:00:ab:cd:02"]);
@@ -134,7 +135,7 @@ mod tests {
         );
         assert_eq!(
             (seen.manufacturer.as_str(), seen.product.as_str()),
-            ("Dell Inc.", "A&B é")
+            ("Dell Inc.", "A&B + é")
         );
         assert_eq!(
             (

@@ -1,0 +1,261 @@
+//! Arguments of `deployctl`.
+//!
+//! Owns: their names and help. Does not own: what they do.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use wire::{After, DiskSelector};
+
+/// Command line of the management server.
+///
+/// Exit codes: 0 done, 1 failed while working, 2 wrong usage, 3 refused by a check.
+#[derive(Debug, Parser)]
+#[command(name = "deployctl", version)]
+pub struct Cli {
+    /// The server: https://host:26501, or http://127.0.0.1:26500 on its own host.
+    #[arg(
+        long,
+        global = true,
+        env = "DEPLOYCTL_SERVER",
+        default_value = "https://127.0.0.1:26501"
+    )]
+    pub server: String,
+    /// Hash of the server's key, in hexadecimal [default: from STATE/pin].
+    #[arg(long, global = true, env = "DEPLOYCTL_PIN")]
+    pub pin: Option<String>,
+    /// File with the administrator's token [default: STATE/admin.token].
+    #[arg(long, global = true, env = "DEPLOYCTL_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The server's state folder, when this runs on its host.
+    #[arg(
+        long,
+        global = true,
+        env = "DEPLOYD_STATE",
+        default_value = "/var/lib/deployd"
+    )]
+    pub state: PathBuf,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Machines: list, show, rename, forget.
+    Machines {
+        /// What to do; list if not given.
+        #[command(subcommand)]
+        command: Option<Machines>,
+    },
+    /// Back up a machine's disk at its next network boot.
+    Backup(Backup),
+    /// Restore an image to a machine's disk at its next network boot. Everything on the
+    /// disk is overwritten.
+    Restore(Restore),
+    /// List a machine's disks, partitions and file systems at its next network boot.
+    DiskCheck {
+        /// Name, id or network address.
+        machine: String,
+        /// What the machine does afterwards.
+        #[arg(long, value_enum, default_value_t = AfterArg::Reboot)]
+        after: AfterArg,
+        /// Wait for the end and show progress.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// What machines do.
+    Status {
+        /// Only this machine.
+        machine: Option<String>,
+        /// Go on until nothing is unfinished.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Clear a failed or interrupted execution, so that the machine can have a new one.
+    Clear {
+        /// Name, id or network address.
+        machine: String,
+    },
+    /// Stop a machine's execution.
+    Interrupt {
+        /// Name, id or network address.
+        machine: String,
+    },
+    /// Images: list, info, verify, delete.
+    Images {
+        /// What to do; list if not given.
+        #[command(subcommand)]
+        command: Option<Images>,
+    },
+    /// Show the log of a machine's last execution.
+    Log {
+        /// Name, id or network address.
+        machine: String,
+        /// Id of an earlier execution.
+        #[arg(long)]
+        execution: Option<String>,
+    },
+}
+
+/// Commands for machines.
+#[derive(Debug, Subcommand)]
+pub enum Machines {
+    /// List all.
+    List,
+    /// Show one with its disks.
+    Show {
+        /// Name, id or network address.
+        machine: String,
+    },
+    /// Give another name.
+    Rename {
+        /// Name, id or network address.
+        machine: String,
+        /// The new name.
+        name: String,
+    },
+    /// Remove a machine and its history; its images stay.
+    Forget {
+        /// Name, id or network address.
+        machine: String,
+    },
+}
+
+/// Commands for images.
+#[derive(Debug, Subcommand)]
+pub enum Images {
+    /// List all.
+    List,
+    /// Show one with its disk and partitions.
+    Info {
+        /// Name (its newest) or id.
+        image: String,
+    },
+    /// Read and check everything that belongs to an image.
+    Verify {
+        /// Name (its newest) or id.
+        image: String,
+    },
+    /// Delete one image; earlier ones of the name stay.
+    Delete {
+        /// Name (its newest) or id.
+        image: String,
+    },
+}
+
+/// Arguments of a backup.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Name, id or network address.
+    pub machine: String,
+    /// Name of the image.
+    #[arg(long)]
+    pub image: String,
+    /// Serial number, WWN or path of the disk [default: the only fixed one].
+    #[arg(long)]
+    pub disk: Option<String>,
+    /// Copy every sector, not only used ones.
+    #[arg(long)]
+    pub full: bool,
+    /// zstd level.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: i32,
+    /// What the machine does afterwards.
+    #[arg(long, value_enum, default_value_t = AfterArg::Reboot)]
+    pub after: AfterArg,
+    /// Wait for the end and show progress.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// Arguments of a restore.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// Name, id or network address.
+    pub machine: String,
+    /// Name (its newest) or id of the image.
+    #[arg(long)]
+    pub image: String,
+    /// Serial number, WWN or path of the disk [default: the only fixed one].
+    #[arg(long)]
+    pub disk: Option<String>,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    /// Do not read back what was written.
+    #[arg(long)]
+    pub no_verify: bool,
+    /// Go on although architecture or firmware mode differ.
+    #[arg(long)]
+    pub force: bool,
+    /// What the machine does afterwards.
+    #[arg(long, value_enum, default_value_t = AfterArg::Reboot)]
+    pub after: AfterArg,
+    /// Wait for the end and show progress.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// What a machine does after its job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AfterArg {
+    /// Reboot.
+    Reboot,
+    /// Power off.
+    Poweroff,
+}
+
+impl From<AfterArg> for After {
+    fn from(after: AfterArg) -> Self {
+        match after {
+            AfterArg::Reboot => After::Reboot,
+            AfterArg::Poweroff => After::PowerOff,
+        }
+    }
+}
+
+/// How a disk is named: a path, a WWN in one of its forms, or else a serial number.
+pub fn disk(text: &str) -> DiskSelector {
+    let owned = Some(text.to_owned());
+    if text.starts_with("/dev/") {
+        return DiskSelector {
+            path: owned,
+            ..DiskSelector::default()
+        };
+    }
+    if ["naa.", "eui.", "uuid.", "t10."]
+        .iter()
+        .any(|prefix| text.starts_with(prefix))
+    {
+        return DiskSelector {
+            wwn: owned,
+            ..DiskSelector::default()
+        };
+    }
+    DiskSelector {
+        serial: owned,
+        ..DiskSelector::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, disk};
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn disks_are_named_by_what_the_text_looks_like() {
+        assert_eq!(disk("/dev/sda").path.as_deref(), Some("/dev/sda"));
+        assert_eq!(disk("naa.5000c500").wwn.as_deref(), Some("naa.5000c500"));
+        assert_eq!(disk("S3Z8NB0K").serial.as_deref(), Some("S3Z8NB0K"));
+    }
+}

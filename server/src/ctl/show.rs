@@ -1,0 +1,385 @@
+//! Text of `deployctl`.
+//!
+//! Owns: tables and sentences. Does not own: the values.
+
+use crate::exec::state::State;
+use crate::http::api::ImageInfo;
+use crate::store::check::Verified;
+use crate::view::{ExecutionView, ImageView, MachineView, Overview};
+use time::OffsetDateTime;
+use time::macros::format_description;
+use wire::DiskInfo;
+use wire::size::{bytes, duration};
+
+/// Text without control characters, except line ends and tabs.
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && !matches!(c, '\n' | '\t') {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// A time in UTC.
+pub fn time(seconds: i64) -> String {
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
+    OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .and_then(|t| t.format(format).ok())
+        .unwrap_or_else(|| seconds.to_string())
+}
+
+/// Columns, each as wide as its widest cell.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &[&str]| {
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(head)];
+    lines.extend(
+        rows.iter()
+            .map(|row| line(&row.iter().map(String::as_str).collect::<Vec<_>>())),
+    );
+    lines.join("\n")
+}
+
+/// List of machines.
+pub fn machines(machines: &[MachineView]) -> String {
+    if machines.is_empty() {
+        return "No machine has booted from the network yet.".to_owned();
+    }
+    let rows: Vec<Vec<String>> = machines
+        .iter()
+        .map(|m| {
+            let job = m.execution.as_ref().map_or_else(
+                || "-".to_owned(),
+                |e| format!("{} {}", e.kind, e.state.as_str()),
+            );
+            vec![
+                m.name.clone(),
+                m.macs.join(" "),
+                m.model.clone(),
+                m.address.clone(),
+                time(m.last_seen),
+                job,
+            ]
+        })
+        .collect();
+    table(
+        &["MACHINE", "ADDRESSES", "MODEL", "IP", "SEEN", "JOB"],
+        &rows,
+    )
+}
+
+/// One machine.
+pub fn machine(m: &MachineView) -> String {
+    let mut lines = vec![
+        format!("machine   {} ({})", m.name, m.id),
+        format!("model     {}", m.model),
+        format!(
+            "uuid      {}",
+            m.uuid.as_deref().unwrap_or("none of its own")
+        ),
+        format!("cards     {}", m.macs.join(" ")),
+        format!("firmware  {} {}", m.firmware, m.architecture),
+        format!("memory    {}", bytes(m.memory_bytes)),
+        format!("seen      {} from {}", time(m.last_seen), m.address),
+    ];
+    if let Some(execution) = &m.execution {
+        lines.push(format!("job       {}", line(execution)));
+    }
+    for disk in &m.disks {
+        lines.push(format!("disk      {}", self::disk(disk)));
+    }
+    if let (Some(check), Some(at)) = (&m.disk_check, m.disk_check_at) {
+        lines.push(format!("disk check of {}:", time(at)));
+        for entry in &check.disks {
+            lines.push(format!("  {}", self::disk(&entry.info)));
+            lines.extend(
+                entry
+                    .problem
+                    .iter()
+                    .map(|p| format!("    {}: {}", p.code, p.found)),
+            );
+            let parts = entry
+                .map
+                .as_ref()
+                .and_then(|map| map.get("partitions"))
+                .and_then(|p| p.as_array());
+            for part in parts.into_iter().flatten() {
+                let text = |key: &str| {
+                    part.get(key)
+                        .and_then(|v| v.as_str())
+                        .unwrap_or("-")
+                        .to_owned()
+                };
+                let number = |key: &str| {
+                    part.get(key)
+                        .and_then(serde_json::Value::as_u64)
+                        .unwrap_or(0)
+                };
+                lines.push(format!(
+                    "    {:>3}  {:>10}  {:8}  used {} ({})",
+                    number("number"),
+                    bytes(number("size_bytes")),
+                    text("file_system"),
+                    bytes(number("used_bytes")),
+                    text("method")
+                ));
+            }
+        }
+    }
+    lines.join("\n")
+}
+
+fn disk(disk: &DiskInfo) -> String {
+    let serial = if disk.serial.is_empty() {
+        "no serial number"
+    } else {
+        &disk.serial
+    };
+    format!(
+        "{}  {}  {}  {}  {}",
+        disk.path,
+        bytes(disk.size_bytes),
+        disk.bus,
+        disk.model,
+        serial
+    )
+}
+
+/// One line about an execution.
+pub fn line(e: &ExecutionView) -> String {
+    let image = e
+        .image
+        .as_ref()
+        .map(|image| format!(" \"{image}\""))
+        .unwrap_or_default();
+    let mut text = format!("{}: {}{image}: {}", e.machine, e.kind, e.state.as_str());
+    if let Some(p) = e
+        .progress
+        .as_ref()
+        .filter(|p| p.total_bytes > 0 && !e.state.is_final())
+    {
+        // A target may say anything; a wrong total must not break the line.
+        let percent = u128::from(p.done_bytes) * 100 / u128::from(p.total_bytes);
+        text += &format!(
+            " {}%  {} of {}  {}/s",
+            percent.min(100),
+            bytes(p.done_bytes),
+            bytes(p.total_bytes),
+            bytes(p.rate)
+        );
+        if let Some(left) = p.seconds_left {
+            text += &format!("  {} left", duration(left));
+        }
+    }
+    if let (State::Done, Some(s)) = (e.state, &e.summary) {
+        text += &format!(
+            "  {} used, {} over the network, {:.1} s",
+            bytes(s.used_bytes),
+            bytes(s.wire_bytes),
+            s.seconds
+        );
+        if !s.bottleneck.is_empty() {
+            text += &format!(", bound by {}", s.bottleneck);
+        }
+    }
+    if let Some(report) = &e.report {
+        text += &format!("  {}: {}", report.code, report.found);
+    }
+    if !e.note.is_empty() {
+        text += &format!("  ({})", e.note);
+    }
+    text
+}
+
+/// Executions, one a line, with their warnings.
+pub fn executions(executions: &[ExecutionView]) -> String {
+    if executions.is_empty() {
+        return "Nothing was done yet.".to_owned();
+    }
+    let mut lines = Vec::new();
+    for e in executions {
+        lines.push(format!("{}  {}", time(e.created), line(e)));
+        lines.extend(
+            e.warnings
+                .iter()
+                .map(|w| format!("    warning {}: {}", w.code, w.found)),
+        );
+    }
+    lines.join("\n")
+}
+
+/// Everything.
+pub fn overview(o: &Overview) -> String {
+    let unfinished = o.executions.iter().filter(|e| e.open).count();
+    let head = format!(
+        "deployd {}: {} machines, {} images, {unfinished} executions to look after, {} free",
+        o.server.version,
+        o.machines.len(),
+        o.images.len(),
+        bytes(o.free_bytes)
+    );
+    format!("{head}\n{}", executions(&o.executions))
+}
+
+/// List of images.
+pub fn images(images: &[ImageView]) -> String {
+    if images.is_empty() {
+        return "There are no images yet.".to_owned();
+    }
+    let rows: Vec<Vec<String>> = images
+        .iter()
+        .map(|i| {
+            let name = if i.newest {
+                i.name.clone()
+            } else {
+                format!("{} (earlier)", i.name)
+            };
+            vec![
+                name,
+                i.machine.clone(),
+                time(i.created),
+                bytes(i.disk_bytes),
+                bytes(i.used_bytes),
+                bytes(i.stored_bytes),
+                i.id.clone(),
+            ]
+        })
+        .collect();
+    table(
+        &["IMAGE", "OF", "MADE", "DISK", "USED", "STORED", "ID"],
+        &rows,
+    )
+}
+
+/// One image.
+pub fn image(info: &ImageInfo) -> String {
+    let (i, l) = (&info.image, &info.layout);
+    let mut lines = vec![
+        format!(
+            "image     {} ({}){}",
+            i.name,
+            i.id,
+            if i.newest { "" } else { ", an earlier one" }
+        ),
+        format!("made      {} of machine {}", time(i.created), i.machine),
+        format!(
+            "disk      {}, sectors of {} bytes, table {}",
+            bytes(i.disk_bytes),
+            l.disk.sector_size,
+            l.table.kind
+        ),
+        format!(
+            "used      {} in {} chunks, {} stored (shared ones included)",
+            bytes(i.used_bytes),
+            i.chunks,
+            bytes(i.stored_bytes)
+        ),
+        format!("root      {}", i.root),
+    ];
+    for region in &l.regions {
+        let number = region
+            .number
+            .map_or_else(|| "-".to_owned(), |n| n.to_string());
+        lines.push(format!(
+            "  {number:>3}  {:>10}  {:8}  {:10}  used {} ({})",
+            bytes(region.size),
+            region.kind,
+            region.file_system,
+            bytes(region.used_bytes),
+            region.method
+        ));
+    }
+    lines.extend(l.warnings.iter().map(|w| format!("warning   {w}")));
+    lines.join("\n")
+}
+
+/// Result of a verification.
+pub fn verified(image: &str, result: &Verified) -> String {
+    let mut lines = vec![format!(
+        "{image}: {} chunks, {} read and hashed, {} damaged",
+        result.chunks,
+        bytes(result.bytes),
+        result.damaged
+    )];
+    lines.extend(result.places.iter().map(|place| format!("  {place}")));
+    lines.join("\n")
+}
+
+/// What a restore destroys, to be read before it is confirmed.
+pub fn what_will_be_overwritten(
+    machine: &MachineView,
+    info: &ImageInfo,
+    chosen: Option<&str>,
+) -> String {
+    let mut lines = vec![format!(
+        "Image \"{}\" of machine {} ({}) will be written to machine {}.",
+        info.image.name,
+        info.image.machine,
+        time(info.image.created),
+        machine.name
+    )];
+    let fixed: Vec<&DiskInfo> = machine
+        .disks
+        .iter()
+        .filter(|d| !d.removable)
+        .filter(|d| chosen.is_none_or(|c| c == d.serial || c == d.wwn || c == d.path))
+        .collect();
+    match (chosen, fixed.as_slice()) {
+        (_, [one]) => lines.push(format!("Everything on this disk will be overwritten: {}", disk(one))),
+        (Some(name), _) => lines.push(format!("Everything on disk {name} will be overwritten.")),
+        (None, []) => lines.push("Everything on its only fixed disk will be overwritten; the server has not seen it yet.".to_owned()),
+        (None, several) => {
+            lines.push("It has several disks: name one with --disk, or the machine will refuse.".to_owned());
+            lines.extend(several.iter().map(|d| format!("  {}", disk(d))));
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{clean, table, time};
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(
+            clean("a\x1b[31mb\r\nc\td\u{9b}"),
+            "a\u{fffd}[31mb\u{fffd}\nc\td\u{fffd}"
+        );
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = vec![
+            vec!["long name".to_owned(), "x".to_owned()],
+            vec!["ü".to_owned(), "y".to_owned()],
+        ];
+        assert_eq!(
+            table(&["A", "B"], &rows),
+            "A          B\nlong name  x\nü          y"
+        );
+    }
+
+    #[test]
+    fn times_are_utc() {
+        assert_eq!(time(0), "1970-01-01 00:00:00Z");
+        assert_eq!(time(i64::MAX), i64::MAX.to_string());
+    }
+}
