@@ -184,6 +184,7 @@ fn restore_disk(
     let summary = Summary {
         disk_bytes: device.size_bytes(),
         used_bytes: done.root.plain_bytes,
+        wire_bytes: done.wire_bytes,
         ..Summary::default()
     };
     Ok(JobResult { summary, warnings })

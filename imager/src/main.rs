@@ -10,5 +10,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if imager::target::is_init() {
+        imager::target::main_init()
+    }
     imager::cli::main()
 }

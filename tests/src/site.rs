@@ -242,6 +242,14 @@ impl Site {
         Ok(fs::read_to_string(self.token_file())?.trim().to_owned())
     }
 
+    /// The pin of the server's key, as boot scripts give it to machines.
+    ///
+    /// # Errors
+    /// The server has not written it.
+    pub fn pin(&self) -> io::Result<String> {
+        Ok(fs::read_to_string(self.state().join("pin"))?.trim().to_owned())
+    }
+
     /// How `deployctl` is called for this site, to be shown.
     pub fn ctl_line(&self) -> String {
         format!(

@@ -71,6 +71,8 @@ pub trait Guard {
 pub struct Restored {
     /// Root of the image.
     pub root: Root,
+    /// Bytes of the records that came.
+    pub wire_bytes: u64,
     /// Whether the disk was read back.
     pub verified: bool,
 }
@@ -128,6 +130,7 @@ pub fn run(
     let _ = device.reread_partitions();
     Ok(Restored {
         root: delivered.root,
+        wire_bytes: writer.wire_bytes(),
         verified: options.verify,
     })
 }

@@ -18,6 +18,7 @@ pub struct CellWriter<'a> {
     progress: &'a dyn ProgressSink,
     written: AtomicU64,
     kept_back: AtomicU64,
+    wire: AtomicU64,
 }
 
 impl<'a> CellWriter<'a> {
@@ -30,6 +31,7 @@ impl<'a> CellWriter<'a> {
             progress,
             written: zero(),
             kept_back: zero(),
+            wire: zero(),
         }
     }
 
@@ -66,6 +68,7 @@ impl<'a> CellWriter<'a> {
         }
         self.written
             .fetch_add(plain.len() as u64, Ordering::Relaxed);
+        self.wire.fetch_add(wire_bytes, Ordering::Relaxed);
         self.progress.advance(plain.len() as u64, wire_bytes);
         Ok(())
     }
@@ -73,6 +76,11 @@ impl<'a> CellWriter<'a> {
     /// Bytes written so far.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that came as records so far.
+    pub fn wire_bytes(&self) -> u64 {
+        self.wire.load(Ordering::Relaxed)
     }
 
     /// Bytes kept back so far.

@@ -95,7 +95,7 @@ fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, 
     let connected = net::connect(line, inventory::raw_uuid(), &|text| console.say(text))?;
     let address = format!("{}/{}", connected.lease.address, connected.lease.prefix);
     let shown = format!(
-        "{}  {}  {address}",
+        "{}, {}, {address}",
         connected.nic.name,
         connected.nic.mac_text()
     );

@@ -70,14 +70,16 @@ impl Session<'_> {
                 "checking in"
             });
             if waiting.is_none() {
-                self.console.say("check-in");
+                let seconds = super::uptime_ms() as f64 / 1000.0;
+                self.console
+                    .say(&format!("check-in {seconds:.2} s after the kernel's start"));
             }
             let reply = remote.checkin(&inventory::check_in(&disks, self.in_use.as_ref()))?;
             if waiting.is_none() {
                 self.console.say(&format!("machine {}", reply.machine));
                 let model = inventory::model(std::path::Path::new("/sys/class/dmi/id"));
                 self.console
-                    .update(move |v| v.machine = format!("{}  {model}", reply.machine));
+                    .update(move |v| v.machine = format!("{}, {model}", reply.machine));
             }
             match reply.action {
                 Action::Job(job) => {
@@ -252,7 +254,7 @@ impl Session<'_> {
         };
         while missing(&disks) && began.elapsed() < DISK_LIMIT {
             let text = format!(
-                "waiting for the disk of the job (since {}, for at most {})",
+                "waiting for the disk of the job (since {}, up to {})",
                 size::duration(began.elapsed().as_secs()),
                 size::duration(DISK_LIMIT.as_secs())
             );
@@ -332,10 +334,10 @@ fn describe(disk: &DiskInfo) -> String {
     let serial = if disk.serial.is_empty() {
         ""
     } else {
-        "  serial "
+        ", serial "
     };
     format!(
-        "{}  {}  {}{serial}{}",
+        "{}, {}, {}{serial}{}",
         disk.path,
         size::bytes(disk.size_bytes),
         disk.model,

@@ -211,8 +211,8 @@ fn a_job_is_run_logged_and_finished_in_this_order() {
         "{finish}"
     );
     assert!(outcome.bodies("checkin")[0].contains("/dev/vda"));
+    assert!(outcome.log.contains("] check-in "), "{}", outcome.log);
     for marker in [
-        "check-in",
         "machine pc-7",
         "job backup started",
         "waiting for the server to confirm",

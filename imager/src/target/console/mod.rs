@@ -15,7 +15,7 @@
 //! | `network card NIC MAC DRIVER`, `network link NIC` | cards and cables |
 //! | `network address NIC ADDRESS/PREFIX from SERVER` | DHCP |
 //! | `server URL answers by way of NIC` | the server is found |
-//! | `check-in` | a check-in is being sent; with the time since boot |
+//! | `check-in N.NN s after the kernel's start` | a check-in is being sent |
 //! | `machine NAME` | the server knows us by this name |
 //! | `waiting CODE: FOUND` | the server tells to wait |
 //! | `nothing to do, booting the local disk` | no job |

@@ -95,7 +95,7 @@ pub fn running(view: &View, progress: Option<&Snapshot>, uptime_seconds: u64) ->
     }
     frame.blank();
     if let Some(job) = &view.job {
-        let image = if job.image.is_empty() { "" } else { "  image " };
+        let image = if job.image.is_empty() { "" } else { ", image " };
         frame.field("Job", &format!("{}{image}{}", job.verb, job.image), 1);
         frame.field("Disk", &job.disk, 1);
         frame.blank();
@@ -148,7 +148,7 @@ pub fn error(view: &View, report: &Report, pending: Option<Key>, reboot_in: Opti
             frame.field(label, text, 1);
         }
     }
-    let bottom = ROWS - 4;
+    let bottom = ROWS - 3;
     frame.rows.truncate(bottom);
     while frame.rows.len() < bottom {
         frame.blank();

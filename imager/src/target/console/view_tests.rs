@@ -9,14 +9,14 @@ use wire::{Code, DiskState, Report, Step};
 
 fn view() -> View {
     View {
-        machine: "pc-7  QEMU Standard PC (Q35 + ICH9, 2009)".into(),
+        machine: "pc-7, QEMU Standard PC (Q35 + ICH9, 2009)".into(),
         server: "https://10.0.0.1:26501".into(),
-        network: "eth0  52:54:00:aa:00:01  10.0.0.50/24".into(),
+        network: "eth0, 52:54:00:aa:00:01, 10.0.0.50/24".into(),
         state: "backup".into(),
         job: Some(JobView {
             verb: "backup".into(),
             image: "pc-7 before update".into(),
-            disk: "/dev/vda  20.0 GiB  QEMU HARDDISK  serial DEPLOY1".into(),
+            disk: "/dev/vda, 20.0 GiB, QEMU HARDDISK, serial DEPLOY1".into(),
         }),
         notice: String::new(),
         recent: vec!["check-in".into(), "job backup started".into()],
@@ -52,19 +52,33 @@ fn text(frame: &Frame) -> String {
     text
 }
 
+fn golden(name: &str, shown: &str, wanted: &str) {
+    assert_eq!(
+        shown, wanted,
+        "screen {name} differs from its golden file; it is now:\n{shown}"
+    );
+}
+
 #[test]
 fn a_running_job() {
-    insta::assert_snapshot!(text(&running(&view(), Some(&snapshot()), 95)), @r"");
+    golden(
+        "running",
+        &text(&running(&view(), Some(&snapshot()), 95)),
+        include_str!("golden/running.txt"),
+    );
 }
 
 #[test]
 fn a_job_whose_server_is_gone() {
     let view = View {
-        notice: "the server does not answer; trying again (since 20 s, for at most 10 min 00 s)"
-            .into(),
+        notice: "the server does not answer; trying again (since 20 s, up to 10 min 00 s)".into(),
         ..view()
     };
-    insta::assert_snapshot!(text(&running(&view, Some(&snapshot()), 95)), @r"");
+    golden(
+        "server_gone",
+        &text(&running(&view, Some(&snapshot()), 95)),
+        include_str!("golden/server_gone.txt"),
+    );
 }
 
 #[test]
@@ -73,7 +87,11 @@ fn the_start() {
         state: "looking for the network".into(),
         ..View::default()
     };
-    insta::assert_snapshot!(text(&running(&view, None, 3)), @r"");
+    golden(
+        "start",
+        &text(&running(&view, None, 3)),
+        include_str!("golden/start.txt"),
+    );
 }
 
 #[test]
@@ -83,7 +101,11 @@ fn an_error() {
         "/dev/vda: writing 1048576 bytes at 734003200: Input/output error (os error 5)",
         DiskState::Incomplete,
     );
-    insta::assert_snapshot!(text(&error(&view(), &report, None, Some(55))), @r"");
+    golden(
+        "error",
+        &text(&error(&view(), &report, None, Some(55))),
+        include_str!("golden/error.txt"),
+    );
 }
 
 #[test]
@@ -93,7 +115,11 @@ fn an_error_with_a_choice_to_confirm() {
         "eth0 (52:54:00:aa:00:01): no answer ".repeat(20),
         DiskState::NotInvolved,
     );
-    insta::assert_snapshot!(text(&error(&View::default(), &report, Some(Key::PowerOff), None)), @r"");
+    golden(
+        "confirm",
+        &text(&error(&View::default(), &report, Some(Key::PowerOff), None)),
+        include_str!("golden/confirm.txt"),
+    );
 }
 
 proptest! {

@@ -1,0 +1,42 @@
+//! The benchmark: speed and memory of the imager beside partclone and zstd, and the time
+//! from kernel start to check-in beside a minimal initramfs.
+//!
+//! Owns: which cases there are, and the report. Does not own: measuring (`run`), the
+//! disk (`disk`), booting (`boot`).
+//!
+//! Settings by environment: `BENCH_RUNS` (default 5), `BENCH_MIB` (size of the disk in
+//! MiB, default 4096), `BENCH_ONLY` (`disk` or `boot`).
+
+mod boot;
+mod disk;
+mod run;
+
+use e2e::built::Built;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match all() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn all() -> std::io::Result<()> {
+    let built = Built::find()?;
+    let only = std::env::var("BENCH_ONLY").unwrap_or_default();
+    if only != "boot" {
+        disk::measure(&built)?;
+    }
+    if only != "disk" {
+        boot::measure(&built)?;
+    }
+    Ok(())
+}
+
+/// A number from the environment.
+pub fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
