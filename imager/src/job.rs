@@ -156,16 +156,17 @@ fn restore_disk(
     in_use::refuse_if_held(path)?;
     let device = Device::open_write(path).map_err(|e| report::open(&e, DiskState::Untouched))?;
     if wanted.resume && !restore::is_unfinished(&device)? {
-        // The first run got as far as writing tables: its result was lost on the way.
-        // Restoring again could destroy what was written since.
+        // Either tables were written and only the report was lost, or nothing was written
+        // yet. Restoring again could destroy what was written since.
         let found = format!(
-            "an earlier run of this restore had begun to write {}, but its disk shows a partition table",
+            "an earlier run of this restore had announced to write {}, and the disk does not \
+             show a half-made restore: that run was complete, or it had not begun",
             disk.path
         );
         return Err(
-            Report::new(Code::TargetSilent, found, DiskState::Complete).with_advice(
-                "Look whether the machine works: the restore was probably complete and only its \
-             report was lost. If not, clear the error and restore again.",
+            Report::new(Code::TargetSilent, found, DiskState::Unknown).with_advice(
+                "Let the machine boot its own disk and look. If it is not what you want, clear the \
+             error and restore again.",
             ),
         );
     }

@@ -181,9 +181,15 @@ mod tests {
         for code in Code::ALL {
             let text = code.as_str();
             assert!(seen.insert(text), "{text} twice");
-            assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{text}");
+            assert!(
+                text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'),
+                "{text}"
+            );
             assert_eq!(serde_json::to_string(code).unwrap(), format!("\"{text}\""));
-            assert!(code.headline().ends_with('.') && code.advice().ends_with('.'), "{text}");
+            assert!(
+                code.headline().ends_with('.') && code.advice().ends_with('.'),
+                "{text}"
+            );
         }
     }
 }

@@ -20,6 +20,8 @@ pub enum DiskState {
     Incomplete,
     /// All data was written and checked, only what came after failed.
     Complete,
+    /// It cannot be told: an earlier run ended without a report.
+    Unknown,
 }
 
 impl DiskState {
@@ -32,6 +34,9 @@ impl DiskState {
                 "The disk was being written and is incomplete: it has no partition table and does not boot."
             }
             DiskState::Complete => "The disk was written completely and checked.",
+            DiskState::Unknown => {
+                "It is not known whether the disk was written: look before anything else is done with it."
+            }
         }
     }
 }
@@ -52,7 +57,12 @@ pub struct Report {
 impl Report {
     /// A report with the catalogue's advice.
     pub fn new(code: Code, found: impl Into<String>, disk: DiskState) -> Self {
-        Report { code, found: found.into(), advice: code.advice().to_owned(), disk }
+        Report {
+            code,
+            found: found.into(),
+            advice: code.advice().to_owned(),
+            disk,
+        }
     }
 
     /// Replaces the advice by something more to the point.

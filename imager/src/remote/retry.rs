@@ -37,10 +37,7 @@ impl Retrying<'_> {
         let until = if self.limit > FOR_EVER {
             String::new()
         } else {
-            format!(
-                ", for at most {}",
-                wire::size::duration(self.limit.as_secs())
-            )
+            format!(", up to {}", wire::size::duration(self.limit.as_secs()))
         };
         format!("the server does not answer; trying again (since {since}{until})")
     }

@@ -92,6 +92,8 @@ fn live(engine: Engine) -> End {
 fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, Report> {
     let state = |text: &'static str| console.update(move |view| view.state = text.to_owned());
     state("looking for the network and the server");
+    // Disks are still appearing while the network comes up; both are waited for at once.
+    let disks = std::thread::spawn(move || inventory::settled_disks(engine.list));
     let connected = net::connect(line, inventory::raw_uuid(), &|text| console.say(text))?;
     let address = format!("{}/{}", connected.lease.address, connected.lease.prefix);
     let shown = format!(
@@ -109,13 +111,17 @@ fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, 
         name: &connected.nic.name,
         address,
     };
+    state("looking for disks");
+    let disks = disks
+        .join()
+        .unwrap_or_else(|panic| Err(panic_report(panic.as_ref(), DiskState::Untouched)))?;
     Session {
         console,
         remote,
         engine,
         in_use: Some(in_use),
     }
-    .run()
+    .run(disks)
 }
 
 fn end_of(after: After, chosen: Option<AfterChoice>, console: &Console) -> End {

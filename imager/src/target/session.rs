@@ -57,8 +57,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// What the error screen shows. A job that failed has been reported to the server.
-    pub fn run(&self) -> Result<After, Report> {
-        let mut disks = inventory::settled_disks(self.engine.list)?;
+    pub fn run(&self, mut disks: Vec<DiskInfo>) -> Result<After, Report> {
         let mut waiting: Option<(Report, Instant)> = None;
         let remote = self
             .remote

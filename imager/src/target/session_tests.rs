@@ -175,7 +175,7 @@ fn run(
         engine,
         in_use: None,
     }
-    .run();
+    .run(one_disk().unwrap());
     let seen = seen.lock().unwrap().clone();
     Outcome {
         result,

@@ -33,8 +33,12 @@ impl Pace {
         }
         let since = now.saturating_sub(self.at);
         let tenth = percent / 10 > self.percent / 10;
+        let complete = percent == 100 && self.percent != 100;
         let moved = percent != self.percent || since >= EVERY;
-        if snapshot.total > 0 && moved && (since >= EVERY || (tenth && since >= NOT_WITHIN)) {
+        if snapshot.total > 0
+            && moved
+            && (complete || since >= EVERY || (tenth && since >= NOT_WITHIN))
+        {
             self.percent = percent;
             self.at = now;
             lines.push(progress_line(snapshot));
@@ -99,7 +103,8 @@ mod tests {
             (6000, Step::Running, 13),
             (10_700, Step::Running, 13),
             (11_000, Step::Verifying, 0),
-            (11_600, Step::Verifying, 100),
+            (11_100, Step::Verifying, 100),
+            (11_200, Step::Verifying, 100),
         ] {
             lines.extend(pace.due(Duration::from_millis(millis), &snapshot(step, done)));
         }

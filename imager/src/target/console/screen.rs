@@ -21,6 +21,8 @@ impl Screen {
             out.push_str("\x1b[0m\x1b[9;0]\x1b[14;0]\x1b[?25l\x1b[2J");
         }
         for at in 0..ROWS {
+            // The row is emptied before it is written: afterwards the cursor may stand on
+            // its last character.
             let row = frame.rows.get(at);
             if self
                 .shown
@@ -31,7 +33,7 @@ impl Screen {
             }
             let (style, text) = row.cloned().unwrap_or_default();
             out.push_str(&format!(
-                "\x1b[{};1H{}{text}\x1b[0m\x1b[K",
+                "\x1b[{};1H\x1b[0m\x1b[K{}{text}\x1b[0m",
                 at + 1,
                 code(style)
             ));
@@ -82,11 +84,11 @@ mod tests {
         assert!(first.contains("\x1b[2J") && first.contains("\x1b[1;1H") && first.contains("two"));
         assert_eq!(screen.draw(&frame(&["one", "two"])), "");
         let second = screen.draw(&frame(&["one", "2"]));
-        assert_eq!(second, "\x1b[2;1H\x1b[0m2\x1b[0m\x1b[K");
+        assert_eq!(second, "\x1b[2;1H\x1b[0m\x1b[K\x1b[0m2\x1b[0m");
         // A row that is gone is emptied.
         assert_eq!(
             screen.draw(&frame(&["one"])),
-            "\x1b[2;1H\x1b[0m\x1b[0m\x1b[K"
+            "\x1b[2;1H\x1b[0m\x1b[K\x1b[0m\x1b[0m"
         );
         screen.forget();
         assert!(screen.draw(&frame(&["one"])).contains("\x1b[2J"));

@@ -100,7 +100,7 @@ pub fn running(view: &View, progress: Option<&Snapshot>, uptime_seconds: u64) ->
         frame.field("Disk", &job.disk, 1);
         frame.blank();
     }
-    frame.push(Style::Bold, &format!("  {}", view.state));
+    frame.push(Style::Bold, &format!("  {}", capitalised(&view.state)));
     frame.blank();
     if let Some(progress) = progress.filter(|p| p.total > 0) {
         frame.progress(progress);
@@ -185,6 +185,12 @@ pub fn error(view: &View, report: &Report, pending: Option<Key>, reboot_in: Opti
 /// What a step is called on the screen.
 pub fn step_name(verb: &str, step: Step) -> String {
     crate::progress::terminal::step_name(verb, step)
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_ascii_uppercase());
+    first.into_iter().chain(chars).collect()
 }
 
 /// Printable ASCII, anything else as `?`, line ends and tabs as spaces.
