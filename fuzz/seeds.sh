@@ -1,0 +1,123 @@
+#!/bin/bash
+# Makes small seeds for a target by recipe: seeds.sh TARGET FOLDER.
+#
+# A target without a function here starts from nothing, which is fine.
+set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
+target=$1
+out=$2
+mkdir -p "$out"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+need() {
+    command -v "$1" >/dev/null || {
+        echo "fuzz: $1 is missing; install it with: apt-get install $2" >&2
+        exit 1
+    }
+}
+
+# image NAME KIB: an empty file
+image() {
+    rm -f "$work/$1"
+    truncate -s "$2K" "$work/$1"
+}
+
+# keep NAME KNOBS: the file behind one byte of knobs (octal), see disk.rs
+keep() {
+    { printf "\\$2"; cat "$work/$1"; } >"$out/$1"
+}
+
+seed_table() {
+    need sgdisk gdisk
+    need sfdisk fdisk
+    image gpt 64
+    sgdisk -a 1 -n 1:34:+4K -n 5:60:+4K -A 5:set:2 "$work/gpt" >/dev/null
+    keep gpt 0
+    { printf '\040'; cat "$work/gpt"; } >"$out/gpt-repaired"
+    image mbr 64
+    printf 'label: dos\nstart=4, size=8, type=83\nstart=20, size=80, type=5\nstart=22, size=8\nstart=40, size=8, type=82\n' |
+        sfdisk -q "$work/mbr" >/dev/null
+    keep mbr 0
+}
+
+seed_ext() {
+    need mke2fs e2fsprogs
+    local i=0 options
+    for options in "-t ext2 -b 1024" "-t ext2 -b 1024 -O meta_bg,^resize_inode" \
+        "-t ext4 -b 1024 -O ^has_journal,^metadata_csum" "-t ext4 -b 1024 -O ^has_journal" \
+        "-t ext4 -b 1024 -O ^has_journal,^metadata_csum,bigalloc,^resize_inode -C 4096" \
+        "-t ext2 -b 2048"; do
+        i=$((i + 1))
+        image "ext$i" 192
+        # shellcheck disable=SC2086
+        mke2fs -q -F -N 16 $options "$work/ext$i"
+        keep "ext$i" 0
+    done
+    # With a journal the least is larger; most of it is a hole behind the seed.
+    image ext-journal 1600
+    mke2fs -q -F -N 16 -t ext3 -b 1024 -J size=1 "$work/ext-journal" 2>/dev/null
+    truncate -s 96K "$work/ext-journal"
+    keep ext-journal 4
+}
+
+seed_fat() {
+    need mkfs.fat dosfstools
+    image fat12 64
+    mkfs.fat -F 12 "$work/fat12" >/dev/null
+    keep fat12 0
+    for bits in 16 32; do
+        image "fat$bits" $((40 << 10))
+        mkfs.fat -F "$bits" -s $((bits == 16 ? 4 : 1)) "$work/fat$bits" >/dev/null
+        truncate -s 64K "$work/fat$bits"
+        keep "fat$bits" 4
+    done
+}
+
+seed_swap() {
+    need mkswap util-linux
+    image swap 64
+    mkswap -q -L spare "$work/swap"
+    keep swap 0
+}
+
+# A number as 4 or 2 little-endian bytes.
+le() {
+    local value=$1 i
+    for ((i = 0; i < $2; i++)); do
+        printf "\\x$(printf '%02x' $((value >> (8 * i) & 255)))"
+    done
+}
+
+# part IMAGE SECTOR COUNT: a part as the relocate target reads it
+part() {
+    le "$2" 4
+    le $(($3 * 512)) 2
+    dd if="$work/$1" bs=512 skip="$2" count="$3" status=none
+}
+
+seed_relocate() {
+    seed_table
+    rm -f "$out"/*
+    {
+        printf '\002'
+        le 128 4
+        le 200 4
+        part gpt 0 1
+        part gpt 1 1
+        part gpt 2 32
+        part gpt 95 32
+        part gpt 127 1
+    } >"$out/gpt"
+    {
+        printf '\001'
+        le 128 4
+        le 200 4
+        part mbr 0 1
+        part mbr 20 1
+    } >"$out/mbr"
+}
+
+if declare -F "seed_$target" >/dev/null; then
+    "seed_$target"
+fi
