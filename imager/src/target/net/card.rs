@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// Longest wait for a packet before the stop flag is looked at again.
 const PIECE: Duration = Duration::from_millis(500);
-const CARRIER_POLL: Duration = Duration::from_millis(100);
+const CARRIER_POLL: Duration = Duration::from_millis(20);
 
 /// What a card tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
