@@ -174,7 +174,7 @@ mod tests {
                 script.contains("sanboot --no-describe --drive 0x80 || exit 1"),
                 "{script}"
             );
-            assert!(script.ends_with(":local_efi\nexit 1\n"), "{script}");
+            assert!(script.ends_with("\nexit 1\n"), "{script}");
             assert!(!script.contains("next-server"), "{script}");
         }
     }
