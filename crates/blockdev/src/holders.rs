@@ -53,6 +53,8 @@ pub enum Holder {
     Loop {
         /// Its node.
         device: PathBuf,
+        /// Whether it was attached write-protected.
+        read_only: bool,
     },
     /// Another stacked driver (bcache, DRBD, ...).
     Stacked {
@@ -68,16 +70,20 @@ pub enum Holder {
 }
 
 impl Holder {
-    /// Whether this holder may change the disk while it is read. Only a read-only
-    /// mount does not; a loop device or stack by itself counts as writing.
+    /// Whether this holder may change the disk while it is read: all but read-only
+    /// mounts and write-protected loop devices.
     pub fn may_write(&self) -> bool {
-        !matches!(
+        let only_reads = matches!(
             self,
             Holder::Mount {
                 read_write: false,
                 ..
+            } | Holder::Loop {
+                read_only: true,
+                ..
             }
-        )
+        );
+        !only_reads
     }
 }
 
@@ -104,7 +110,14 @@ impl fmt::Display for Holder {
             Holder::Swap { source } => write!(f, "{} is swap space in use", source.display()),
             Holder::DeviceMapper { name } => write!(f, "device mapper volume {name}"),
             Holder::Raid { name } => write!(f, "RAID array {name}"),
-            Holder::Loop { device } => write!(f, "loop device {}", device.display()),
+            Holder::Loop { device, read_only } => {
+                let how = if *read_only {
+                    "read-only loop device"
+                } else {
+                    "loop device"
+                };
+                write!(f, "{how} {}", device.display())
+            }
             Holder::Stacked { name } => write!(f, "block device {name} on top"),
             Holder::Exclusive { device } => write!(
                 f,

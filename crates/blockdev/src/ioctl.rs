@@ -11,6 +11,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 mod raw {
+    use nix::sys::ioctl::ioctl_num_type;
     use nix::{
         ioctl_none_bad, ioctl_read_bad, ioctl_write_ptr_bad, request_code_none, request_code_read,
     };
@@ -18,21 +19,27 @@ mod raw {
     /// Request type of the block layer.
     const BLK: u8 = 0x12;
 
-    ioctl_none_bad!(blkrrpart, request_code_none!(BLK, 95));
-    ioctl_none_bad!(blkflsbuf, request_code_none!(BLK, 97));
-    ioctl_read_bad!(blkroget, request_code_none!(BLK, 94), libc::c_int);
-    ioctl_read_bad!(blksszget, request_code_none!(BLK, 104), libc::c_int);
-    ioctl_read_bad!(blkpbszget, request_code_none!(BLK, 123), libc::c_uint);
+    pub const BLKROGET: ioctl_num_type = request_code_none!(BLK, 94);
+    pub const BLKRRPART: ioctl_num_type = request_code_none!(BLK, 95);
+    pub const BLKFLSBUF: ioctl_num_type = request_code_none!(BLK, 97);
+    pub const BLKSSZGET: ioctl_num_type = request_code_none!(BLK, 104);
     // Declared with size_t, but always a 64-bit number.
-    ioctl_read_bad!(
-        blkgetsize64,
-        request_code_read!(BLK, 114, std::mem::size_of::<usize>()),
-        u64
-    );
-    // Declared without a direction, but read a start and a length in bytes.
-    ioctl_write_ptr_bad!(blkdiscard, request_code_none!(BLK, 119), [u64; 2]);
-    ioctl_write_ptr_bad!(blkzeroout, request_code_none!(BLK, 127), [u64; 2]);
-    ioctl_read_bad!(loop_get_status64, 0x4C05, super::LoopInfo64);
+    pub const BLKGETSIZE64: ioctl_num_type = request_code_read!(BLK, 114, size_of::<usize>());
+    // These two are declared without a direction, but read a start and a length.
+    pub const BLKDISCARD: ioctl_num_type = request_code_none!(BLK, 119);
+    pub const BLKZEROOUT: ioctl_num_type = request_code_none!(BLK, 127);
+    pub const BLKPBSZGET: ioctl_num_type = request_code_none!(BLK, 123);
+    pub const LOOP_GET_STATUS64: ioctl_num_type = 0x4C05;
+
+    ioctl_none_bad!(blkrrpart, BLKRRPART);
+    ioctl_none_bad!(blkflsbuf, BLKFLSBUF);
+    ioctl_read_bad!(blkroget, BLKROGET, libc::c_int);
+    ioctl_read_bad!(blksszget, BLKSSZGET, libc::c_int);
+    ioctl_read_bad!(blkpbszget, BLKPBSZGET, libc::c_uint);
+    ioctl_read_bad!(blkgetsize64, BLKGETSIZE64, u64);
+    ioctl_write_ptr_bad!(blkdiscard, BLKDISCARD, [u64; 2]);
+    ioctl_write_ptr_bad!(blkzeroout, BLKZEROOUT, [u64; 2]);
+    ioctl_read_bad!(loop_get_status64, LOOP_GET_STATUS64, super::LoopInfo64);
 }
 
 /// `struct loop_info64` of the kernel.
@@ -146,10 +153,33 @@ pub(crate) fn loop_status(file: &File) -> Result<LoopInfo64, Errno> {
 #[cfg(test)]
 mod tests {
     use super::{
-        discard, flush_buffers, logical_sector_size, loop_status, physical_sector_size, read_only,
-        reread_partitions, size_bytes, zero_out,
+        discard, flush_buffers, logical_sector_size, loop_status, physical_sector_size, raw,
+        read_only, reread_partitions, size_bytes, zero_out,
     };
     use nix::errno::Errno;
+
+    /// The numbers of the kernel's `linux/fs.h` and `linux/loop.h` on 64-bit machines:
+    /// on most disks a wrong one would go unnoticed where two sizes are equal.
+    #[cfg(target_pointer_width = "64")]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    #[test]
+    fn numbers_are_the_kernel_s() {
+        let numbers = [
+            (raw::BLKROGET, 0x125e),
+            (raw::BLKRRPART, 0x125f),
+            (raw::BLKFLSBUF, 0x1261),
+            (raw::BLKSSZGET, 0x1268),
+            (raw::BLKGETSIZE64, 0x8008_1272),
+            (raw::BLKDISCARD, 0x1277),
+            (raw::BLKPBSZGET, 0x127b),
+            (raw::BLKZEROOUT, 0x127f),
+            (raw::LOOP_GET_STATUS64, 0x4c05),
+        ];
+        for (ours, kernel) in numbers {
+            // Signed on musl: the same bits.
+            assert_eq!(ours as u32, kernel, "{ours:x}");
+        }
+    }
 
     /// Every call on a descriptor that is no block device must come back as an
     /// error, not as a wild write. Calls on real devices: `tests/loop_device.rs`.

@@ -85,7 +85,7 @@ mod tests {
 
     const TABLE: &[u8] = b"\
 36 35 98:0 /mnt1 /mnt/with\\040space rw,noatime master:1 - ext3 /dev/root rw,errors=continue
-37 35 8:17 / /srv ro,relatime shared:4 master:2 - xfs /dev/sdb1 rw,attr2
+37 35 8:17 / /srv/back\\134slash ro,relatime shared:4 master:2 - xfs /dev/sdb1 rw,attr2
 38 35 0:45 / /data rw - btrfs /dev/sdc ro,ssd
 garbage
 39 35 x:1 / /bad rw - ext4 /dev/sdd rw
@@ -104,6 +104,7 @@ garbage
                 minor: 0
             }
         );
+        assert_eq!(mounts[1].target, Path::new("/srv/back\\slash"));
         assert!(
             mounts[1].read_write,
             "a read-only mount of a writable file system"

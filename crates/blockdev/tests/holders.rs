@@ -37,7 +37,23 @@ fn a_free_disk_has_no_holders() {
     assert_eq!(
         holders(&disk.path).unwrap(),
         [Holder::Loop {
-            device: device.path().to_owned()
+            device: device.path().to_owned(),
+            read_only: false
+        }]
+    );
+}
+
+#[test]
+fn a_write_protected_loop_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = ext4_disk(dir.path());
+    let device = LoopDevice::attach_read_only(&disk.path, 512);
+    let found = holders(&disk.path).unwrap();
+    assert_eq!(
+        found,
+        [Holder::Loop {
+            device: device.path().to_owned(),
+            read_only: true
         }]
     );
 }
@@ -66,6 +82,7 @@ fn mounts_count_through_loops_of_loops() {
     let loops: Vec<Holder> = [&whole, &part]
         .map(|l| Holder::Loop {
             device: l.path().to_owned(),
+            read_only: false,
         })
         .into();
     let found = holders(&disk.path).unwrap();

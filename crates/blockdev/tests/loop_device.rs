@@ -3,7 +3,7 @@
 
 use blockdev::{AlignedBuf, Device, Error, ErrorKind, Kind, identify, list_disks};
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use testkit::build::Random;
 use testkit::loopdev::{LoopDevice, Mounted};
 
@@ -147,6 +147,31 @@ fn zeroed_ranges_read_zero_on_the_medium_and_nothing_else_does() {
             "first difference in cache and on medium"
         );
     });
+}
+
+/// To zero is not to discard: a thin device could give back what was there before.
+#[test]
+fn zeroed_ranges_keep_their_space() {
+    let (dir, _, disk) = random_disk(512);
+    let file = dir.path().join("disk");
+    let allocated = || {
+        fs::File::open(&file).unwrap().sync_all().unwrap();
+        fs::metadata(&file).unwrap().blocks()
+    };
+    let before = allocated();
+    let device = Device::open_write(disk.path()).unwrap();
+    device.zero(1 << 20, 8 << 20).unwrap();
+    device.flush().unwrap();
+    assert!(
+        allocated() >= before,
+        "{} blocks of {before} are left",
+        allocated()
+    );
+    assert!(device.discard(1 << 20, 8 << 20).unwrap());
+    assert!(
+        allocated() < before,
+        "this test shows nothing if discarding frees nothing"
+    );
 }
 
 #[test]

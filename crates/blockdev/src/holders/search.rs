@@ -46,6 +46,7 @@ pub(super) fn find(roots: &Roots, subject: Subject) -> Vec<Holder> {
     {
         search.found.push(Holder::Loop {
             device: device.node.clone(),
+            read_only: device.read_only,
         });
         search.add(device.number);
     }
@@ -153,6 +154,7 @@ fn stacked(name: &str, dir: &Path) -> Holder {
 struct LoopDevice {
     node: PathBuf,
     number: DevNum,
+    read_only: bool,
     /// File system's device number and inode of a backing regular file.
     backing_file: Option<(u64, u64)>,
     /// Device number of a backing block device.
@@ -174,6 +176,7 @@ fn attached_loop(roots: &Roots, name: &str) -> Option<LoopDevice> {
     let node = PathBuf::from(sysfs::node(name));
     let mut device = LoopDevice {
         number: sysfs::dev_num(&dir)?,
+        read_only: sysfs::flag(&dir, "ro"),
         backing_file: None,
         backing_device: None,
         node,

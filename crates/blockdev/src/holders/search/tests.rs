@@ -222,5 +222,10 @@ fn who_may_write() {
         read_write,
     };
     assert!(mount(true).may_write() && !mount(false).may_write());
+    let attached = |read_only| Holder::Loop {
+        device: "a".into(),
+        read_only,
+    };
+    assert!(attached(false).may_write() && !attached(true).may_write());
     assert!(Holder::Swap { source: "a".into() }.may_write());
 }
