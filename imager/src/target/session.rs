@@ -139,16 +139,18 @@ impl Session<'_> {
         let verb = verb(&job.kind);
         self.console
             .say(&format!("job {} started", verb.replace(' ', "-")));
-        let disks = self.wait_for_disk(&job.kind, disks)?;
-        let view = job_view(&job.kind, &disks);
-        self.console.update(move |v| v.job = Some(view));
-        self.state(verb);
-        self.console.track(Some(Arc::clone(&tracker)));
         let started = Instant::now();
-        let result = self.run_with_progress(job, &remote, &disks, &tracker);
-        self.console.track(None);
-        let finish = finish(result, started.elapsed());
-        self.report(&remote, &finish)
+        // Whatever goes wrong from here on is told to the server: the job is ours.
+        let result = self.wait_for_disk(&job.kind, disks).and_then(|disks| {
+            let view = job_view(&job.kind, &disks);
+            self.console.update(move |v| v.job = Some(view));
+            self.state(verb);
+            self.console.track(Some(Arc::clone(&tracker)));
+            let result = self.run_with_progress(job, &remote, &disks, &tracker);
+            self.console.track(None);
+            result
+        });
+        self.report(job, &remote, &finish(result, started.elapsed()))
     }
 
     fn run_with_progress(
@@ -187,7 +189,7 @@ impl Session<'_> {
     }
 
     /// Uploads the log and the result; returns only when the result is stored.
-    fn report(&self, remote: &Remote, finish: &Finish) -> Result<After, Report> {
+    fn report(&self, job: &Job, remote: &Remote, finish: &Finish) -> Result<After, Report> {
         let failed = match &finish.outcome {
             JobOutcome::Done { warnings } => {
                 for warning in warnings {
@@ -227,7 +229,7 @@ impl Session<'_> {
             }
             (Some(report), Ok(_)) => Err(report),
             (None, Err(mut refusal)) => {
-                refusal.disk = DiskState::Complete;
+                refusal.disk = disk_after_success(&job.kind);
                 Err(refusal)
             }
             (Some(report), Err(refusal)) => {
@@ -306,7 +308,14 @@ fn selector(kind: &JobKind) -> Option<Option<&DiskSelector>> {
 /// What must be assumed of the disk when a job ends in a way that tells nothing.
 fn disk_after(kind: &JobKind) -> DiskState {
     match kind {
-        JobKind::Restore { .. } => DiskState::Incomplete,
+        JobKind::Restore { .. } => DiskState::Unknown,
+        JobKind::Backup { .. } | JobKind::DiskCheck => DiskState::Untouched,
+    }
+}
+
+fn disk_after_success(kind: &JobKind) -> DiskState {
+    match kind {
+        JobKind::Restore { .. } => DiskState::Complete,
         JobKind::Backup { .. } | JobKind::DiskCheck => DiskState::Untouched,
     }
 }

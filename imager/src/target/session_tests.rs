@@ -107,6 +107,14 @@ fn one_disk() -> Result<Vec<DiskInfo>, Report> {
     }])
 }
 
+fn no_disks() -> Result<Vec<DiskInfo>, Report> {
+    Err(Report::new(
+        Code::Internal,
+        "/sys/block: gone",
+        DiskState::Untouched,
+    ))
+}
+
 fn good(
     _: &Job,
     _: &Remote,
@@ -161,21 +169,30 @@ fn run(
     finish: &'static [&'static str],
     job: super::RunJob,
 ) -> Outcome {
-    let (address, seen) = server(replies, finish);
-    let journal = Arc::new(Journal::default());
-    let console = Console::on(Arc::clone(&journal), Vec::new());
-    let remote = Remote::new(&address, None, &Options::default()).unwrap();
     let engine = Engine {
         run: job,
         list: one_disk,
     };
+    run_engine(replies, finish, engine, one_disk().unwrap())
+}
+
+fn run_engine(
+    replies: &'static [&'static str],
+    finish: &'static [&'static str],
+    engine: Engine,
+    disks: Vec<DiskInfo>,
+) -> Outcome {
+    let (address, seen) = server(replies, finish);
+    let journal = Arc::new(Journal::default());
+    let console = Console::on(Arc::clone(&journal), Vec::new());
+    let remote = Remote::new(&address, None, &Options::default()).unwrap();
     let result = Session {
         console: &console,
         remote,
         engine,
         in_use: None,
     }
-    .run(one_disk().unwrap());
+    .run(disks);
     let seen = seen.lock().unwrap().clone();
     Outcome {
         result,
@@ -241,7 +258,7 @@ fn a_result_that_the_server_does_not_take_is_no_success() {
     let report = outcome.result.unwrap_err();
     assert_eq!(
         (report.code, report.disk),
-        (Code::ServerRefused, DiskState::Complete)
+        (Code::ServerRefused, DiskState::Untouched)
     );
     assert!(!outcome.log.contains("] done"));
 }
@@ -287,4 +304,15 @@ fn waiting_asks_again_and_nothing_to_do_boots_the_disk() {
 fn a_refusal_is_shown_as_it_was_told() {
     let outcome = run(&[REFUSED], &["drop"], good);
     assert_eq!(outcome.result.unwrap_err().code, Code::MachineAmbiguous);
+}
+
+#[test]
+fn a_job_that_cannot_even_look_for_its_disk_is_reported() {
+    let engine = Engine {
+        run: good,
+        list: no_disks,
+    };
+    let outcome = run_engine(&[JOB], &[r#"{"after":"reboot"}"#], engine, Vec::new());
+    assert_eq!(outcome.result.as_ref().unwrap_err().code, Code::Internal);
+    assert!(outcome.bodies("finish")[0].contains("/sys/block: gone"));
 }

@@ -196,7 +196,7 @@ impl Consoles {
         console.tty.cooked();
         console.tty.write("\nRescue shell. \"exit\" returns.\n");
         let outcome = shell::run(&device, term);
-        console.tty.raw();
+        console.tty.reopen();
         console.screen.forget();
         if let Err(error) = outcome {
             self.view.log(&format!("rescue shell: {error}"));

@@ -8,7 +8,7 @@ use nix::sys::termios::{
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const O_NOCTTY: i32 = 0o400;
 const O_NONBLOCK: i32 = 0o4000;
@@ -32,6 +32,7 @@ pub struct Tty {
     pub name: String,
     /// Its kind.
     pub kind: Kind,
+    path: PathBuf,
     file: File,
     original: Option<Termios>,
 }
@@ -52,6 +53,14 @@ pub fn open_all(active: &str, dev: &Path) -> Vec<Tty> {
         .collect()
 }
 
+fn open_device(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(O_NOCTTY | O_NONBLOCK)
+        .open(path)
+}
+
 /// `tty0`, `tty1`, ... are virtual terminals; `ttyS0`, `hvc0`, ... are lines.
 fn is_screen(name: &str) -> bool {
     name.strip_prefix("tty")
@@ -60,11 +69,8 @@ fn is_screen(name: &str) -> bool {
 
 impl Tty {
     fn open(name: &str, dev: &Path) -> io::Result<Tty> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(O_NOCTTY | O_NONBLOCK)
-            .open(dev.join(name))?;
+        let path = dev.join(name);
+        let file = open_device(&path)?;
         // A serial port that is listed but not there fails here.
         let original = Some(tcgetattr(&file)?);
         let kind = if is_screen(name) {
@@ -72,14 +78,26 @@ impl Tty {
         } else {
             Kind::Serial
         };
+        let name = name.to_owned();
         let tty = Tty {
-            name: name.to_owned(),
+            name,
             kind,
+            path,
             file,
             original,
         };
         tty.raw();
         Ok(tty)
+    }
+
+    /// Opens the device anew and takes it into raw mode: the end of a shell's session
+    /// hangs up every descriptor of its terminal, ours too.
+    pub fn reopen(&mut self) {
+        // If it cannot be opened there is nothing left to say there.
+        if let Ok(file) = open_device(&self.path) {
+            self.file = file;
+        }
+        self.raw();
     }
 
     /// No echo, no line editing, no signals: keys do nothing by themselves. Output stays
