@@ -5,12 +5,15 @@
 
 #![allow(dead_code)] // each test program uses a part
 
-use diskmap::{DiskMap, DiskRead, Extents, Geometry, Method, Region, ScanOptions, scan};
+use diskmap::{
+    DiskMap, DiskRead, Extents, Geometry, Method, Region, RegionKind, ScanError, ScanOptions, scan,
+};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use tempfile::TempDir;
 
 /// Debian package of every tool that the tests run.
 const PACKAGES: &[(&str, &str)] = &[
@@ -222,4 +225,84 @@ pub fn assert_same_tree(left: &Path, right: &Path) {
 /// A path as text.
 pub fn s(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+pub const MIB: u64 = 1 << 20;
+
+pub fn disk(mib: u64) -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = sparse(&dir.path().join("disk"), mib * MIB);
+    (dir, path)
+}
+
+/// A GPT with holes in its slots, names, attributes and a last sector in use.
+pub fn gpt_disk() -> (TempDir, PathBuf) {
+    let (dir, path) = disk(64);
+    ok(
+        "sgdisk",
+        &[
+            "-U",
+            "11111111-2222-3333-4444-555555555555",
+            "-n",
+            "2:2048:+8M",
+            "-t",
+            "2:ef00",
+            "-c",
+            "2:EFI f\u{f6}r alle",
+            "-u",
+            "2:aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
+            "-n",
+            "5:32768:+16M",
+            "-t",
+            "5:8300",
+            "-A",
+            "5:set:2",
+            "-n",
+            "11:81920:0",
+            "-t",
+            "11:0700",
+            "-A",
+            "11:set:62",
+            s(&path),
+        ],
+    );
+    (dir, path)
+}
+
+pub fn partitions(map: &DiskMap) -> Vec<&Region> {
+    map.regions
+        .iter()
+        .filter(|r| r.kind == RegionKind::Partition)
+        .collect()
+}
+
+pub fn try_scan(path: &Path, options: ScanOptions) -> Result<DiskMap, ScanError> {
+    let disk = FileDisk::open(path);
+    scan(
+        &disk,
+        Geometry {
+            size_bytes: disk.size(),
+            sector_size: 512,
+        },
+        &options,
+    )
+}
+
+/// Regions and blobs are in order, within the disk, and share no byte.
+pub fn assert_disjoint(map: &DiskMap) {
+    let mut spans: Vec<(u64, u64)> = map
+        .regions
+        .iter()
+        .map(|r| (r.start, r.start + r.size))
+        .collect();
+    spans.extend(map.blobs.iter().map(|b| (b.offset, b.end())));
+    spans.sort_unstable();
+    assert!(spans.windows(2).all(|w| w[0].1 <= w[1].0), "{spans:?}");
+    assert!(
+        spans
+            .last()
+            .is_none_or(|last| last.1 <= map.geometry.size_bytes)
+    );
+    assert!(map.regions.windows(2).all(|w| w[0].start < w[1].start));
+    assert!(map.regions.iter().all(|r| r.used.end() <= r.size));
 }
