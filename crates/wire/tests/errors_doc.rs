@@ -30,7 +30,8 @@ fn table(out: &mut String, outcome: Outcome) {
         Outcome::Failed => (
             "Failed",
             "The job failed while it was working. `imager` ends with 1, or with 3 if the \
-             report says that nothing was written to the disk of a restore.",
+             report says that nothing was written to the disk of a restore (but not for \
+             `interrupted`, `internal`, `output-failed` and `no-space`, which are always 1).",
         ),
         Outcome::Warning => (
             "Warnings",
@@ -66,12 +67,8 @@ fn document() -> String {
         "## What happened to the disk\n\nThe field `disk` of a report in JSON, and the sentence for it:\n\n\
          | `disk` | sentence |\n|---|---|\n",
     );
-    for state in [
-        DiskState::NotInvolved,
-        DiskState::Untouched,
-        DiskState::Incomplete,
-        DiskState::Complete,
-    ] {
+    let states = std::iter::successors(Some(DiskState::NotInvolved), |state| after(*state));
+    for state in states {
         let name = serde_json::to_string(&state).unwrap();
         let sentence = match state.sentence() {
             "" => "(none: no disk is involved)",
@@ -80,6 +77,17 @@ fn document() -> String {
         let _ = writeln!(out, "| `{}` | {sentence} |", name.trim_matches('"'));
     }
     out
+}
+
+/// The next state; a new one does not compile until it has its place here.
+fn after(state: DiskState) -> Option<DiskState> {
+    match state {
+        DiskState::NotInvolved => Some(DiskState::Untouched),
+        DiskState::Untouched => Some(DiskState::Incomplete),
+        DiskState::Incomplete => Some(DiskState::Complete),
+        DiskState::Complete => Some(DiskState::Unknown),
+        DiskState::Unknown => None,
+    }
 }
 
 #[test]
