@@ -3,6 +3,7 @@
 //! Owns: what counts as in use for a backup and for a restore. Does not own: finding
 //! the holders (`blockdev`).
 
+use crate::report;
 use std::path::Path;
 use wire::{Code, DiskInfo, DiskState, Report};
 
@@ -41,6 +42,14 @@ pub fn refuse_if_held(path: &Path) -> Result<(), Report> {
 
 fn refuse(path: &Path, writers_only: bool, disk: DiskState, advice: &str) -> Result<(), Report> {
     let holders = blockdev::holders(path).map_err(|e| {
+        if let Some(error) = blockdev::Error::of(&e).filter(|e| {
+            matches!(
+                e.kind(),
+                blockdev::ErrorKind::NotFound | blockdev::ErrorKind::NotADisk
+            )
+        }) {
+            return report::open(error, disk);
+        }
         let found = format!("it cannot be told who uses {}: {e}", path.display());
         Report::new(Code::DiskInUse, found, disk)
     })?;

@@ -3,9 +3,9 @@
 //! Owns: its options, the refusal of disks in use, and that a file appears under its
 //! name only when it is complete. Does not own: the copying (`crate::backup`).
 
-use super::{Output, print_warnings, signals, warnings_json};
+use super::shown::Shown;
+use super::{Output, print_warnings, warnings_json};
 use crate::backup::{Options, Plan, container};
-use crate::progress::{ProgressSink, Silent, Terminal};
 use crate::{in_use, machine, report, source};
 use image::record::Compression;
 use serde_json::json;
@@ -77,27 +77,18 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     print_warnings(&warnings);
 
     let started = Instant::now();
-    let terminal = (!args.quiet).then(|| Terminal::start("backup"));
-    let sink: &dyn ProgressSink = match &terminal {
-        Some(terminal) => {
-            signals::interrupt_on_signals(terminal.tracker());
-            terminal.sink()
-        }
-        None => &Silent,
-    };
+    let shown = Shown::start("backup", args.quiet);
     let written = if to_stdout {
-        container::write(&device, &plan, &options, std::io::stdout(), sink)?.1
+        container::write(&device, &plan, &options, std::io::stdout(), shown.sink())?.1
     } else {
         let part = PartialFile::create(&args.file)?;
         let out = BufWriter::with_capacity(256 << 10, part.file()?);
-        let (out, written) = container::write(&device, &plan, &options, out, sink)?;
+        let (out, written) = container::write(&device, &plan, &options, out, shown.sink())?;
         out.into_inner().map_err(|e| report::output(e.error()))?;
         part.publish()?;
         written
     };
-    if let Some(terminal) = terminal {
-        terminal.finish();
-    }
+    drop(shown);
     let seconds = started.elapsed().as_secs_f64();
     Ok(Output {
         text: format!(

@@ -8,6 +8,7 @@ mod disks;
 mod info;
 mod map;
 mod restore;
+mod shown;
 mod signals;
 mod verify;
 

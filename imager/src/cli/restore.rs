@@ -3,8 +3,8 @@
 //! Owns: its options, what is shown before, the confirmation, and saving the old
 //! tables. Does not own: the checks and the writing (`crate::restore`).
 
-use super::{Output, info, signals};
-use crate::progress::{ProgressSink, Silent, Terminal};
+use super::shown::Shown;
+use super::{Output, info};
 use crate::restore::stream::ContainerSource;
 use crate::restore::{self, Guard, Plan, Source};
 use crate::{in_use, old_tables, report, source};
@@ -60,14 +60,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     let mut image = ContainerSource::open(BufReader::with_capacity(256 << 10, input))?;
     let target = Target::open(args, image.layout())?;
     let started = Instant::now();
-    let terminal = (!args.quiet).then(|| Terminal::start("restore"));
-    let sink: &dyn ProgressSink = match &terminal {
-        Some(terminal) => {
-            signals::interrupt_on_signals(terminal.tracker());
-            terminal.sink()
-        }
-        None => &Silent,
-    };
+    let shown = Shown::start("restore", args.quiet);
     let layout = image.layout().clone();
     let mut guard = CliGuard {
         args,
@@ -84,9 +77,9 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         &mut image,
         &mut guard,
         options,
-        sink,
+        shown.sink(),
     )?;
-    drop(terminal);
+    drop(shown);
     target.keep();
     let seconds = started.elapsed().as_secs_f64();
     Ok(Output {

@@ -2,32 +2,34 @@
 //!
 //! Owns: turning signals into the job's interrupt. Does not own: what stopping means.
 
-use crate::progress::Tracker;
+use crate::progress::{ProgressSink, Tracker};
 use nix::sys::signal::{SigSet, Signal};
 use std::sync::Arc;
 
-/// From now on SIGINT and SIGTERM ask the job to stop. Called before other threads are
-/// started, which inherit the mask.
-pub fn interrupt_on_signals(tracker: Arc<Tracker>) {
+/// SIGINT and SIGTERM, blocked in this thread and in those that it starts.
+pub struct Held(SigSet);
+
+/// Holds the signals back. `None` if they cannot be: they keep their default then, and the
+/// process ends.
+pub fn hold() -> Option<Held> {
     let mut set = SigSet::empty();
     set.add(Signal::SIGINT);
     set.add(Signal::SIGTERM);
-    if set.thread_block().is_err() {
-        return; // the signals keep their default: the process ends
-    }
-    std::thread::spawn(move || {
-        if set.wait().is_ok() {
-            tracker.interrupt();
-            tracker_note(&tracker);
-            // A second one ends the process at once.
-            if set.wait().is_ok() {
-                std::process::exit(i32::from(crate::report::EXIT_FAILED));
-            }
-        }
-    });
+    set.thread_block().ok().map(|()| Held(set))
 }
 
-fn tracker_note(tracker: &Tracker) {
-    use crate::progress::ProgressSink;
-    tracker.note("stopping; once more ends at once and leaves things as they are");
+impl Held {
+    /// From now on the signals ask the job to stop.
+    pub fn interrupt(self, tracker: Arc<Tracker>) {
+        std::thread::spawn(move || {
+            if self.0.wait().is_ok() {
+                tracker.interrupt();
+                tracker.note("stopping; once more ends at once and leaves things as they are");
+                // A second one ends the process at once.
+                if self.0.wait().is_ok() {
+                    std::process::exit(i32::from(crate::report::EXIT_FAILED));
+                }
+            }
+        });
+    }
 }

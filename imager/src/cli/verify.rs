@@ -2,8 +2,8 @@
 //!
 //! Owns: its options. Does not own: the check (`crate::verify_image`).
 
-use super::{Output, info, signals};
-use crate::progress::{ProgressSink, Silent, Terminal};
+use super::shown::Shown;
+use super::{Output, info};
 use crate::verify_image;
 use serde_json::json;
 use std::io::BufReader;
@@ -25,23 +25,16 @@ pub struct Args {
 
 /// Checks every byte of an image.
 pub fn run(args: &Args) -> Result<Output, Report> {
-    let terminal = (!args.quiet).then(|| Terminal::start("verify"));
-    let sink: &dyn ProgressSink = match &terminal {
-        Some(terminal) => {
-            signals::interrupt_on_signals(terminal.tracker());
-            terminal.sink()
-        }
-        None => &Silent,
-    };
+    let shown = Shown::start("verify", args.quiet);
     let (_, root) = if args.file.as_os_str() == "-" {
-        verify_image::verify(std::io::stdin().lock(), sink)?
+        verify_image::verify(std::io::stdin().lock(), shown.sink())?
     } else {
         verify_image::verify(
             BufReader::with_capacity(256 << 10, info::open(&args.file)?),
-            sink,
+            shown.sink(),
         )?
     };
-    drop(terminal);
+    drop(shown);
     Ok(Output {
         text: format!(
             "The image is good: {} in {} chunks, every byte checked.\nRoot {}\n",
