@@ -186,14 +186,14 @@ variants! {
     ext2_small_groups: 40, "ext2", ["-t", "ext2", "-b", "4096", "-g", "1024"];
     ext2_meta_bg: 100, "ext2", ["-t", "ext2", "-b", "1024", "-g", "1024", "-O", "meta_bg,^resize_inode"];
     ext3_4k: 64, "ext3", ["-t", "ext3", "-b", "4096"];
-    ext3_1k_many_backups: 220, "ext3", ["-t", "ext3", "-b", "1024"];
+    ext3_1k_many_backups: 64, "ext3", ["-t", "ext3", "-b", "1024", "-g", "2048"];
     ext4_default: 64, "ext4", ["-t", "ext4"];
     ext4_1k: 90, "ext4", ["-t", "ext4", "-b", "1024"];
     ext4_2k: 90, "ext4", ["-t", "ext4", "-b", "2048"];
     ext4_16k: 90, "ext4", ["-t", "ext4", "-b", "16384"];
-    ext4_64k: 200, "ext4", ["-t", "ext4", "-b", "65536"];
+    ext4_64k: 128, "ext4", ["-t", "ext4", "-b", "65536"];
     ext4_without_flex_bg: 90, "ext4", ["-t", "ext4", "-b", "1024", "-O", "^flex_bg"];
-    ext4_meta_bg: 200, "ext4", ["-t", "ext4", "-b", "1024", "-O", "meta_bg,^resize_inode"];
+    ext4_meta_bg: 80, "ext4", ["-t", "ext4", "-b", "1024", "-g", "2048", "-O", "meta_bg,^resize_inode"];
     ext4_meta_bg_small_groups: 100, "ext4", ["-t", "ext4", "-b", "1024", "-g", "1024", "-O", "meta_bg,^resize_inode,^flex_bg"];
     ext4_sparse_super2: 90, "ext4", ["-t", "ext4", "-b", "1024", "-O", "sparse_super2,^resize_inode"];
     ext4_sparse_super2_one_backup: 90, "ext4", ["-t", "ext4", "-b", "1024", "-O", "sparse_super2,^resize_inode", "-E", "num_backup_sb=1"];
@@ -202,19 +202,29 @@ variants! {
     ext4_no_checksums: 90, "ext4", ["-t", "ext4", "-b", "1024", "-O", "^uninit_bg,^metadata_csum"];
     ext4_32bit: 90, "ext4", ["-t", "ext4", "-b", "1024", "-O", "^64bit"];
     ext4_checksum_seed: 64, "ext4", ["-t", "ext4", "-O", "metadata_csum_seed"];
-    ext4_bigalloc: 300, "ext4", ["-t", "ext4", "-O", "bigalloc", "-C", "65536"];
-    ext4_bigalloc_1k: 300, "ext4", ["-t", "ext4", "-b", "1024", "-O", "bigalloc", "-C", "16384"];
+    ext4_bigalloc: 100, "ext4", ["-t", "ext4", "-O", "bigalloc", "-C", "65536"];
+    ext4_bigalloc_1k: 100, "ext4", ["-t", "ext4", "-b", "1024", "-O", "bigalloc", "-C", "16384"];
     ext4_no_journal: 64, "ext4", ["-t", "ext4", "-O", "^has_journal"];
     ext4_journal_without_extents: 64, "ext4", ["-t", "ext4", "-O", "^extents,^64bit"];
     ext4_multi_mount_protection: 64, "ext4", ["-t", "ext4", "-O", "mmp"];
     ext4_many_features: 64, "ext4", ["-t", "ext4", "-O", "quota,project,inline_data,large_dir,casefold,orphan_file,ea_inode,encrypt,verity"];
-    ext4_lazy_inode_tables: 300, "ext4", ["-t", "ext4", "-E", "nodiscard,lazy_itable_init=1"];
-    ext4_lazy_uninit_bg_1k: 300, "ext4", ["-t", "ext4", "-b", "1024", "-O", "uninit_bg,^metadata_csum", "-E", "nodiscard,lazy_itable_init=1"];
+    ext4_lazy_inode_tables: 100, "ext4", ["-t", "ext4", "-N", "100000", "-E", "nodiscard,lazy_itable_init=1"];
+    ext4_lazy_uninit_bg_1k: 100, "ext4", ["-t", "ext4", "-N", "100000", "-b", "1024", "-O", "uninit_bg,^metadata_csum", "-E", "nodiscard,lazy_itable_init=1"];
 }
 
 #[test]
 fn tables_that_were_never_initialised_are_left_out() {
-    let image = image(300, &["-t", "ext4", "-E", "nodiscard,lazy_itable_init=1"]);
+    let image = image(
+        100,
+        &[
+            "-t",
+            "ext4",
+            "-N",
+            "100000",
+            "-E",
+            "nodiscard,lazy_itable_init=1",
+        ],
+    );
     let dump = dumpe2fs(&image.path);
     assert!(
         dump.skippable.total() > 10 << 20,
