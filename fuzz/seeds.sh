@@ -118,6 +118,37 @@ seed_relocate() {
     } >"$out/mbr"
 }
 
+# Zeros.
+zeros() {
+    head -c "$1" /dev/zero
+}
+
+# A DHCPDISCOVER of a BIOS PXE client, and one with options in its file field.
+seed_dhcp() {
+    local fields='\001\001\006\000\071\003\363\046'
+    {
+        printf "\\000$fields"
+        zeros 228
+        printf 'cook\065\001\001\074\011PXEClient\135\002\000\007\053\007\107\004\200\000\000\000\377\377'
+    } >"$out/pxe"
+    {
+        printf "\\002$fields"
+        zeros 100
+        printf '\115\004iPXE\377'
+        zeros 121
+        printf 'cook\064\001\001\065\001\003\066\004\012\143\000\002\074\012HTTPClient\377'
+    } >"$out/overload"
+}
+
+# Requests and a few acknowledgements.
+seed_tftp() {
+    printf '\000\001undionly.kpxe\000octet\000tsize\0000\000' >"$out/read"
+    {
+        printf '\021\033blksize\0001024\000windowsize\0004\000'
+        printf '\000\004\000\000\000\004\000\004\000\004\000\006\000\004\000\006x'
+    } >"$out/transfer"
+}
+
 if declare -F "seed_$target" >/dev/null; then
     "seed_$target"
 fi
