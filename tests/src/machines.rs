@@ -3,8 +3,9 @@
 //! Owns: the shapes that tests boot again and again. Does not own: QEMU (`testkit`),
 //! what a machine is told to do (`story`).
 
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,11 +14,14 @@ use testkit::debian::LOGIN_PROMPT;
 use testkit::machine::Machine;
 use testkit::qemu::{Disk, Firmware, Nic, Spec};
 
-use crate::site::Site;
+use crate::site::{SERVER, Site};
 
 /// For anything that a machine does: emulation on a loaded host is slow, and a test
 /// that fails for the clock proves nothing. Broken machines end sooner by themselves.
 pub const LIMIT: Duration = Duration::from_secs(900);
+
+/// iPXE in a form that QEMU starts directly.
+const IPXE_AS_KERNEL: &str = "/usr/lib/ipxe/ipxe.lkrn";
 
 /// A computer as the server tells it apart: its card, its UUID, its firmware.
 #[derive(Debug, Clone)]
@@ -47,13 +51,48 @@ impl Pc {
         boot: &str,
         disk: &Path,
     ) -> io::Result<Machine> {
+        self.spec(accelerator, boot, disk)
+            .start(|qemu| site.command(qemu), site.logs())
+    }
+
+    /// Switches a BIOS machine on whose card has no iPXE of its own: the boot file that
+    /// the server names to such cards is loaded by TFTP and run. (QEMU's cards all have
+    /// iPXE, to which the server rightly gives its script at once. So an iPXE that stands
+    /// in for the card's maker fetches the file by its name.)
+    ///
+    /// # Errors
+    /// As [`Pc::boot`], or Debian's `ipxe` is not installed.
+    pub fn boot_by_undionly(
+        &self,
+        site: &Site,
+        accelerator: Accelerator,
+        boot: &str,
+        disk: &Path,
+    ) -> io::Result<Machine> {
+        let script = site.logs().join("maker.ipxe");
+        fs::write(
+            &script,
+            format!("#!ipxe\ndhcp\nchain tftp://{SERVER}/undionly.kpxe\n"),
+        )?;
+        if !Path::new(IPXE_AS_KERNEL).is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{IPXE_AS_KERNEL} is missing: apt-get install ipxe"),
+            ));
+        }
+        let mut spec = self.spec(accelerator, boot, disk);
+        spec.kernel = Some((PathBuf::from(IPXE_AS_KERNEL), script, String::new()));
+        spec.start(|qemu| site.command(qemu), site.logs())
+    }
+
+    fn spec(&self, accelerator: Accelerator, boot: &str, disk: &Path) -> Spec {
         let name = format!("{}-{boot}", self.name);
         let mut spec = Spec::new(&name, self.firmware, accelerator);
         spec.uuid = Some(self.uuid.to_owned());
         spec.nics.push(Nic::new(self.tap, self.mac));
         spec.disks
             .push(Disk::new(disk, &format!("{}-disk", self.name)));
-        spec.start(|qemu| site.command(qemu), site.logs())
+        spec
     }
 }
 

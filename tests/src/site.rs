@@ -107,7 +107,7 @@ impl Site {
     /// It ends or does not answer; its log is named.
     pub fn start_server(&mut self) -> io::Result<()> {
         self.starts += 1;
-        let log = self.logs.join(format!("deployd-{}.log", self.starts));
+        let log = self.server_log_file();
         let mut command = self
             .server
             .command(&self.built.program("deployd").display().to_string());
@@ -160,10 +160,8 @@ impl Site {
             .server
             .command(&self.built.program("deployctl").display().to_string());
         let output = command
-            .arg("--server")
-            .arg(format!("http://127.0.0.1:{CONSOLE_PORT}"))
-            .arg("--token-file")
-            .arg(self.token_file())
+            .arg("--state")
+            .arg(self.state())
             .args(arguments)
             .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -221,6 +219,18 @@ impl Site {
         &self.logs
     }
 
+    /// What the management server logged since its last start.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn server_log(&self) -> io::Result<String> {
+        fs::read_to_string(self.server_log_file())
+    }
+
+    fn server_log_file(&self) -> PathBuf {
+        self.logs.join(format!("deployd-{}.log", self.starts))
+    }
+
     /// The server's state folder: database, images, keys.
     pub fn state(&self) -> PathBuf {
         self.state.path().join("state")
@@ -247,16 +257,18 @@ impl Site {
     /// # Errors
     /// The server has not written it.
     pub fn pin(&self) -> io::Result<String> {
-        Ok(fs::read_to_string(self.state().join("pin"))?.trim().to_owned())
+        Ok(fs::read_to_string(self.state().join("pin"))?
+            .trim()
+            .to_owned())
     }
 
     /// How `deployctl` is called for this site, to be shown.
     pub fn ctl_line(&self) -> String {
         format!(
-            "ip netns exec {} {} --token-file {} status",
+            "ip netns exec {} {} --state {} status",
             self.server.namespace(),
             self.built.program("deployctl").display(),
-            self.token_file().display()
+            self.state().display()
         )
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use testkit::accel::Accelerator;
 use testkit::debian::LOGIN_PROMPT;
+use testkit::machine::Machine;
 
 use crate::machines::{LIMIT, Pc};
 use crate::site::Site;
@@ -47,7 +48,31 @@ impl Story {
             "{}: network boot of a machine that nobody knows",
             pc.name
         ));
-        let mut machine = pc.boot(site, self.accelerator, "register", disk)?;
+        let machine = pc.boot(site, self.accelerator, "register", disk)?;
+        self.wait_registered(site, pc, machine)
+    }
+
+    /// As [`Story::register`], by way of the boot file for cards without iPXE.
+    ///
+    /// # Errors
+    /// It does not get there, or not by that way.
+    pub fn register_by_undionly(&self, site: &Site, pc: &Pc, disk: &Path) -> io::Result<String> {
+        self.step(&format!(
+            "{}: network boot by undionly.kpxe, of a machine that nobody knows",
+            pc.name
+        ));
+        let machine = pc.boot_by_undionly(site, self.accelerator, "register", disk)?;
+        let name = self.wait_registered(site, pc, machine)?;
+        let sent = "file=undionly.kpxe bytes=";
+        if site.server_log()?.contains(sent) {
+            return Ok(name);
+        }
+        Err(io::Error::other(format!(
+            "the server's log has no \"{sent}\": the machine came another way"
+        )))
+    }
+
+    fn wait_registered(&self, site: &Site, pc: &Pc, mut machine: Machine) -> io::Result<String> {
         let known = |status: &Status| status.machine(pc.mac).is_some();
         let status = site
             .wait_status("the machine registers itself", LIMIT, known)
@@ -132,7 +157,7 @@ impl Story {
 }
 
 /// An error of the server's side, with what the machine shows.
-fn with_console(error: &io::Error, machine: &testkit::machine::Machine) -> io::Error {
+fn with_console(error: &io::Error, machine: &Machine) -> io::Error {
     let console = machine.console().unwrap_or_default();
     let lines: Vec<&str> = console.lines().rev().take(30).collect();
     let tail: Vec<&str> = lines.into_iter().rev().collect();

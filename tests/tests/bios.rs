@@ -32,7 +32,7 @@ const NEW: Pc = Pc {
 };
 
 /// What the target's console says when only the server's word is missing.
-const WAITS_TO_REPORT: &str = "reporting the end";
+const WAITS_TO_REPORT: &str = "waiting for the server to confirm";
 
 #[test]
 fn bios_machine_survives_every_interruption() {
@@ -71,7 +71,7 @@ fn bios_machine_survives_every_interruption() {
 
 /// A target that vanishes leaves no image; the same job, run again, makes one.
 fn backup_killed_in_the_middle(story: &Story, site: &Site, source: &Path) {
-    let old = story.register(site, &OLD, source).unwrap();
+    let old = story.register_by_undionly(site, &OLD, source).unwrap();
     site.ctl(&["backup", &old, "--image", "gold"]).unwrap();
     let mut guest = OLD
         .boot(site, story.accelerator, "killed-backup", source)
