@@ -32,6 +32,8 @@ impl Failure {
             Code::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
             Code::Internal | Code::OutputFailed => StatusCode::INTERNAL_SERVER_ERROR,
             Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            // Worth another try, which targets see by the status.
+            Code::ConnectionLost | Code::TransferTimeout => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::CONFLICT,
         };
         Failure {
@@ -79,6 +81,14 @@ impl Failure {
         Failure::new(Code::Internal, found)
     }
 
+    /// The server cannot answer now; asked again, it will.
+    pub fn later(found: impl Into<String>) -> Self {
+        Failure {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            ..Failure::internal(found)
+        }
+    }
+
     /// Replaces the catalogue's advice.
     pub fn with_advice(mut self, advice: impl Into<String>) -> Self {
         self.report.advice = advice.into();
@@ -98,12 +108,18 @@ impl Failure {
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        // SQLITE_FULL; its text is part of SQLite's stable interface.
-        let full = error
-            .as_database_error()
-            .is_some_and(|e| e.code().is_some_and(|code| code == "13"));
-        let code = if full { Code::NoSpace } else { Code::Internal };
-        Failure::new(code, format!("the server's database: {error}"))
+        let found = format!("the server's database: {error}");
+        // SQLite's primary result codes: 5 busy, 13 full.
+        let code = match error.as_database_error().and_then(|e| e.code()).as_deref() {
+            Some("13") => Code::NoSpace,
+            Some("5") => return Failure::later(found),
+            _ => Code::Internal,
+        };
+        match error {
+            // The server stops or is overloaded: the target asks again.
+            sqlx::Error::PoolClosed | sqlx::Error::PoolTimedOut => Failure::later(found),
+            _ => Failure::new(code, found),
+        }
     }
 }
 
@@ -125,7 +141,12 @@ impl From<serde_json::Error> for Failure {
 
 impl From<tokio::task::JoinError> for Failure {
     fn from(error: tokio::task::JoinError) -> Self {
-        Failure::internal(format!("a task ended early: {error}"))
+        let found = format!("a task ended early: {error}");
+        if error.is_cancelled() {
+            Failure::later(found)
+        } else {
+            Failure::internal(found)
+        }
     }
 }
 
@@ -144,6 +165,13 @@ impl IntoResponse for Failure {
 mod tests {
     use super::Failure;
     use wire::Code;
+
+    #[test]
+    fn what_passes_is_told_apart_from_what_stays() {
+        assert_eq!(Failure::from(sqlx::Error::PoolClosed).status, 503);
+        assert_eq!(Failure::from(sqlx::Error::RowNotFound).status, 500);
+        assert_eq!(Failure::new(Code::ConnectionLost, "").status, 408);
+    }
 
     #[test]
     fn a_full_disk_is_told_as_such() {
