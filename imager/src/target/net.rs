@@ -13,7 +13,7 @@ pub mod probe;
 pub mod rtnl;
 
 use crate::remote::{ServerAddress, parse_list};
-use crate::target::cmdline::CommandLine;
+use crate::target::cmdline::{CommandLine, NicChoice};
 use card::{Shared, Word};
 use configure::Configured;
 use dhcp::Lease;
@@ -302,16 +302,14 @@ impl Search<'_> {
     fn no_device(&self) -> Report {
         let driverless = self.sysfs.driverless();
         let mut found = match &self.line.nic {
-            Some(choice) => format!("no network card fits deploy.nic= ({choice:?})"),
-            None => "no network card has a driver".to_owned(),
+            Some(NicChoice::Mac(choice) | NicChoice::Name(choice)) => {
+                format!("no network card fits deploy.nic={choice}")
+            }
+            None => "no network card is there".to_owned(),
         };
-        if driverless.is_empty() {
-            found.push_str("; there is no PCI network controller without driver either");
-        } else {
-            found.push_str(&format!(
-                "; PCI network controllers without driver: {}",
-                driverless.join(", ")
-            ));
+        if !driverless.is_empty() {
+            let ids = driverless.join(", ");
+            found.push_str(&format!("; PCI network controllers without driver: {ids}"));
         }
         report(Code::NoNetworkDevice, found)
     }

@@ -131,12 +131,12 @@ impl Consoles {
     fn ask(&mut self, question: Box<Question>) {
         self.serial(&format!("failed {}", question.report.code));
         self.serial(&question.report.to_string());
-        self.serial("keys: p power off, r reboot, s rescue shell; then Enter");
         for console in &mut self.ttys {
             // What was typed during the job is no answer.
             while !console.tty.typed().is_empty() {}
             console.keyboard = Keyboard::default();
         }
+        self.serial("keys: p power off, r reboot, s rescue shell; then Enter");
         self.question = Some(Asked {
             question,
             since: self.now(),

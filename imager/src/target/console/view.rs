@@ -284,8 +284,7 @@ impl Frame {
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for mut word in text.split(' ').filter(|word| !word.is_empty()) {
-        loop {
-            let Some(line) = lines.last_mut() else { break };
+        while let Some(line) = lines.last_mut() {
             let space = usize::from(!line.is_empty());
             if line.len() + space + word.len() <= width {
                 line.push_str(&" "[..space]);
