@@ -80,8 +80,8 @@ pub fn text(path: &Path, map: &DiskMap) -> String {
     );
     let _ = writeln!(
         out,
-        "{:>4}  {:>10}  {:>10}  {:<10} {:<16} {:>10}  {}",
-        "no.", "start", "size", "content", "label", "copied", "how and why"
+        "{:>4}  {:>10}  {:>10}  {:<10} {:<16} {:>10}  how and why",
+        "no.", "start", "size", "content", "label", "copied"
     );
     for region in &map.regions {
         let number = match (region.kind, region.number) {

@@ -39,7 +39,7 @@ pub fn encode(pages: &[PagePlace]) -> Vec<u8> {
 pub fn decode(body: &[u8], offset: u64) -> Result<Vec<PagePlace>, Error> {
     let mut cursor = Cursor::new(body, offset);
     let count = cursor.u64()?;
-    if count != (cursor.left() / 16) as u64 || cursor.left() % 16 != 0 {
+    if count != (cursor.left() / 16) as u64 || !cursor.left().is_multiple_of(16) {
         return Err(cursor.damaged("the index has the wrong length"));
     }
     let mut pages = Vec::with_capacity(cursor.left() / 16);
