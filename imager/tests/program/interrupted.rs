@@ -1,0 +1,229 @@
+//! Runs that are killed or stopped in the middle.
+//!
+//! Owns: what they leave behind, and that the next run succeeds. Does not own: streams
+//! that end (`order`).
+//!
+//! "In the middle" is made certain by pipes: the program cannot be past what the pipe
+//! holds, and cannot end before the test lets it.
+
+use crate::compare::assert_same;
+use crate::disks::{self, copy, folder, garbage};
+use crate::imager;
+use crate::order::{assert_not_bootable, start};
+use crate::run::{FAILED, Run, command};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use testkit::loopdev::LoopDevice;
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).expect("a process id");
+    kill(Pid::from_raw(pid), signal).expect("the child is there");
+}
+
+/// A backup whose half-made file is a pipe that the test holds: it waits for the test.
+struct SlowBackup {
+    child: Child,
+    image: PathBuf,
+    pipe: File,
+}
+
+impl SlowBackup {
+    /// Starts it and lets it write a little.
+    fn start(dir: &Path, more: &[&str]) -> SlowBackup {
+        let image = dir.join("image");
+        let partial = dir.join("image.partial");
+        nix::unistd::mkfifo(&partial, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        // Open for both: neither side waits for the other to open it.
+        let mut pipe = File::options()
+            .read(true)
+            .write(true)
+            .open(&partial)
+            .unwrap();
+        let disk = &disks::noise().disk.path;
+        let mut backup = command(["backup".as_ref(), disk.as_os_str(), image.as_os_str()]);
+        let child = backup.args(more).spawn().expect("imager starts");
+        let mut begin = [0; 8];
+        pipe.read_exact(&mut begin).unwrap();
+        assert_eq!(&begin, b"DEPLOYIM");
+        assert!(!image.exists(), "the image has its name already");
+        SlowBackup { child, image, pipe }
+    }
+
+    /// Lets it write as much as it likes, and waits for its end.
+    fn finish(mut self) -> Run {
+        let mut drain = self.pipe.try_clone().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut piece = vec![0; 1 << 16];
+            loop {
+                let count = drain.read(&mut piece).unwrap();
+                if piece[..count].ends_with(b"the end") {
+                    return;
+                }
+            }
+        });
+        let status = self.child.wait().unwrap();
+        self.pipe.write_all(b"the end").unwrap();
+        reader.join().unwrap();
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        self.child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_end(&mut stdout)
+            .unwrap();
+        if let Some(mut pipe) = self.child.stderr.take() {
+            pipe.read_to_end(&mut stderr).unwrap();
+        }
+        std::process::Output {
+            status,
+            stdout,
+            stderr,
+        }
+        .into()
+    }
+}
+
+/// Reads standard error up to the line that says that the signal was heard.
+fn wait_until_heard(child: &mut Child) -> String {
+    let mut text = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    while !text.contains("stopping") {
+        assert!(stderr.read_line(&mut text).unwrap() > 0, "it ended: {text}");
+    }
+    // What comes after is read by nobody, but may be written.
+    std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+    text
+}
+
+#[test]
+fn a_killed_backup_leaves_no_image() {
+    let dir = folder();
+    let mut backup = SlowBackup::start(dir.path(), &[]);
+    backup.child.kill().unwrap();
+    backup.child.wait().unwrap();
+    assert!(!backup.image.exists());
+    // What it left of a half-made file is in nobody's way.
+    fs::remove_file(dir.path().join("image.partial")).unwrap();
+    garbage(dir.path().join("image.partial"), 64 << 20);
+    imager!["backup", "-q", disks::noise().disk.path, backup.image].ok();
+    imager!["verify", "-q", backup.image].ok();
+    assert_eq!(dir.path().read_dir().unwrap().count(), 1);
+}
+
+#[test]
+fn a_stopped_backup_leaves_nothing() {
+    for stop in [Signal::SIGINT, Signal::SIGTERM] {
+        let dir = folder();
+        let mut backup = SlowBackup::start(dir.path(), &["--json"]);
+        signal(&backup.child, stop);
+        wait_until_heard(&mut backup.child);
+        let run = backup.finish();
+        assert_eq!(run.exit, Some(FAILED));
+        assert_eq!(run.json()["code"], "interrupted");
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0, "something stays");
+    }
+}
+
+#[test]
+fn a_quiet_backup_is_stopped_as_well() {
+    let dir = folder();
+    let mut backup = SlowBackup::start(dir.path(), &["--json", "--quiet"]);
+    signal(&backup.child, Signal::SIGINT);
+    wait_until_heard(&mut backup.child);
+    assert_eq!(backup.finish().json()["code"], "interrupted");
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0, "something stays");
+}
+
+#[test]
+fn an_existing_image_outlives_a_stopped_replacement() {
+    let dir = folder();
+    let image = copy(&disks::bare().image, dir.path().join("kept"));
+    let before = disks::hash(&image);
+    fs::rename(&image, dir.path().join("image.old")).unwrap();
+    let image = dir.path().join("image.old");
+    let partial = dir.path().join("image.old.partial");
+    nix::unistd::mkfifo(&partial, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut pipe = File::options()
+        .read(true)
+        .write(true)
+        .open(&partial)
+        .unwrap();
+    let disk = &disks::noise().disk.path;
+    let mut backup = command(["backup".as_ref(), disk.as_os_str(), image.as_os_str()]);
+    let mut child = backup.arg("--overwrite").spawn().unwrap();
+    pipe.read_exact(&mut [0; 4096]).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(disks::hash(&image), before);
+}
+
+/// Feeds a restore half of an image. More is read by then than any buffer on the way
+/// holds, so the restore is in its middle.
+fn half_restored(target: &Path, more: &[&str]) -> (Child, std::process::ChildStdin, Vec<u8>) {
+    let image = fs::read(&disks::noise().image).unwrap();
+    let half = image.len() / 2;
+    assert!(half > 4 << 20, "the image is too small for this test");
+    let (child, mut stdin) = start(target, more);
+    stdin.write_all(&image[..half]).unwrap();
+    (child, stdin, image[half..].to_vec())
+}
+
+#[test]
+fn a_killed_restore_leaves_nothing_that_boots() {
+    let dir = folder();
+    // The target holds the same disk: what is not zeroed would be a valid table.
+    let built = &disks::noise().disk;
+    let target = copy(&built.path, dir.path().join("target.img"));
+    let (mut child, _stdin, _) = half_restored(&target, &[]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_not_bootable(&target, built);
+    imager!["restore", "-q", disks::noise().image, target].ok();
+    assert_same(&built.path, &target, 512);
+}
+
+#[test]
+fn a_restore_killed_on_a_device_leaves_nothing_that_boots() {
+    let dir = folder();
+    let built = &disks::noise().disk;
+    let backing = copy(&built.path, dir.path().join("target.img"));
+    let device = LoopDevice::attach(&backing, 512);
+    let more = ["--yes", "--save-tables", "none"];
+    let (mut child, _stdin, _) = half_restored(device.path(), &more);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_not_bootable(device.path(), built);
+    imager![
+        "restore",
+        "-q",
+        "--yes",
+        "--save-tables",
+        "none",
+        disks::noise().image,
+        device.path()
+    ]
+    .ok();
+    assert_same(&built.path, device.path(), 512);
+}
+
+#[test]
+fn a_stopped_restore_says_what_the_disk_is_now() {
+    let dir = folder();
+    let built = &disks::noise().disk;
+    let target = copy(&built.path, dir.path().join("target.img"));
+    let (mut child, mut stdin, rest) = half_restored(&target, &["--json"]);
+    signal(&child, Signal::SIGINT);
+    wait_until_heard(&mut child);
+    // It stops between records, whatever still comes.
+    let _ = stdin.write_all(&rest);
+    drop(stdin);
+    let run: Run = child.wait_with_output().unwrap().into();
+    assert_eq!(run.exit, Some(FAILED));
+    assert_eq!(run.json()["code"], "interrupted");
+    assert_eq!(run.json()["disk"], "incomplete");
+    assert_not_bootable(&target, built);
+}

@@ -1,0 +1,22 @@
+//! The program `imager` as users meet it: real disks made by the system's own tools,
+//! real exit codes, real bytes compared.
+//!
+//! Owns: what the command line promises. Does not own: the parsers' and formats' own
+//! cases (the crates' tests), networks and virtual machines (`tests/`).
+//!
+//! Loop devices and mounts are used, so these run as root. One test program, so that the
+//! disks that many tests read are built once.
+
+mod compare;
+mod disks;
+mod file_systems;
+mod generated;
+mod images;
+mod interrupted;
+mod order;
+mod refusals;
+mod round_trip;
+mod run;
+mod streams;
+mod tables;
+mod usage;
