@@ -31,7 +31,9 @@ const APPLETS: [&str; 30] = [
 /// When one of the two programs cannot be read.
 pub fn base(init: &Path, busybox: &Path) -> io::Result<Vec<Member>> {
     let mut members: Vec<Member> = Vec::new();
-    for directory in ["bin", "dev", "etc", "lib", "mnt", "proc", "root", "run", "sys", "tmp"] {
+    for directory in [
+        "bin", "dev", "etc", "lib", "mnt", "proc", "root", "run", "sys", "tmp",
+    ] {
         members.push((directory.to_owned(), Node::Directory(0o755)));
     }
     // The kernel opens /dev/console for /init before devtmpfs is mounted.
@@ -104,7 +106,8 @@ fn collect(directory: &Path, prefix: &str, members: &mut Vec<Member>) -> io::Res
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    fs::read(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    fs::read(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]
@@ -143,7 +146,14 @@ mod tests {
         let names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(
             names,
-            ["lib", "lib/firmware", "lib/firmware/a", "lib/firmware/b", "lib/firmware/b/a", "lib/firmware/b/z"]
+            [
+                "lib",
+                "lib/firmware",
+                "lib/firmware/a",
+                "lib/firmware/b",
+                "lib/firmware/b/a",
+                "lib/firmware/b/z"
+            ]
         );
         assert_eq!(members[2].1, Node::Symlink("b/z".to_owned()));
     }

@@ -64,13 +64,9 @@ impl<W: Write> Writer<W> {
             Node::Symlink(to) => {
                 self.member(inode, path, TYPE_SYMLINK | 0o777, (0, 0), to.as_bytes())
             }
-            Node::CharDevice(mode, major, minor) => self.member(
-                inode,
-                path,
-                TYPE_CHAR_DEVICE | mode,
-                (*major, *minor),
-                &[],
-            ),
+            Node::CharDevice(mode, major, minor) => {
+                self.member(inode, path, TYPE_CHAR_DEVICE | mode, (*major, *minor), &[])
+            }
         }
     }
 

@@ -77,7 +77,11 @@ pub async fn publish(
     stored_bytes: u64,
     now: i64,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE images SET published = 1, stored_bytes = $2, created = $3 WHERE id = $1")
+    // `published` counts up: clocks have only seconds, and may be set back.
+    sqlx::query(
+        "UPDATE images SET published = (SELECT MAX(published) + 1 FROM images), stored_bytes = $2, created = $3
+         WHERE id = $1",
+    )
         .bind(id)
         .bind(signed(stored_bytes))
         .bind(now)
@@ -89,7 +93,7 @@ pub async fn publish(
 /// All visible images, newest first within a name.
 pub async fn all(conn: &mut Conn) -> Result<Vec<Image>, sqlx::Error> {
     let rows =
-        sqlx::query("SELECT * FROM images WHERE published = 1 ORDER BY name, created DESC, id")
+        sqlx::query("SELECT * FROM images WHERE published > 0 ORDER BY name, published DESC")
             .fetch_all(conn)
             .await?;
     rows.iter().map(image).collect()
@@ -97,7 +101,7 @@ pub async fn all(conn: &mut Conn) -> Result<Vec<Image>, sqlx::Error> {
 
 /// The visible image of this id.
 pub async fn by_id(conn: &mut Conn, id: &str) -> Result<Option<Image>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM images WHERE id = $1 AND published = 1")
+    let row = sqlx::query("SELECT * FROM images WHERE id = $1 AND published > 0")
         .bind(id)
         .fetch_optional(conn)
         .await?;
@@ -107,8 +111,8 @@ pub async fn by_id(conn: &mut Conn, id: &str) -> Result<Option<Image>, sqlx::Err
 /// The visible image that people mean: the newest of a name, else by id.
 pub async fn by_reference(conn: &mut Conn, text: &str) -> Result<Option<Image>, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT * FROM images WHERE published = 1 AND (name = $1 OR id = $1)
-         ORDER BY CASE WHEN name = $1 THEN 0 ELSE 1 END, created DESC, id LIMIT 1",
+        "SELECT * FROM images WHERE published > 0 AND (name = $1 OR id = $1)
+         ORDER BY CASE WHEN name = $1 THEN 0 ELSE 1 END, published DESC LIMIT 1",
     )
     .bind(text)
     .fetch_optional(conn)
@@ -118,7 +122,7 @@ pub async fn by_reference(conn: &mut Conn, text: &str) -> Result<Option<Image>, 
 
 /// The visible image that an execution made.
 pub async fn by_execution(conn: &mut Conn, execution: &str) -> Result<Option<Image>, sqlx::Error> {
-    let row = sqlx::query("SELECT * FROM images WHERE execution = $1 AND published = 1")
+    let row = sqlx::query("SELECT * FROM images WHERE execution = $1 AND published > 0")
         .bind(execution)
         .fetch_optional(conn)
         .await?;
@@ -131,7 +135,7 @@ pub async fn other_owner(
     name: &str,
     machine: &str,
 ) -> Result<Option<String>, sqlx::Error> {
-    let row = sqlx::query("SELECT machine_name FROM images WHERE name = $1 AND machine <> $2 AND published = 1 LIMIT 1")
+    let row = sqlx::query("SELECT machine_name FROM images WHERE name = $1 AND machine <> $2 AND published > 0 LIMIT 1")
         .bind(name)
         .bind(machine)
         .fetch_optional(conn)

@@ -12,6 +12,8 @@ pub mod live;
 pub mod registry;
 pub mod run;
 pub mod state;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 
 use crate::app::App;

@@ -18,6 +18,10 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// # Errors
 /// The address is not this machine's, or the port may not be used: waiting does not help.
 pub async fn listen(address: SocketAddr, what: &str) -> io::Result<TcpListener> {
+    listen_every(AGAIN, address, what).await
+}
+
+async fn listen_every(again: Duration, address: SocketAddr, what: &str) -> io::Result<TcpListener> {
     let mut told = false;
     loop {
         match TcpListener::bind(address).await {
@@ -30,7 +34,7 @@ pub async fn listen(address: SocketAddr, what: &str) -> io::Result<TcpListener> 
                     tracing::error!("{report}\n  The server waits for it.");
                     told = true;
                 }
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(again).await;
             }
             Err(error) => {
                 return Err(io::Error::new(
@@ -48,7 +52,8 @@ pub async fn listen(address: SocketAddr, what: &str) -> io::Result<TcpListener> 
 
 #[cfg(test)]
 mod tests {
-    use super::listen;
+    use super::{listen, listen_every};
+    use std::time::Duration;
 
     #[tokio::test]
     async fn a_free_port_is_opened_and_a_foreign_address_is_an_error() {
@@ -63,13 +68,16 @@ mod tests {
         assert!(error.to_string().contains("192.0.2.1"), "{error}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_taken_port_is_waited_for() {
         let first = listen("127.0.0.1:0".parse().unwrap(), "test")
             .await
             .unwrap();
         let address = first.local_addr().unwrap();
-        let second = tokio::spawn(async move { listen(address, "test").await });
+        let second =
+            tokio::spawn(
+                async move { listen_every(Duration::from_millis(5), address, "test").await },
+            );
         tokio::task::yield_now().await;
         assert!(!second.is_finished());
         drop(first);

@@ -57,6 +57,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 #[derive(Clone)]
 pub struct Http {
     pub agent: ureq::Agent,
+    pub pin: pinned::Pin,
     pub base: String,
     pub token: String,
 }
@@ -67,6 +68,7 @@ impl Http {
     pub fn new(server: &Server, token: &str) -> Self {
         Http {
             agent: pinned::agent(&server.pin, pinned::Timeouts::default()),
+            pin: server.pin,
             base: base(server),
             token: token.to_owned(),
         }
@@ -190,6 +192,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// With new connections: the server behind the old ones is gone.
+    pub fn reconnected(mut self) -> Self {
+        self.http.agent = pinned::agent(&self.http.pin, pinned::Timeouts::default());
+        self
+    }
+
     pub fn path(&self, rest: &str) -> String {
         format!("/v1/executions/{}/{rest}", self.job.execution)
     }

@@ -33,7 +33,12 @@ pub fn measure(built: &Built) -> io::Result<()> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for run in 0..runs {
         for (name, initramfs, marker, times) in [
-            ("ours", built.pxe().join("initramfs.img"), OUR_MARKER, &mut ours),
+            (
+                "ours",
+                built.pxe().join("initramfs.img"),
+                OUR_MARKER,
+                &mut ours,
+            ),
             ("peer", peer.clone(), PEER_MARKER, &mut theirs),
         ] {
             let mut spec = Spec::new(&format!("{name}-{run}"), Firmware::Bios, accelerator);
@@ -49,9 +54,14 @@ pub fn measure(built: &Built) -> io::Result<()> {
         }
     }
     let (ours, theirs) = (median(&mut ours), median(&mut theirs));
-    println!("\nKernel start to check-in, {accelerator:?}, 768 MiB, virtio card (median of {runs})");
+    println!(
+        "\nKernel start to check-in, {accelerator:?}, 768 MiB, virtio card (median of {runs})"
+    );
     println!("  {:<44} {ours:>7.2} s", "imager as /init: first check-in");
-    println!("  {:<44} {theirs:>7.2} s", "busybox: DHCP and a fetch from the same server");
+    println!(
+        "  {:<44} {theirs:>7.2} s",
+        "busybox: DHCP and a fetch from the same server"
+    );
     println!("  ratio {:.2}", ours / theirs);
     Ok(())
 }
@@ -64,9 +74,14 @@ fn median(times: &mut [f64]) -> f64 {
 /// The number that stands behind a marker in a console's log.
 fn seconds_after(log: &str, marker: &str) -> io::Result<f64> {
     let rest = log.split(marker).nth(1).unwrap_or_default();
-    let number: String =
-        rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(|c| c.is_ascii_digit() || *c == '.').collect();
-    number.parse().map_err(|_| io::Error::other(format!("no time behind {marker:?} in the console's log")))
+    let number: String = rest
+        .chars()
+        .skip_while(|c| !c.is_ascii_digit())
+        .take_while(|c| c.is_ascii_digit() || *c == '.')
+        .collect();
+    number
+        .parse()
+        .map_err(|_| io::Error::other(format!("no time behind {marker:?} in the console's log")))
 }
 
 /// An initramfs of busybox and a script.
@@ -98,5 +113,9 @@ fn make_peer(path: &Path) -> io::Result<()> {
         path.display()
     );
     let status = Command::new("bash").args(["-ec", &script]).status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other("packing the peer's initramfs failed")) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other("packing the peer's initramfs failed"))
+    }
 }

@@ -21,37 +21,64 @@ type Side = (&'static str, String);
 pub fn measure(built: &Built) -> io::Result<()> {
     let runs = setting("BENCH_RUNS", 5) as usize;
     let size = setting("BENCH_MIB", 4096) << 20;
-    let folder = tempfile::Builder::new().prefix("deploy-bench-").tempdir_in(scratch())?;
+    let folder = tempfile::Builder::new()
+        .prefix("deploy-bench-")
+        .tempdir_in(scratch())?;
     let source_file = folder.path().join("source.img");
     let target_file = folder.path().join("target.img");
-    println!("\nDisk: ext4 of {} MiB, half full with files of /usr, loop devices", size >> 20);
+    println!(
+        "\nDisk: ext4 of {} MiB, half full with files of /usr, loop devices",
+        size >> 20
+    );
     make_disk(&source_file, size)?;
     std::fs::File::create(&target_file)?.set_len(size)?;
     let source = LoopDevice::attach(&source_file, 512);
     let target = LoopDevice::attach(&target_file, 512);
-    let (from, to) = (source.path().display().to_string(), target.path().display().to_string());
+    let (from, to) = (
+        source.path().display().to_string(),
+        target.path().display().to_string(),
+    );
     let before = hash_of(&from)?;
 
     let imager = built.program("imager").display().to_string();
     let file = |name: &str| folder.path().join(name).display().to_string();
     let (ours, checked, bare) = (file("ours.img"), file("checked.zst"), file("bare.zst"));
     let partclone = |checks: &str, out: &str| {
-        format!("partclone.ext4 -c {checks} -q -L /dev/null -s {from} -o - | zstd -1 -T0 -q -f -o {out}")
+        format!(
+            "partclone.ext4 -c {checks} -q -L /dev/null -s {from} -o - | zstd -1 -T0 -q -f -o {out}"
+        )
     };
     let to_file: Vec<Side> = vec![
-        ("imager", format!("{imager} backup -q --overwrite {from} {ours}")),
-        ("partclone | zstd -1 -T0", format!("{}; sync {checked}", partclone("", &checked))),
-        ("partclone -a0 | zstd -1 -T0", format!("{}; sync {bare}", partclone("-a0", &bare))),
+        (
+            "imager",
+            format!("{imager} backup -q --overwrite {from} {ours}"),
+        ),
+        (
+            "partclone | zstd -1 -T0",
+            format!("{}; sync {checked}", partclone("", &checked)),
+        ),
+        (
+            "partclone -a0 | zstd -1 -T0",
+            format!("{}; sync {bare}", partclone("-a0", &bare)),
+        ),
     ];
     let to_null: Vec<Side> = vec![
         ("imager", format!("{imager} backup -q {from} - > /dev/null")),
         ("partclone | zstd -1 -T0", partclone("", "/dev/null")),
         ("partclone -a0 | zstd -1 -T0", partclone("-a0", "/dev/null")),
     ];
-    let put_back = |name: &str| format!("zstd -dc -q {name} | partclone.restore -q -L /dev/null -s - -o {to}; sync {to}");
+    let put_back = |name: &str| {
+        format!("zstd -dc -q {name} | partclone.restore -q -L /dev/null -s - -o {to}; sync {to}")
+    };
     let restore: Vec<Side> = vec![
-        ("imager (read back)", format!("{imager} restore -q --yes --save-tables none {ours} {to}")),
-        ("imager --no-verify", format!("{imager} restore -q --yes --no-verify --save-tables none {ours} {to}")),
+        (
+            "imager (read back)",
+            format!("{imager} restore -q --yes --save-tables none {ours} {to}"),
+        ),
+        (
+            "imager --no-verify",
+            format!("{imager} restore -q --yes --no-verify --save-tables none {ours} {to}"),
+        ),
         ("zstd -dc | partclone.restore", put_back(&checked)),
         ("the same, image without checks", put_back(&bare)),
     ];
@@ -61,14 +88,35 @@ pub fn measure(built: &Built) -> io::Result<()> {
     case("backup to a file, warm cache", &to_file, &warm, runs)?;
     case("backup to /dev/null, warm cache", &to_null, &warm, runs)?;
     case("backup to a file, cold cache", &to_file, &cold, runs)?;
-    case("restore to a loop device, warm cache", &restore, &warm_images, runs)?;
-    case("restore to a loop device, cold cache", &restore, &cold, runs)?;
+    case(
+        "restore to a loop device, warm cache",
+        &restore,
+        &warm_images,
+        runs,
+    )?;
+    case(
+        "restore to a loop device, cold cache",
+        &restore,
+        &cold,
+        runs,
+    )?;
 
     println!("\nImage sizes in bytes:");
-    for (name, path) in [("imager", &ours), ("partclone | zstd", &checked), ("partclone -a0 | zstd", &bare)] {
+    for (name, path) in [
+        ("imager", &ours),
+        ("partclone | zstd", &checked),
+        ("partclone -a0 | zstd", &bare),
+    ] {
         println!("  {:<30} {:>12}", name, std::fs::metadata(path)?.len());
     }
-    println!("Source disk: {}", if hash_of(&from)? == before { "unchanged" } else { "CHANGED" });
+    println!(
+        "Source disk: {}",
+        if hash_of(&from)? == before {
+            "unchanged"
+        } else {
+            "CHANGED"
+        }
+    );
     run::plain(&format!("e2fsck -fn {to}"))?;
     println!("Restored disk: e2fsck finds nothing");
     Ok(())
@@ -81,7 +129,10 @@ fn scratch() -> PathBuf {
 
 fn make_disk(path: &Path, size: u64) -> io::Result<()> {
     std::fs::File::create(path)?.set_len(size)?;
-    run::plain(&format!("mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 {}", path.display()))?;
+    run::plain(&format!(
+        "mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 {}",
+        path.display()
+    ))?;
     let device = LoopDevice::attach(path, 512);
     let mounted = Mounted::new(device.path(), "rw");
     // Files in the order of their names until the disk is half full.
@@ -95,7 +146,9 @@ fn make_disk(path: &Path, size: u64) -> io::Result<()> {
 }
 
 fn hash_of(device: &str) -> io::Result<String> {
-    let output = std::process::Command::new("sha256sum").arg(device).output()?;
+    let output = std::process::Command::new("sha256sum")
+        .arg(device)
+        .output()?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {

@@ -20,7 +20,14 @@ pub struct Figures {
 /// Runs a shell command, which must succeed.
 pub fn timed(script: &str) -> io::Result<Figures> {
     let output = Command::new("/usr/bin/time")
-        .args(["-q", "-f", "TIMED %e %U %S %M", "bash", "-c", &format!("set -e -o pipefail; {script}")])
+        .args([
+            "-q",
+            "-f",
+            "TIMED %e %U %S %M",
+            "bash",
+            "-c",
+            &format!("set -e -o pipefail; {script}"),
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .output()?;
@@ -32,11 +39,18 @@ pub fn timed(script: &str) -> io::Result<Figures> {
 }
 
 fn parse(text: &str) -> Option<Figures> {
-    let line = text.lines().rev().find_map(|line| line.strip_prefix("TIMED "))?;
+    let line = text
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("TIMED "))?;
     let mut fields = line.split(' ').map(|field| field.parse::<f64>().ok());
     let mut next = || fields.next().flatten();
     let (wall, user, system, peak) = (next()?, next()?, next()?, next()?);
-    Some(Figures { wall, cpu: user + system, peak_kib: peak as u64 })
+    Some(Figures {
+        wall,
+        cpu: user + system,
+        peak_kib: peak as u64,
+    })
 }
 
 /// Runs a command that must succeed, unmeasured.
@@ -60,5 +74,7 @@ pub fn median(runs: &[Figures]) -> Figures {
 
 /// Smallest and largest wall time.
 pub fn spread(runs: &[Figures]) -> (f64, f64) {
-    runs.iter().fold((f64::INFINITY, 0.0), |(low, high), f| (low.min(f.wall), high.max(f.wall)))
+    runs.iter().fold((f64::INFINITY, 0.0), |(low, high), f| {
+        (low.min(f.wall), high.max(f.wall))
+    })
 }
