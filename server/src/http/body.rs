@@ -8,7 +8,6 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
-use std::future::Future;
 use std::io;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -148,30 +147,24 @@ pub async fn file(path: std::path::PathBuf) -> Outcome<(u64, Body)> {
     let file = tokio::fs::File::open(&path).await.map_err(failed)?;
     let length = file.metadata().await.map_err(failed)?.len();
     let (sender, receiver) = mpsc::channel(FRAMES);
-    let reading = read_file(file, sender);
-    tokio::spawn(reading);
+    tokio::spawn(read_file(file, sender));
     Ok((length, stream(receiver)))
 }
 
-fn read_file(
-    mut file: tokio::fs::File,
-    sender: mpsc::Sender<io::Result<Bytes>>,
-) -> impl Future<Output = ()> {
-    async move {
-        loop {
-            let mut buffer = vec![0; 256 << 10];
-            let frame = match tokio::io::AsyncReadExt::read(&mut file, &mut buffer).await {
-                Ok(0) => return,
-                Ok(count) => {
-                    buffer.truncate(count);
-                    Ok(Bytes::from(buffer))
-                }
-                Err(error) => Err(error),
-            };
-            let broken = frame.is_err();
-            if sender.send(frame).await.is_err() || broken {
-                return;
+async fn read_file(mut file: tokio::fs::File, sender: mpsc::Sender<io::Result<Bytes>>) {
+    loop {
+        let mut buffer = vec![0; 256 << 10];
+        let frame = match tokio::io::AsyncReadExt::read(&mut file, &mut buffer).await {
+            Ok(0) => return,
+            Ok(count) => {
+                buffer.truncate(count);
+                Ok(Bytes::from(buffer))
             }
+            Err(error) => Err(error),
+        };
+        let broken = frame.is_err();
+        if sender.send(frame).await.is_err() || broken {
+            return;
         }
     }
 }

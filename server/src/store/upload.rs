@@ -149,7 +149,7 @@ impl Ingest {
         let (store, execution) = (&self.store, &self.execution);
         self.runtime.block_on(async {
             let seen = chunks::find(&mut *store.db.read().await?, &[name]).await?;
-            if !seen.get(&name).is_some_and(|place| !place.damaged) {
+            if seen.get(&name).is_none_or(|place| place.damaged) {
                 return Ok(false);
             }
             // Looked up again where nothing can remove it.
