@@ -35,7 +35,7 @@ pub fn scan(
         });
     }
     let view = View::new(disk, 0, geometry.size_bytes);
-    let bare = || Ok(fs::identify(&view).map_err(ScanError::from)?.is_some());
+    let bare = || fs::identify(&view).map_err(ScanError::from);
     let table = match table::detect(&view, geometry, bare) {
         Err(_) if options.full => None,
         other => other?,

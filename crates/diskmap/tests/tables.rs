@@ -145,10 +145,22 @@ fn an_empty_mbr_and_odd_boot_flags() {
         (RegionKind::Gap, 32 * MIB - 512)
     );
     poke(&path, 446, &[0x12]);
-    assert!(matches!(
-        try_scan(&path, ScanOptions::default()),
-        Err(ScanError::MbrDamaged { .. })
-    ));
+    let damaged = |path: &Path| {
+        matches!(
+            try_scan(path, ScanOptions::default()),
+            Err(ScanError::MbrDamaged { .. })
+        )
+    };
+    assert!(damaged(&path));
+    // An old file system behind a damaged table decides nothing.
+    ok("mke2fs", &["-q", "-F", "-t", "ext2", s(&path)]);
+    assert_eq!(scan_file(&path, 512).table, TableKind::None);
+    poke(&path, 446, &[0x12]);
+    poke(&path, 510, &[0x55, 0xaa]);
+    assert!(damaged(&path));
+    let overlapping = [0, 0, 0, 0, 0x83, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0];
+    poke(&path, 446, &overlapping);
+    assert!(damaged(&path));
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub(super) fn parse(
     }
     let disk = BlobDisk(sorted);
     let view = View::new(&disk, 0, source.size_bytes);
-    let found = detect(&view, source, || Ok(false))?.filter(|found| found.parsed.kind == kind);
+    let found = detect(&view, source, || Ok(None))?.filter(|found| found.parsed.kind == kind);
     let Some(found) = found else {
         return Err(damaged(&format!(
             "the bytes are not a table of kind {kind}"

@@ -73,13 +73,13 @@ pub(crate) struct FoundTable {
 
 /// Finds the table of a disk.
 ///
-/// `bare` tells whether the disk as a whole holds a known file system; it is asked
-/// only where the first sector leaves that open, because FAT and NTFS boot sectors
-/// end in the same two bytes as an MBR.
+/// `bare` names the file system that the disk as a whole holds; it is asked only
+/// where the first sector leaves that open, because FAT and NTFS boot sectors end in
+/// the same two bytes as an MBR.
 pub(crate) fn detect(
     view: &View<'_>,
     geometry: Geometry,
-    bare: impl Fn() -> Result<bool, ScanError>,
+    bare: impl Fn() -> Result<Option<&'static str>, ScanError>,
 ) -> Result<Option<FoundTable>, ScanError> {
     let sector = geometry.sector_size as usize;
     if geometry.sectors() == 0 {
@@ -95,10 +95,9 @@ pub(crate) fn detect(
         if entries.iter().any(mbr::Entry::is_used) {
             // A plain MBR wins over what is left of a GPT; a boot sector whose
             // code happens to look like entries does not win over its file system.
-            let found = mbr_chain::read(view, geometry, first);
-            return match found {
+            return match mbr_chain::read(view, geometry, first) {
                 Err(ScanError::MbrDamaged { .. } | ScanError::DiskSmallerThanLayout { .. })
-                    if bare()? =>
+                    if bare()?.is_some_and(owns_first_sector) =>
                 {
                     Ok(None)
                 }
@@ -106,22 +105,32 @@ pub(crate) fn detect(
             };
         }
     }
-    if bare()? {
+    let bare = bare()?;
+    if signed && entries.is_none() && !bare.is_some_and(owns_first_sector) {
+        // Perhaps an MBR with a flipped bit: the signature of a file system further
+        // in may be an old one, and must not decide what is copied.
+        let detail = "a boot flag is neither 0x00 nor 0x80".into();
+        return Err(ScanError::MbrDamaged { detail });
+    }
+    if bare.is_some() {
         return Ok(None);
     }
-    if geometry.sectors() > 1 {
-        let second = view.bytes(sector as u64, 8)?;
-        if second == gpt::SIGNATURE {
-            return gpt_pair::read(view, geometry, first).map(Some);
-        }
+    if geometry.sectors() > 1 && view.bytes(sector as u64, 8)? == gpt::SIGNATURE {
+        return gpt_pair::read(view, geometry, first).map(Some);
     }
-    match (signed, entries) {
-        (false, _) => Ok(None),
-        (true, Some(_)) => mbr_chain::read(view, geometry, first).map(Some),
-        (true, None) => Err(ScanError::MbrDamaged {
-            detail: "a boot flag is neither 0x00 nor 0x80".into(),
-        }),
+    if signed {
+        mbr_chain::read(view, geometry, first).map(Some)
+    } else {
+        Ok(None)
     }
+}
+
+/// Whether a file system of that name is told by the first sector itself.
+fn owns_first_sector(name: &'static str) -> bool {
+    matches!(
+        name,
+        "fat12" | "fat16" | "fat32" | "ntfs" | "exfat" | "refs" | "bitlocker"
+    )
 }
 
 /// Checks that no two of the given partitions share a sector. Entries are

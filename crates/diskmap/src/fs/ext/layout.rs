@@ -93,3 +93,59 @@ pub(super) fn base(sb: &Superblock, group: u64) -> Option<Extent> {
         .min(start.saturating_add(copies + descriptors));
     (start < end).then(|| Extent::between(start, end))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::superblock::tests::superblock;
+    use super::{Extent, base, boot, descriptor_block, has_super};
+
+    #[test]
+    fn copies_are_in_the_groups_that_the_features_say() {
+        let groups = |sb| (0..60).filter(|&g| has_super(&sb, g)).collect::<Vec<u64>>();
+        assert_eq!(groups(superblock(0, 0, 1)), [0, 1, 3, 5, 7, 9, 25, 27, 49]);
+        assert_eq!(groups(superblock(0, 0, 0)), (0..60).collect::<Vec<_>>());
+        assert_eq!(groups(superblock(0x200, 0, 1)), [0, 1, 59]);
+    }
+
+    /// 60 groups of 256 blocks of 1 KiB, 32 descriptors in a block, 3 blocks reserved.
+    #[test]
+    fn descriptors_in_front_or_in_their_groups() {
+        let plain = superblock(0, 0, 1);
+        assert_eq!(boot(&plain), Some(Extent { start: 0, len: 1 }));
+        assert_eq!(base(&plain, 0), Some(Extent { start: 1, len: 6 }));
+        assert_eq!(base(&plain, 2), None);
+        assert_eq!(
+            base(&plain, 3),
+            Some(Extent {
+                start: 1 + 3 * 256,
+                len: 6
+            })
+        );
+        assert_eq!(
+            [descriptor_block(&plain, 0), descriptor_block(&plain, 1)],
+            [2, 3]
+        );
+
+        let meta = superblock(0, 0x10, 1);
+        assert_eq!(
+            [descriptor_block(&meta, 0), descriptor_block(&meta, 1)],
+            [2, 1 + 32 * 256]
+        );
+        for (group, len) in [
+            (0, 2),
+            (1, 2),
+            (2, 0),
+            (3, 1),
+            (31, 1),
+            (32, 1),
+            (33, 1),
+            (34, 0),
+        ] {
+            assert_eq!(
+                base(&meta, group).map_or(0, |e| e.len),
+                len,
+                "group {group}"
+            );
+        }
+    }
+}

@@ -345,3 +345,96 @@ impl Superblock {
         (self.inodes_per_group * self.inode_size).div_ceil(self.block_size)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::{Fault, Superblock};
+    use crate::checksum::crc32c;
+
+    /// 60 groups of 256 blocks of 1 KiB with the given features, clean.
+    pub(crate) fn superblock(compat: u32, incompat: u32, ro_compat: u32) -> Superblock {
+        Superblock::decode(raw(compat, incompat, ro_compat)).unwrap()
+    }
+
+    fn raw(compat: u32, incompat: u32, ro_compat: u32) -> Vec<u8> {
+        let mut raw = vec![0u8; 1024];
+        let fields = [
+            (0x00, 60 * 16),
+            (0x04, 1 + 60 * 256),
+            (0x14, 1),
+            (0x20, 256),
+            (0x28, 16),
+            (0x38, 0x1_ef53),
+            (0x4c, 1),
+            (0x58, 128),
+            (0x5c, compat),
+            (0x60, incompat),
+            (0x64, ro_compat),
+            (0xcc, 3 << 16),
+            (0x24c, 1),
+            (0x250, 59),
+        ];
+        for (at, value) in fields {
+            raw[at..at + 4].copy_from_slice(&u32::to_le_bytes(value));
+        }
+        raw
+    }
+
+    #[test]
+    fn flavours() {
+        assert_eq!(superblock(0, 0, 1).flavour(), "ext2");
+        assert_eq!(superblock(4, 2, 1).flavour(), "ext3");
+        assert_eq!(superblock(4, 0x40, 1).flavour(), "ext4");
+        assert_eq!(superblock(0, 0, 0x400).flavour(), "ext4");
+    }
+
+    #[test]
+    fn a_wrong_checksum_an_unknown_feature_and_a_dirty_state() {
+        assert!(superblock(0, 0, 1).check().is_ok());
+        let mut bytes = raw(0, 0, 0x401);
+        bytes[0x175] = 1;
+        assert!(matches!(
+            Superblock::decode(bytes.clone()).unwrap().check(),
+            Err(Fault::Damaged(_))
+        ));
+        let crc = crc32c(!0, &bytes[..0x3fc]);
+        bytes[0x3fc..].copy_from_slice(&crc.to_le_bytes());
+        assert!(Superblock::decode(bytes).unwrap().check().is_ok());
+        for (incompat, ro_compat) in [(1 << 30, 1), (0, 1 << 30), (4, 1), (0, 0x1_0001), (1, 1)] {
+            let verdict = superblock(0, incompat, ro_compat).check();
+            assert!(
+                matches!(verdict, Err(Fault::Dirty(_))),
+                "{incompat:#x} {ro_compat:#x}"
+            );
+        }
+        assert!(matches!(
+            superblock(0, 8, 1).check(),
+            Err(Fault::Unsupported(_))
+        ));
+    }
+
+    #[test]
+    fn impossible_sizes_are_no_ext_or_damage() {
+        let with = |at: usize, value: u32| {
+            let mut bytes = raw(0, 0, 1);
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            Superblock::decode(bytes)
+        };
+        for (at, value) in [(0x18, 7), (0x20, 0), (0x4c, 2), (0x04, 0)] {
+            assert!(with(at, value).is_none(), "{at:#x} {value}");
+        }
+        for (at, value) in [
+            (0x20, 8),
+            (0x20, 8193),
+            (0x28, 0),
+            (0x28, 9000),
+            (0x58, 100),
+            (0x14, 0),
+            (0, 1),
+            (0xcc, 300 << 16),
+        ] {
+            let verdict = with(at, value).unwrap().check();
+            assert!(matches!(verdict, Err(Fault::Damaged(_))), "{at:#x} {value}");
+        }
+    }
+}
