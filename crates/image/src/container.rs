@@ -295,9 +295,9 @@ impl<R: Read> ContainerReader<R> {
                 footer_at,
             ));
         }
-        match self.input.read(&mut [0; 1]) {
-            Ok(0) => Ok(root),
-            Ok(_) => Err(Error::damaged(
+        match self.input.is_at_end() {
+            Ok(true) => Ok(root),
+            Ok(false) => Err(Error::damaged(
                 "bytes after the end of the container",
                 length,
             )),

@@ -287,11 +287,10 @@ impl<R: Read> ManifestReader<R> {
             }
             Kind::Root => {
                 let root = check_root(&self.body, at, self.tree.take(), &self.checker)?;
-                let mut rest = [0; 1];
                 let end = self.input.position();
-                match self.input.read(&mut rest) {
-                    Ok(0) => {}
-                    Ok(_) => {
+                match self.input.is_at_end() {
+                    Ok(true) => {}
+                    Ok(false) => {
                         return Err(Error::damaged("bytes after the end of the manifest", end));
                     }
                     Err(e) => return Err(Error::io("reading the end", e, end)),

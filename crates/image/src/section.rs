@@ -182,6 +182,17 @@ impl<R: Read> Counted<R> {
     pub fn position(&self) -> u64 {
         self.at
     }
+
+    /// Whether nothing is left; takes a byte if something is.
+    pub fn is_at_end(&mut self) -> io::Result<bool> {
+        loop {
+            match self.read(&mut [0; 1]) {
+                // A signal came; the data may go on.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.map(|count| count == 0),
+            }
+        }
+    }
 }
 
 impl<R: Read> Read for Counted<R> {
