@@ -117,6 +117,19 @@ fn nothing_is_opened_when_nothing_is_asked_for() {
         proxy_dhcp: ProxyMode::Off,
         ..config(folder.path())
     };
+    on(&host, || async move {
+        let (_stop, shutdown) = watch::channel(false);
+        let _off = start(&off, shutdown).await.unwrap();
+        for port in [67, 69, 4011] {
+            assert!(UdpSocket::bind(("10.99.0.2", port)).is_ok(), "{port}");
+        }
+    });
+}
+
+#[test]
+fn port_67_is_left_alone_when_only_4011_is_asked_for() {
+    let (folder, lab) = (tempfile::tempdir().unwrap(), Lab::new().unwrap());
+    let host = lab.host("srv", "10.99.0.2/24").unwrap();
     let only_4011 = NetbootConfig {
         tftp: false,
         proxy_dhcp: ProxyMode::Only4011,
@@ -124,10 +137,6 @@ fn nothing_is_opened_when_nothing_is_asked_for() {
     };
     on(&host, || async move {
         let (_stop, shutdown) = watch::channel(false);
-        let _off = start(&off, shutdown.clone()).await.unwrap();
-        for port in [67, 69, 4011] {
-            assert!(UdpSocket::bind(("10.99.0.2", port)).is_ok(), "{port}");
-        }
         let _only = start(&only_4011, shutdown).await.unwrap();
         assert!(UdpSocket::bind(("10.99.0.2", 67)).is_ok());
         assert!(UdpSocket::bind(("10.99.0.2", 4011)).is_err());

@@ -111,11 +111,7 @@ impl Transfer {
         self.arrived = Some(arrived);
         self.repetitions = 0;
         self.answered_double = false;
-        if arrived == self.last {
-            Step::Done
-        } else {
-            self.send()
-        }
+        self.send()
     }
 
     /// Nothing came for [`Transfer::wait`].
@@ -133,6 +129,9 @@ impl Transfer {
         let Some(arrived) = self.arrived else {
             return Step::SendOptions;
         };
+        if arrived == self.last {
+            return Step::Done;
+        }
         self.sent = self.last.min(arrived + u64::from(self.agreed.window));
         Step::SendBlocks(arrived + 1..=self.sent)
     }
