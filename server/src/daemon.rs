@@ -34,6 +34,8 @@ pub struct Server {
     pub plain: SocketAddr,
     /// Where the data port really is.
     pub data: SocketAddr,
+    /// The address that machines are told, if any.
+    pub address: Option<Ipv4Addr>,
     /// Hash of the server's key.
     pub pin: pinned::Pin,
     stop: watch::Sender<bool>,
@@ -128,6 +130,7 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
         app,
         plain: plain_at,
         data: data_at,
+        address,
         pin: secrets.pin,
         stop,
         tasks,

@@ -56,7 +56,7 @@ pub struct MachineView {
     pub uptime_ms: u64,
     /// Disks of the last check-in.
     pub disks: Vec<DiskInfo>,
-    /// Last disk check.
+    /// Last disk check; left out of lists.
     pub disk_check: Option<DiskCheck>,
     /// Its time.
     pub disk_check_at: Option<i64>,

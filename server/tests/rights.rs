@@ -133,7 +133,7 @@ async fn another_protocol_is_refused_by_both_ways_of_saying_it() {
         assert!(report.found.contains("99"));
         let result = http
             .agent
-            .get(&format!("{}/v1/time", http.base))
+            .get(&format!("{}/api/version", http.base))
             .set(PROTOCOL_HEADER, "99")
             .call();
         let Err(ureq::Error::Status(403, response)) = result else {
@@ -161,7 +161,10 @@ async fn the_plain_port_has_page_and_api_for_this_host_but_no_image_data() {
             .set("authorization", &token)
             .call()
             .unwrap();
-        for (method, path) in [("POST", "/v1/checkin"), ("GET", "/v1/time")] {
+        for (method, path) in [
+            ("POST", "/v1/checkin"),
+            ("POST", "/v1/executions/x/progress"),
+        ] {
             let result = ureq::request(method, &format!("{base}{path}")).call();
             assert!(
                 matches!(result, Err(ureq::Error::Status(404, _))),

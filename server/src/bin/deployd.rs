@@ -6,6 +6,7 @@
 use clap::Parser;
 use server::daemon;
 use server::options::Options;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -43,23 +44,7 @@ async fn main() -> ExitCode {
         _ = interrupt.recv() => return ExitCode::SUCCESS,
     };
     tracing::info!(plain = %server.plain, data = %server.data, pin = %server.pin, "deployd {} runs", wire::SOFTWARE_VERSION);
-    eprintln!(
-        "Console on this host:  http://127.0.0.1:{}/",
-        server.plain.port()
-    );
-    if let Some(address) = options.address {
-        eprintln!(
-            "Console from anywhere: https://{address}:{}/",
-            server.data.port()
-        );
-    }
-    eprintln!(
-        "Token: in {}",
-        options
-            .state
-            .join(server::secrets::ADMIN_TOKEN_FILE)
-            .display()
-    );
+    tell(&options, &server);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -67,4 +52,25 @@ async fn main() -> ExitCode {
     tracing::info!("deployd stops");
     server.stop().await;
     ExitCode::SUCCESS
+}
+
+/// Says where the console is. The token is shown on a terminal only: standard error of a
+/// service ends in a log that others may read.
+fn tell(options: &Options, server: &daemon::Server) {
+    let token = options.state.join(server::secrets::ADMIN_TOKEN_FILE);
+    let login = match std::io::stderr().is_terminal() {
+        true => format!("#token={}", server.app.admin_token),
+        false => String::new(),
+    };
+    eprintln!(
+        "Console on this host:  http://127.0.0.1:{}/{login}",
+        server.plain.port()
+    );
+    if let Some(address) = server.address {
+        eprintln!(
+            "Console from anywhere: https://{address}:{}/{login}",
+            server.data.port()
+        );
+    }
+    eprintln!("Token: in {}", token.display());
 }

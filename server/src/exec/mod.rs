@@ -13,7 +13,7 @@ pub mod registry;
 pub mod run;
 pub mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod watch;
 
 use crate::app::App;

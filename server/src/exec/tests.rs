@@ -19,7 +19,8 @@ use wire::{
 const PC: &str = "pc-525400000001";
 const MAC: &str = "52:54:00:00:00:01";
 
-async fn app(dir: &Path, started: i64) -> App {
+/// The server's parts with their state in `dir`.
+pub(crate) async fn app(dir: &Path, started: i64) -> App {
     let db = Arc::new(db::tests::open(dir).await);
     let store = Arc::new(
         Store::open(&dir.join("images"), Arc::clone(&db))

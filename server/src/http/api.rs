@@ -106,7 +106,7 @@ async fn overview(State(app): Shared) -> Outcome<Json<Overview>> {
         .collect();
     let mut machine_views = Vec::with_capacity(known.len());
     for machine in known {
-        machine_views.push(view::machine(&app, &mut conn, machine, now).await?);
+        machine_views.push(listed(&app, &mut conn, machine, now).await?);
     }
     let executions = executions::newest(&mut conn, None, LISTED).await?;
     let name = |id: &str| names.get(id).map_or("", String::as_str);
@@ -123,11 +123,25 @@ async fn overview(State(app): Shared) -> Outcome<Json<Overview>> {
     }))
 }
 
+/// A machine without its disk check, which is long and asked for alone.
+async fn listed(
+    app: &App,
+    conn: &mut db::Conn,
+    machine: machines::Machine,
+    now: i64,
+) -> Outcome<MachineView> {
+    let machine = machines::Machine {
+        disk_check: None,
+        ..machine
+    };
+    view::machine(app, conn, machine, now).await
+}
+
 async fn list_machines(State(app): Shared) -> Outcome<Json<Vec<MachineView>>> {
     let mut conn = app.db.read().await?;
     let mut views = Vec::new();
     for machine in machines::all(&mut conn).await? {
-        views.push(view::machine(&app, &mut conn, machine, db::now()).await?);
+        views.push(listed(&app, &mut conn, machine, db::now()).await?);
     }
     Ok(Json(views))
 }

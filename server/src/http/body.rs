@@ -59,7 +59,15 @@ async fn next(stream: &mut axum::body::BodyDataStream) -> Outcome<Option<Bytes>>
 /// # Errors
 /// As [`whole`], or it is not what it should be.
 pub async fn message<T: DeserializeOwned>(body: Body) -> Outcome<T> {
-    let bytes = whole(body, MAX_MESSAGE_BYTES).await?;
+    message_of(body, MAX_MESSAGE_BYTES).await
+}
+
+/// A control message of at most `limit` bytes.
+///
+/// # Errors
+/// As [`message`].
+pub async fn message_of<T: DeserializeOwned>(body: Body, limit: usize) -> Outcome<T> {
+    let bytes = whole(body, limit).await?;
     serde_json::from_slice(&bytes)
         .map_err(|e| Failure::usage(format!("the message cannot be read: {e}")))
 }

@@ -107,3 +107,44 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
         .map(str::trim)
         .ok_or_else(|| Failure::unauthorized("the request has no bearer token"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::plain_router;
+    use crate::exec::tests::app;
+    use axum::Router;
+    use axum::body::Body;
+    use axum::extract::{ConnectInfo, Request};
+    use axum::routing::get;
+    use hyper_util::service::TowerToHyperService;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn without_tls_the_console_is_for_this_host_and_boot_scripts_for_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = Arc::new(app(dir.path(), 0).await);
+        let boot = Router::new().route("/boot/boot.ipxe", get(|| async { "#!ipxe" }));
+        let service = TowerToHyperService::new(plain_router(app, boot));
+        let status = async |peer: &str, path: &str| {
+            let request = Request::get(path).header("authorization", "Bearer t");
+            let mut request = request.body(Body::empty()).unwrap();
+            let peer: SocketAddr = peer.parse().unwrap();
+            request.extensions_mut().insert(ConnectInfo(peer));
+            hyper::service::Service::call(&service, request)
+                .await
+                .unwrap()
+                .status()
+                .as_u16()
+        };
+        for path in ["/", "/api/version", "/api/overview"] {
+            for near in ["127.0.0.1:5", "[::1]:5", "[::ffff:127.0.0.1]:5"] {
+                assert_eq!(status(near, path).await, 200, "{path} from {near}");
+            }
+            for far in ["192.0.2.7:5", "[2001:db8::1]:5"] {
+                assert_eq!(status(far, path).await, 403, "{path} from {far}");
+            }
+        }
+        assert_eq!(status("192.0.2.7:5", "/boot/boot.ipxe").await, 200);
+    }
+}

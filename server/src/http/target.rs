@@ -12,11 +12,14 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{post, put};
 use axum::{Json, Router};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use wire::{CheckInReply, FinishReply, JobKind, MAX_LOG_BYTES, ProgressReply, Published, Stored};
+
+/// Longest check-in: anybody may send one, and what it says is kept.
+const MAX_CHECK_IN_BYTES: usize = 256 << 10;
 
 type Shared = State<Arc<App>>;
 
@@ -35,16 +38,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/finish", post(finish));
     Router::new()
         .route("/v1/checkin", post(check_in))
-        .route("/v1/time", get(time))
         .nest("/v1/executions/{id}", execution)
         // Each handler has its own limit, smaller or streaming.
         .layer(DefaultBodyLimit::disable())
         .with_state(app)
-}
-
-/// The server's time, for targets whose clock is wrong.
-async fn time() -> String {
-    db::now().to_string()
 }
 
 async fn check_in(
@@ -52,7 +49,7 @@ async fn check_in(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     body: Body,
 ) -> Outcome<Json<CheckInReply>> {
-    let message = body::message(body).await?;
+    let message = body::message_of(body, MAX_CHECK_IN_BYTES).await?;
     let address = peer.ip().to_canonical().to_string();
     checkin::checkin(&app, &message, &address, db::now())
         .await

@@ -8,6 +8,7 @@ use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::{SockRef, TcpKeepalive};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,10 @@ const CONNECTIONS: usize = 2048;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Longest wait for the headers of a request, idle time between two requests included.
 const HEADERS: Duration = Duration::from_secs(75);
+/// Between two signs of life of an idle connection.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Longest time in which a peer acknowledges nothing.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
 /// How long requests that run may take after the shutdown began.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -48,7 +53,7 @@ pub async fn serve(
         let (acceptor, router, shutdown) = (acceptor.clone(), router.clone(), shutdown.clone());
         tasks.spawn(async move {
             let _place = place;
-            let _ = stream.set_nodelay(true);
+            set_up(&stream);
             match acceptor {
                 None => connection(stream, peer, router, shutdown).await,
                 Some(acceptor) => match timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -62,6 +67,18 @@ pub async fn serve(
         while tasks.try_join_next().is_some() {}
     }
     let _ = timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+}
+
+/// A peer that was switched off must not hold its connection for hours.
+fn set_up(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE);
+    // Without them everything still works, only later.
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
 }
 
 type Place = tokio::sync::OwnedSemaphorePermit;
