@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use testkit::machine::Machine;
 use testkit::netns::{Host, INTERFACE, Lab, require};
 
 use crate::built::Built;
@@ -183,29 +184,36 @@ impl Site {
         Status::parse(&self.ctl(&["status", "--json"])?)
     }
 
-    /// Waits until the server's status is as wanted, and returns it.
+    /// Waits until the server's status is as wanted, and returns it. `guest` is the machine
+    /// that has to bring it about.
     ///
     /// # Errors
-    /// It is not within `limit`; the last status is in the error.
+    /// It is not within `limit`, or the guest ends before; the last status and the guest's
+    /// console are in the error.
     pub fn wait_status(
         &self,
         what: &str,
         limit: Duration,
+        guest: &mut Machine,
         mut wanted: impl FnMut(&Status) -> bool,
     ) -> io::Result<Status> {
         let end = Instant::now() + limit;
         loop {
+            // Asked before the server is: what the guest did before its end counts.
+            let ended = !guest.is_running()?;
             let status = self.status()?;
             if wanted(&status) {
                 return Ok(status);
             }
-            if Instant::now() >= end {
-                return Err(io::Error::other(format!(
-                    "{what}: not within {} s; the server says: {status:?}",
-                    limit.as_secs()
-                )));
-            }
-            thread::sleep(POLL);
+            let why = if ended {
+                "the machine ended before".to_owned()
+            } else if Instant::now() >= end {
+                format!("not within {} s", limit.as_secs())
+            } else {
+                thread::sleep(POLL);
+                continue;
+            };
+            return Err(guest.failure(&format!("{what}: {why}; the server says: {status:?}")));
         }
     }
 

@@ -74,9 +74,8 @@ impl Story {
 
     fn wait_registered(&self, site: &Site, pc: &Pc, mut machine: Machine) -> io::Result<String> {
         let known = |status: &Status| status.machine(pc.mac).is_some();
-        let status = site
-            .wait_status("the machine registers itself", LIMIT, known)
-            .map_err(|error| with_console(&error, &machine))?;
+        let what = "the machine registers itself";
+        let status = site.wait_status(what, LIMIT, &mut machine, known)?;
         // The Deploy-OS has nothing to do here and leaves by itself.
         machine.wait_exit(LIMIT)?;
         status
@@ -84,15 +83,16 @@ impl Story {
             .ok_or_else(|| io::Error::other("the machine vanished"))
     }
 
-    /// Waits for a state of the newest execution of a kind.
+    /// Waits for a state of a machine's newest execution of a kind, which `guest` is to
+    /// bring about.
     ///
     /// # Errors
     /// The execution fails instead, or the state does not come.
     pub fn wait_execution(
         &self,
         site: &Site,
-        machine: &str,
-        kind: &str,
+        guest: &mut Machine,
+        (machine, kind): (&str, &str),
         what: &str,
         mut wanted: impl FnMut(&Execution) -> bool,
     ) -> io::Result<Execution> {
@@ -100,6 +100,7 @@ impl Story {
         site.wait_status(
             &format!("{kind} of {machine}: {what}"),
             LIMIT,
+            guest,
             |status| match status.execution(machine, kind) {
                 Some(execution) if wanted(&execution) || execution.is_lost() => {
                     found = Some(execution);
@@ -110,7 +111,7 @@ impl Story {
         )?;
         match found {
             Some(execution) if wanted(&execution) => Ok(execution),
-            other => Err(io::Error::other(format!(
+            other => Err(guest.failure(&format!(
                 "{kind} of {machine}: waiting until {what}, but {other:?}"
             ))),
         }
@@ -131,9 +132,8 @@ impl Story {
     ) -> io::Result<(Execution, Duration)> {
         let start = Instant::now();
         let mut guest = pc.boot(site, self.accelerator, kind, disk)?;
-        let done = self
-            .wait_execution(site, machine, kind, "done", Execution::is_done)
-            .map_err(|error| with_console(&error, &guest))?;
+        let order = (machine, kind);
+        let done = self.wait_execution(site, &mut guest, order, "done", Execution::is_done)?;
         guest.wait_exit(LIMIT)?;
         self.step(&format!("{}: {kind} done, and the machine left", pc.name));
         Ok((done, start.elapsed()))
@@ -154,15 +154,4 @@ impl Story {
         self.step(&format!("{}: login prompt", pc.name));
         Ok(time)
     }
-}
-
-/// An error of the server's side, with what the machine shows.
-fn with_console(error: &io::Error, machine: &Machine) -> io::Error {
-    let console = machine.console().unwrap_or_default();
-    let lines: Vec<&str> = console.lines().rev().take(30).collect();
-    let tail: Vec<&str> = lines.into_iter().rev().collect();
-    io::Error::other(format!(
-        "{error}\nthe machine's console ends with:\n  | {}",
-        tail.join("\n  | ")
-    ))
 }

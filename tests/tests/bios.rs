@@ -78,7 +78,7 @@ fn backup_killed_in_the_middle(story: &Story, site: &Site, source: &Path) {
         .unwrap();
     let moved = |one: &Execution| one.state() == "running" && one.percent() >= 20;
     let seen = story
-        .wait_execution(site, &old, "backup", "a fifth is sent", moved)
+        .wait_execution(site, &mut guest, (&old, "backup"), "a fifth is sent", moved)
         .unwrap();
     guest.kill().unwrap();
     story.step(&format!(
@@ -115,7 +115,13 @@ fn restore_with_the_server_killed(
         .unwrap();
     let moved = |one: &Execution| one.state() == "running" && one.percent() >= 20;
     let seen = story
-        .wait_execution(site, &new, "restore", "a fifth is written", moved)
+        .wait_execution(
+            site,
+            &mut guest,
+            (&new, "restore"),
+            "a fifth is written",
+            moved,
+        )
         .unwrap();
     site.kill_server().unwrap();
     story.step(&format!(
@@ -129,7 +135,13 @@ fn restore_with_the_server_killed(
         "said too early: {early:?}"
     );
     story
-        .wait_execution(site, &new, "restore", "done", Execution::is_done)
+        .wait_execution(
+            site,
+            &mut guest,
+            (&new, "restore"),
+            "done",
+            Execution::is_done,
+        )
         .unwrap();
     guest.wait_exit(LIMIT).unwrap();
     story.step("new: restored all the same; comparing every file");
@@ -148,7 +160,13 @@ fn lost_done(story: &Story, site: &mut Site, new: &str, source: &Path, target: &
         .unwrap();
     let verifying = |one: &Execution| one.state() == "verifying";
     story
-        .wait_execution(site, new, "restore", "reading back", verifying)
+        .wait_execution(
+            site,
+            &mut guest,
+            (new, "restore"),
+            "reading back",
+            verifying,
+        )
         .unwrap();
     site.kill_server().unwrap();
     story.step("server: killed while the target reads back");
@@ -166,11 +184,16 @@ fn lost_done(story: &Story, site: &mut Site, new: &str, source: &Path, target: &
     let stopped = |one: &Execution| one.state() == "failed";
     let failed = {
         let status = site
-            .wait_status("the execution waits for an operator", LIMIT, |status| {
-                status
-                    .execution(new, "restore")
-                    .is_some_and(|one| stopped(&one))
-            })
+            .wait_status(
+                "the execution waits for an operator",
+                LIMIT,
+                &mut guest,
+                |status| {
+                    status
+                        .execution(new, "restore")
+                        .is_some_and(|one| stopped(&one))
+                },
+            )
             .unwrap();
         assert_eq!(status.count(new, "restore"), 2, "one for each order");
         status.execution(new, "restore").unwrap()

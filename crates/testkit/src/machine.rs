@@ -205,7 +205,7 @@ impl Machine {
     }
 
     /// An error with the end of the console in it.
-    fn failure(&self, what: &str) -> io::Error {
+    pub fn failure(&self, what: &str) -> io::Error {
         let console = self.console().unwrap_or_default();
         let lines: Vec<&str> = console.lines().collect();
         let tail = lines
@@ -219,11 +219,12 @@ impl Machine {
         ))
     }
 
-    /// QEMU's monitor answers as soon as the command line was accepted.
+    /// QEMU's monitor answers once the whole command line was accepted (its socket is
+    /// there before).
     fn wait_for_monitor(&mut self, errors: &Path) -> io::Result<()> {
         let end = Instant::now() + MONITOR_LIMIT;
         loop {
-            if UnixStream::connect(self.folder.path().join("qmp")).is_ok() {
+            if Monitor::connect(&self.folder.path().join("qmp")).is_ok() {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {

@@ -156,7 +156,8 @@ impl Spec {
             args.push("-drive".to_owned());
             args.push(format!("if=pflash,format=raw,unit=1,file={}", at("vars")));
         }
-        let mut boot_index = 0;
+        // A kernel that is started directly takes index 0 itself.
+        let mut boot_index = usize::from(self.kernel.is_some());
         for (number, nic) in self.nics.iter().enumerate() {
             args.push("-netdev".to_owned());
             args.push(format!(

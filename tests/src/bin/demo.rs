@@ -137,7 +137,7 @@ fn job(
     story.step(&format!("{}: network boot, then {kind}", pc.name));
     let mut guest = pc.boot(site, story.accelerator, kind, disk)?;
     let mut bar = Bar::default();
-    let done = story.wait_execution(site, machine, kind, "done", |execution| {
+    let done = story.wait_execution(site, &mut guest, (machine, kind), "done", |execution| {
         bar.show(execution);
         execution.is_done()
     });
