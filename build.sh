@@ -83,8 +83,8 @@ TEXT
 BUILD_PACKAGES=(gcc make libc6-dev flex bison bc libelf-dev libssl-dev xz-utils zstd binutils
     musl-tools busybox-static ipxe util-linux ca-certificates)
 TEST_PACKAGES=(qemu-system-x86 ovmf ipxe-qemu dnsmasq-base iproute2 nftables debootstrap e2fsprogs
-    dosfstools mtools fdisk gdisk grub-common grub-pc-bin grub-efi-amd64-bin shellcheck)
-BENCH_PACKAGES=(partclone zstd e2fsprogs)
+    dosfstools mtools fdisk gdisk grub-common grub-pc-bin grub-efi-amd64-bin partclone shellcheck)
+BENCH_PACKAGES=(partclone zstd e2fsprogs time cpio)
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
