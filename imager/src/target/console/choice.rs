@@ -86,6 +86,7 @@ mod tests {
         assert_eq!(typed("R\n"), [Key::Reboot]);
         assert_eq!(typed("ps\n"), [Key::Shell]);
         assert_eq!(typed("s\ns\n"), [Key::Shell, Key::Shell]);
+        assert_eq!(typed("s\n\n"), [Key::Shell]);
     }
 
     #[test]
