@@ -411,6 +411,10 @@ fn a_rival_is_told_once() {
             })
         })
         .unwrap();
+    // Its offers go on.
+    for _ in 0..3 {
+        discover_both(&client);
+    }
     let log = running.log.text();
     assert_eq!(log.matches("dhcp-conflict").count(), 1, "{log}");
     assert!(log.contains("10.99.0.1"), "{log}");
