@@ -28,10 +28,11 @@ fn layout(slots: u32, most: usize) -> impl Strategy<Value = (Vec<Part>, u64)> {
     })
 }
 
-/// A disk with the given GPT of 128 entries; room for the backup is added.
-fn gpt_disk(parts: &[Part], sectors: u64, unit: u64) -> Vec<u8> {
+/// A disk with the given GPT of 128 entries; room for the backup is added, and before
+/// it a reserve that the table calls unusable.
+fn gpt_disk(parts: &[Part], sectors: u64, reserve: u64, unit: u64) -> Vec<u8> {
     let entry_sectors = (128u64 * 128).div_ceil(unit);
-    let sectors = sectors + entry_sectors + 1;
+    let sectors = sectors + reserve + entry_sectors + 1;
     let mut disk = vec![0u8; (sectors * unit) as usize];
     let mut entries = vec![0u8; (entry_sectors * unit) as usize];
     for &(slot, start, len) in parts {
@@ -49,7 +50,7 @@ fn gpt_disk(parts: &[Part], sectors: u64, unit: u64) -> Vec<u8> {
             (24, my),
             (32, other),
             (40, 2 + entry_sectors),
-            (48, last - entry_sectors - 1),
+            (48, last - entry_sectors - reserve - 1),
             (72, table),
         ] {
             header[at..at + 8].copy_from_slice(&value.to_le_bytes());
@@ -157,8 +158,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn gpt_is_read_as_made_and_moves((parts, sectors) in layout(128, 20), unit in units(), more in 0..5000u64) {
-        let disk = gpt_disk(&parts, sectors, unit);
+    fn gpt_is_read_as_made_and_moves((parts, sectors) in layout(128, 20), reserve in 0..20u64, unit in units(), more in 0..5000u64) {
+        let disk = gpt_disk(&parts, sectors, reserve, unit);
         let map = run(&disk, unit);
         assert_sound(&map);
         prop_assert_eq!(map.table, TableKind::Gpt);
@@ -174,6 +175,11 @@ proptest! {
             let blobs = relocate(map.table, &map.blobs, source, target).unwrap();
             let mut moved = vec![0u8; target as usize];
             put(&mut moved, &blobs);
+            if target >= same {
+                // What the table leaves free at its end, it leaves free again.
+                let usable = |disk: &[u8]| u64::from_le_bytes(disk[unit as usize + 48..][..8].try_into().unwrap());
+                prop_assert_eq!(usable(&moved), usable(&disk) + (target - same) / unit);
+            }
             let map = run(&moved, unit);
             prop_assert_eq!(&map.warnings, &[]);
             prop_assert_eq!(found(&map, unit), parts.clone());
@@ -204,7 +210,7 @@ proptest! {
         pokes in prop::collection::vec((0..20_000usize, prop::sample::select(vec![0u8, 1, 5, 0x7f, 0x80, 0xee, 0xff])), 1..40),
         full in any::<bool>(), strict in any::<bool>(), cut in 0..40_000usize,
     ) {
-        let mut disk = if kind { gpt_disk(&parts, sectors, unit) } else { mbr_disk(&parts[..parts.len().min(1)], sectors + 50, unit) };
+        let mut disk = if kind { gpt_disk(&parts, sectors, 0, unit) } else { mbr_disk(&parts[..parts.len().min(1)], sectors + 50, unit) };
         for (at, value) in pokes {
             let len = disk.len();
             disk[at % len] = value;

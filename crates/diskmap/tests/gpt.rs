@@ -119,6 +119,8 @@ fn a_gpt_moves_to_other_sizes_and_sgdisk_agrees() {
             .for_each(|blob| poke(&target, blob.offset, &blob.data));
         let verdict = ok("sgdisk", &["-v", s(&target)]);
         assert!(verdict.contains("No problems found"), "{verdict}");
+        let protected = u64::from(u32::from_le_bytes(peek(&target, 446 + 12)));
+        assert_eq!(protected, (size / 512 - 1).min(u64::from(u32::MAX)));
         let moved = scan_file(&target, 512);
         assert_eq!(moved.warnings, []);
         let key = |map: &DiskMap| {
