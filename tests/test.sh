@@ -101,15 +101,7 @@ FUZZ_SECONDS=${FUZZ_SECONDS:-60}
 
 verb_fuzz() {
     mkdir -p "$CACHE"
-    need_packages "${BUILD_PACKAGES[@]}"
+    need_packages "${BUILD_PACKAGES[@]}" g++ "${TEST_PACKAGES[@]}"
     need_cargo
-    command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
-    local target
-    for target in $(cd fuzz && cargo fuzz list); do
-        say "fuzz $target, $FUZZ_SECONDS s"
-        # libFuzzer's coverage needs flags of the nightly compiler; RUSTC_BOOTSTRAP lets
-        # the stable one take them, so that no second toolchain has to be fetched.
-        (cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run "$target" -- \
-            -max_total_time="$FUZZ_SECONDS" -rss_limit_mb=2048 -timeout=10)
-    done
+    fuzz/run.sh "$FUZZ_SECONDS" "$@"
 }

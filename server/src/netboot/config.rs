@@ -49,7 +49,12 @@ pub struct NetbootConfig {
 
 impl NetbootConfig {
     /// The part that boot scripts and boot files need.
+    /// A firmware segment is used from the next start of the server on.
     pub fn boot_config(&self) -> BootConfig {
+        let mut initrds = vec![INITRAMFS_FILE.to_owned()];
+        if self.pxe_dir.join(FIRMWARE_FILE).is_file() {
+            initrds.push(FIRMWARE_FILE.to_owned());
+        }
         BootConfig {
             server_ip: self.server_ip,
             http_port: self.http_port,
@@ -57,7 +62,7 @@ impl NetbootConfig {
             pin: self.pin.clone(),
             pxe_dir: self.pxe_dir.clone(),
             kernel: KERNEL_FILE.to_owned(),
-            initrds: vec![INITRAMFS_FILE.to_owned()],
+            initrds,
             extra_kernel_args: self.extra_kernel_args.clone(),
         }
     }
@@ -67,6 +72,9 @@ impl NetbootConfig {
 pub const KERNEL_FILE: &str = "vmlinuz";
 /// Name of the initramfs in the PXE folder.
 pub const INITRAMFS_FILE: &str = "initramfs.img";
+
+/// Name of the initramfs segment with firmware for cards that need blobs; optional.
+pub const FIRMWARE_FILE: &str = "firmware.img";
 
 /// What boot scripts and boot files are made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,6 +175,15 @@ pub(crate) mod tests {
     #[test]
     fn urls_name_the_server_in_full() {
         assert_eq!(boot().base_url(), "http://10.99.0.1:26500/boot");
+    }
+
+    #[test]
+    fn a_firmware_segment_follows_the_initramfs_if_it_is_there() {
+        assert_eq!(boot().initrds, ["initramfs.img"]);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("firmware.img"), b"x").unwrap();
+        let with = sample(folder.path()).boot_config();
+        assert_eq!(with.initrds, ["initramfs.img", "firmware.img"]);
     }
 
     #[test]

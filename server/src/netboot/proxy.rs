@@ -41,6 +41,8 @@ pub struct Proxy {
     config: ProxyConfig,
     server_ip: Ipv4Addr,
     dhcp: Option<UdpSocket>,
+    /// What packets on `dhcp` are answered as.
+    dhcp_port: Port,
     boot: UdpSocket,
     rivals: Option<UdpSocket>,
 }
@@ -58,9 +60,9 @@ impl Proxy {
         };
         let boot_address = SocketAddrV4::new(config.server_ip, BOOT_SERVER);
         let boot = socket(boot_address, &interface, false).map_err(|e| refused(e, BOOT_SERVER))?;
-        let dhcp = match config.proxy_dhcp {
+        let (dhcp, dhcp_port) = match config.proxy_dhcp {
             ProxyMode::On => open_dhcp(&interface)?,
-            ProxyMode::Only4011 | ProxyMode::Off => None,
+            ProxyMode::Only4011 | ProxyMode::Off => (None, Port::Dhcp67),
         };
         // Broadcasts only, so no DHCP client of this host loses an answer to us. If a
         // client of this host does not share the port, rivals stay unseen.
@@ -72,6 +74,7 @@ impl Proxy {
             config: offers_of(config),
             server_ip: config.server_ip,
             dhcp,
+            dhcp_port,
             boot,
             rivals,
         })
@@ -89,7 +92,7 @@ impl Proxy {
         let mut known = HashSet::new();
         loop {
             tokio::select! {
-                received = receive(self.dhcp.as_ref(), on_dhcp) => self.reply(Port::Dhcp67, received).await,
+                received = receive(self.dhcp.as_ref(), on_dhcp) => self.reply(self.dhcp_port, received).await,
                 received = receive(Some(&self.boot), on_boot) => self.reply(Port::Boot4011, received).await,
                 received = receive(self.rivals.as_ref(), on_rival) => {
                     if let Some((bytes, _)) = received {
@@ -119,10 +122,9 @@ impl Proxy {
                     Destination::Address(address) => SocketAddr::from(address),
                     Destination::Sender => from,
                 };
-                let socket = if port == Port::Dhcp67 {
-                    self.dhcp.as_ref()
-                } else {
-                    Some(&self.boot)
+                let socket = match port {
+                    Port::Dhcp67 | Port::Shared67 => self.dhcp.as_ref(),
+                    Port::Boot4011 => Some(&self.boot),
                 };
                 let Some(socket) = socket else { return };
                 match socket.send_to(&packet, to).await {
@@ -169,10 +171,10 @@ fn offers_of(config: &NetbootConfig) -> ProxyConfig {
     }
 }
 
-fn open_dhcp(interface: &str) -> Result<Option<UdpSocket>, NetbootError> {
+fn open_dhcp(interface: &str) -> Result<(Option<UdpSocket>, Port), NetbootError> {
     let alone = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, DHCP_SERVER);
     match socket(alone, interface, false) {
-        Ok(socket) => return Ok(Some(socket)),
+        Ok(socket) => return Ok((Some(socket), Port::Dhcp67)),
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
             return Err(refused(error, DHCP_SERVER));
         }
@@ -183,7 +185,7 @@ fn open_dhcp(interface: &str) -> Result<Option<UdpSocket>, NetbootError> {
     match socket(shared, interface, true) {
         Ok(socket) => {
             info!(%owner, "port 67/udp is shared: broadcasts only, requests by relays go to its owner");
-            Ok(Some(socket))
+            Ok((Some(socket), Port::Shared67))
         }
         Err(_) => {
             let code = Code::PortInUse;
@@ -193,7 +195,7 @@ fn open_dhcp(interface: &str) -> Result<Option<UdpSocket>, NetbootError> {
                 "port 67/udp is taken and not shared; going on with 4011 alone: \
                  let its owner send option 60 \"PXEClient\" and no boot file"
             );
-            Ok(None)
+            Ok((None, Port::Dhcp67))
         }
     }
 }

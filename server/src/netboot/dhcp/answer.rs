@@ -18,6 +18,10 @@ const CLIENT_PORT: u16 = 68;
 pub enum Port {
     /// 67, where clients broadcast to all servers.
     Dhcp67,
+    /// 67 shared with an address server on this host, which has our address as its name:
+    /// a REQUEST that names it is that server's, and a second answer would make the
+    /// client decline.
+    Shared67,
     /// 4011, where a client asks the boot server that it chose.
     Boot4011,
 }
@@ -125,9 +129,9 @@ fn try_answer(
 fn kind_of_answer(request: &Packet, port: Port, server_ip: Ipv4Addr) -> Option<MessageType> {
     let chosen = request.address_option(option::SERVER_ID);
     match (request.message_type()?, port) {
-        (MessageType::Discover, Port::Dhcp67) => Some(MessageType::Offer),
+        (MessageType::Discover, Port::Dhcp67 | Port::Shared67) => Some(MessageType::Offer),
         (MessageType::Request, Port::Dhcp67) if chosen == Some(server_ip) => Some(MessageType::Ack),
-        (MessageType::Inform, Port::Dhcp67) => Some(MessageType::Ack),
+        (MessageType::Inform, Port::Dhcp67 | Port::Shared67) => Some(MessageType::Ack),
         (MessageType::Request | MessageType::Inform, Port::Boot4011) => chosen
             .is_none_or(|server| server == server_ip)
             .then_some(MessageType::Ack),

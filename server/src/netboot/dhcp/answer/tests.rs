@@ -199,6 +199,13 @@ fn requests_to_us_are_acknowledged_where_they_came_from() {
     assert_eq!(packet.option(53).unwrap(), [5]);
     let (packet, _, _) = reply(Port::Dhcp67, &client("08", "PXEClient", ""));
     assert_eq!(packet.option(53).unwrap(), [5]);
+    // On a shared port the same request is the address server's beside us.
+    assert_eq!(
+        on(Port::Shared67, &client("03", "PXEClient", "36 04 0a630002")),
+        Answer::Ignore(Ignored::NotForUs)
+    );
+    let (packet, _, _) = reply(Port::Shared67, &client("01", "PXEClient", ""));
+    assert_eq!(packet.option(53).unwrap(), [2]);
 }
 
 #[test]
