@@ -177,7 +177,7 @@ fn write_system_files(root: &Path, fstab: &str) -> io::Result<()> {
             "serial --unit=0 --speed=115200\n\
              terminal_input serial console\nterminal_output serial console\n\
              set timeout=0\n\
-             menuentry Debian {{\n  linux /vmlinuz root=UUID={ROOT_UUID} ro console=tty0 console=ttyS0,115200\n  initrd /initrd.img\n}}\n"
+             menuentry Debian {{\n  linux /vmlinuz root=UUID={ROOT_UUID} ro console=tty0 console=ttyS0,115200 no_timer_check\n  initrd /initrd.img\n}}\n"
         ),
     )
 }
