@@ -83,7 +83,7 @@ TEXT
 BUILD_PACKAGES=(gcc make libc6-dev flex bison bc libelf-dev libssl-dev xz-utils zstd binutils
     musl-tools busybox-static ipxe util-linux ca-certificates)
 TEST_PACKAGES=(qemu-system-x86 ovmf ipxe-qemu dnsmasq-base iproute2 nftables debootstrap e2fsprogs
-    dosfstools mtools fdisk gdisk grub-common grub-pc-bin grub-efi-amd64-bin partclone shellcheck)
+    dosfstools mtools fdisk gdisk grub-common grub-pc-bin grub-efi-amd64-bin partclone shellcheck sqlite3)
 BENCH_PACKAGES=(partclone zstd e2fsprogs time cpio)
 
 as_root() {

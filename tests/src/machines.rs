@@ -20,6 +20,8 @@ use crate::site::{SERVER, Site};
 /// that fails for the clock proves nothing. Broken machines end sooner by themselves.
 pub const LIMIT: Duration = Duration::from_secs(900);
 
+/// Bytes per second: a quarter of a minute for a test disk.
+const SLOW: u64 = 20 << 20;
 /// iPXE in a form that QEMU starts directly.
 const IPXE_AS_KERNEL: &str = "/usr/lib/ipxe/ipxe.lkrn";
 
@@ -53,6 +55,25 @@ impl Pc {
     ) -> io::Result<Machine> {
         self.spec(accelerator, boot, disk)
             .start(|qemu| site.command(qemu), site.logs())
+    }
+
+    /// As [`Pc::boot`] with a disk so slow that something can happen in the middle of a
+    /// job, however fast this host is.
+    ///
+    /// # Errors
+    /// As [`Pc::boot`].
+    pub fn boot_slow(
+        &self,
+        site: &Site,
+        accelerator: Accelerator,
+        boot: &str,
+        disk: &Path,
+    ) -> io::Result<Machine> {
+        let mut spec = self.spec(accelerator, boot, disk);
+        for disk in &mut spec.disks {
+            disk.bytes_per_second = Some(SLOW);
+        }
+        spec.start(|qemu| site.command(qemu), site.logs())
     }
 
     /// Switches a BIOS machine on whose card has no iPXE of its own: the boot file that

@@ -111,9 +111,9 @@ impl Execution {
         self.state() == "done"
     }
 
-    /// It failed or was interrupted.
-    pub fn is_lost(&self) -> bool {
-        matches!(self.state(), "failed" | "interrupted")
+    /// Nothing about it will change any more.
+    pub fn is_final(&self) -> bool {
+        matches!(self.state(), "done" | "failed" | "interrupted")
     }
 
     /// Bytes done and to be done in this step, and bytes per second.
@@ -193,7 +193,7 @@ mod tests {
         let status = Status::parse(SAMPLE).unwrap();
         let backup = status.execution("pc1", "backup").unwrap();
         assert_eq!((backup.id(), backup.percent()), ("b", 25));
-        assert!(!backup.is_done() && !backup.is_lost());
+        assert!(!backup.is_done() && !backup.is_final());
         assert_eq!(status.count("pc1", "backup"), 2);
         assert!(status.execution("pc1", "restore").is_none());
         assert_eq!(status.image_number("gold", "used_bytes"), Some(5));

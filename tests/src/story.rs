@@ -102,7 +102,7 @@ impl Story {
             LIMIT,
             guest,
             |status| match status.execution(machine, kind) {
-                Some(execution) if wanted(&execution) || execution.is_lost() => {
+                Some(execution) if wanted(&execution) || execution.is_final() => {
                     found = Some(execution);
                     true
                 }

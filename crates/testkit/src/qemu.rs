@@ -50,6 +50,9 @@ pub struct Disk {
     pub sector_size: u32,
     /// Writes go to a temporary file and are lost with the machine.
     pub discard_writes: bool,
+    /// Reads and writes are slowed down to this, so that a test can meet the middle of a
+    /// transfer on a fast host too.
+    pub bytes_per_second: Option<u64>,
 }
 
 impl Disk {
@@ -61,6 +64,7 @@ impl Disk {
             bus: Bus::Virtio,
             sector_size: 512,
             discard_writes: false,
+            bytes_per_second: None,
         }
     }
 }
@@ -234,8 +238,12 @@ fn disk_arguments(disk: &Disk, number: usize, boot_index: usize) -> Vec<String> 
     } else {
         ""
     };
+    let pace = disk
+        .bytes_per_second
+        .map(|rate| format!(",throttling.bps-total={rate}"))
+        .unwrap_or_default();
     let drive = format!(
-        "if=none,id=d{number},format=raw,discard=unmap,file={}{snapshot}",
+        "if=none,id=d{number},format=raw,discard=unmap,file={}{snapshot}{pace}",
         disk.path.display()
     );
     let device = match disk.bus {
