@@ -11,6 +11,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("debugfs", "e2fsprogs"),
     ("losetup", "mount"),
     ("mcopy", "mtools"),
+    ("mdel", "mtools"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mkfs.fat", "dosfstools"),
     ("mkswap", "util-linux"),

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::tree::{FILE_TIME, Random, Tree, hashes_of};
+use super::tree::{FILE_TIME, Random, Tree, hashes_of, set_times};
 use crate::tool::run;
 
 /// Contents of a partition.
@@ -85,9 +85,18 @@ impl Content {
                     .arg(file));
                 let files = tempfile::tempdir().expect("a directory for the files");
                 tree.write_to(files.path());
-                let mut copy = mtools("mcopy", file);
-                copy.arg("-smQ").args(entries(files.path())).arg("::");
-                run(&mut copy);
+                let passing = passing_file(files.path(), FILLER_BYTES / 4);
+                let mut names = Vec::new();
+                for (number, entry) in entries(files.path()).iter().enumerate() {
+                    run(mtools("mcopy", file).arg("-smQ").arg(entry).arg("::"));
+                    let name = format!("::passing-{number}");
+                    run(mtools("mcopy", file)
+                        .arg("-mQ")
+                        .arg(passing.path())
+                        .arg(&name));
+                    names.push(name);
+                }
+                run(mtools("mdel", file).args(names));
             }
             Content::Swap => {
                 run(Command::new("mkswap")
@@ -182,11 +191,28 @@ fn e2fs(name: &str) -> Command {
     command
 }
 
+/// Size of the files that come and go.
+const FILLER_BYTES: usize = 20_000;
+
+/// A file that is written between those of the tree and removed in the end, so that
+/// what is used lies in many pieces, with old bytes between them. It stands beside
+/// `tree`, not in it.
+fn passing_file(tree: &Path, len: usize) -> tempfile::NamedTempFile {
+    let mut file =
+        tempfile::NamedTempFile::new_in(tree.parent().unwrap_or(tree)).expect("a file that passes");
+    file.write_all(&Random::new(len as u64).bytes(len))
+        .expect("space for it");
+    set_times(file.path());
+    file
+}
+
 /// Writes files by debugfs, which needs no mount and, unlike `mke2fs -d`, takes over
 /// no time of change from this machine.
 fn write_into_ext(image: &Path, tree: &Tree) {
     let work = tempfile::tempdir().expect("a directory for the files");
     tree.write_to(work.path());
+    let passing = passing_file(work.path(), FILLER_BYTES);
+    let mut passing_names = Vec::new();
     let mut made = BTreeSet::new();
     let mut script = String::new();
     for (path, _) in tree.files() {
@@ -204,6 +230,12 @@ fn write_into_ext(image: &Path, tree: &Tree) {
             "write \"{}\" \"{path}\"\n",
             work.path().join(&path).display()
         );
+        let name = format!("passing-{}", passing_names.len());
+        script += &format!("write \"{}\" {name}\n", passing.path().display());
+        passing_names.push(name);
+    }
+    for name in passing_names {
+        script += &format!("rm {name}\n");
     }
     let commands = work.path().join("commands");
     fs::write(&commands, script).expect("the commands");

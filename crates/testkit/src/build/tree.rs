@@ -157,7 +157,7 @@ fn for_each_entry(dir: &Path, act: &mut impl FnMut(&Path)) {
     }
 }
 
-fn set_times(path: &Path) {
+pub(super) fn set_times(path: &Path) {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(FILE_TIME);
     let times = fs::FileTimes::new().set_accessed(time).set_modified(time);
     File::open(path)
