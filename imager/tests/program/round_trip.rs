@@ -3,7 +3,7 @@
 //!
 //! Owns: the known layouts. Does not own: generated ones (`generated`).
 
-use crate::compare::{assert_same, difference};
+use crate::compare::{assert_same, difference, extents, map};
 use crate::disks::{self, Imaged, MIB, flip, folder, garbage, hash};
 use crate::imager;
 use std::path::Path;
@@ -188,6 +188,12 @@ fn every_codec_and_a_full_copy() {
 
 #[test]
 fn used_sector_copies_leave_the_unused_behind() {
+    // The disks are worth a test: what is used lies in many pieces.
+    for imaged in [disks::gpt(), disks::gpt_4k(), disks::mbr(), disks::bare()] {
+        let disk = &imaged.disk;
+        let pieces = extents(&map(&disk.path, disk.sector_size)).len();
+        assert!(pieces > 12, "{} has {pieces} pieces", disk.path.display());
+    }
     let image = disks::gpt().image.metadata().unwrap().len();
     // 52 MiB of file systems are full of stale noise; their files are below 3 MiB.
     assert!(image < 16 * MIB, "the image has {image} bytes");
