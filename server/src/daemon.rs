@@ -103,12 +103,14 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
             );
             let decider: Arc<dyn BootDecider> = Arc::new(Decider(Arc::clone(&app)));
             let router = netboot::router(Arc::new(config.boot_config()), decider);
-            let stopped = stopped.clone();
-            tasks.spawn(async move {
-                if let Err(error) = netboot::run(config, stopped).await {
-                    tracing::error!("network boot does not work: {}", error.report());
-                }
-            });
+            if options.netboot() {
+                let stopped = stopped.clone();
+                tasks.spawn(async move {
+                    if let Err(error) = netboot::run(config, stopped).await {
+                        tracing::error!("network boot does not work: {}", error.report());
+                    }
+                });
+            }
             router
         }
         None => Router::new(),

@@ -165,7 +165,7 @@ pub async fn checked_in(
     address: &str,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE machines SET model = $2, firmware = $3, architecture = $4, memory_bytes = $5, version = $6,
+        "UPDATE machines SET model = CASE WHEN $2 = '' THEN model ELSE $2 END, firmware = $3, architecture = $4, memory_bytes = $5, version = $6,
          address = $7, uptime_ms = $8, disk_list = $9 WHERE id = $1",
     )
     .bind(id)
