@@ -159,6 +159,11 @@ impl Spec {
             ));
             args.push("-drive".to_owned());
             args.push(format!("if=pflash,format=raw,unit=1,file={}", at("vars")));
+            // Nobody answers IPv6 in the laboratories: OVMF would wait for its time-outs
+            // between the network and the disk.
+            args.extend(words(
+                "-fw_cfg name=opt/org.tianocore/IPv6PXESupport,string=n",
+            ));
         }
         // A kernel that is started directly takes index 0 itself.
         let mut boot_index = usize::from(self.kernel.is_some());
