@@ -7,6 +7,7 @@ use crate::report;
 use blockdev::{Device, Kind};
 use diskmap::{DiskRead, Geometry};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use wire::{Code, DiskState, Report};
 
@@ -64,6 +65,14 @@ pub fn settle_sector_size(
 fn gpt_header_at(device: &Device, offset: u64) -> bool {
     let mut signature = [0; 8];
     device.read_exact_at(offset, &mut signature).is_ok() && signature == *b"EFI PART"
+}
+
+/// Whether two paths lead to one file or device.
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
+    match (std::fs::metadata(a), std::fs::metadata(b)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
 }
 
 /// The device's geometry; whole sectors only.

@@ -11,6 +11,7 @@ use image::record::Compression;
 use serde_json::json;
 use std::fs::File;
 use std::io::BufWriter;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wire::{Code, DiskState, Report, size};
@@ -64,13 +65,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         in_use::refuse_if_written(&args.disk)?;
     }
     let to_stdout = args.file.as_os_str() == "-";
-    if !to_stdout && !args.overwrite && args.file.exists() {
-        let found = format!("{} is there already", args.file.display());
-        return Err(
-            Report::new(Code::ImageExists, found, DiskState::NotInvolved)
-                .with_advice("Choose another name, or add --overwrite."),
-        );
-    }
+    let in_place = !to_stdout && may_write_in_place(args)?;
     let info = in_use::identify(&args.disk)?;
     let plan = Plan::make(&device, &info, machine::describe(), &options)?;
     let warnings = plan.warnings();
@@ -80,6 +75,10 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     let shown = Shown::start("backup", args.quiet);
     let written = if to_stdout {
         container::write(&device, &plan, &options, std::io::stdout(), shown.sink())?.1
+    } else if in_place {
+        let out = File::options().write(true).open(&args.file);
+        let out = out.map_err(|e| failed(&args.file, &e))?;
+        container::write(&device, &plan, &options, out, shown.sink())?.1
     } else {
         let part = PartialFile::create(&args.file)?;
         let out = BufWriter::with_capacity(256 << 10, part.file()?);
@@ -111,6 +110,34 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         }),
         aside: to_stdout,
     })
+}
+
+/// Whether the image is written into what stands under its name, which is right for pipes
+/// and the like: they are not replaced. Everything else is made beside it first.
+fn may_write_in_place(args: &Args) -> Result<bool, Report> {
+    let file = &args.file;
+    let Ok(there) = std::fs::metadata(file) else {
+        return Ok(false);
+    };
+    let kind = there.file_type();
+    if kind.is_fifo() || kind.is_char_device() {
+        return Ok(true);
+    }
+    let refuse = |code, found: String| Report::new(code, found, DiskState::NotInvolved);
+    if !kind.is_file() {
+        let found = format!("{} is a folder or a disk", file.display());
+        return Err(refuse(Code::ImageExists, found).with_advice("Choose another name."));
+    }
+    if args.overwrite && source::is_same_file(file, &args.disk) {
+        let found = format!("{} is the disk itself", file.display());
+        return Err(refuse(Code::ImageExists, found).with_advice("Choose another name."));
+    }
+    if !args.overwrite {
+        let found = format!("{} is there already", file.display());
+        let advice = "Choose another name, or add --overwrite.";
+        return Err(refuse(Code::ImageExists, found).with_advice(advice));
+    }
+    Ok(false)
 }
 
 fn compression(codec: &str, level: i32) -> Result<Compression, Report> {

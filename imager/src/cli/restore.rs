@@ -124,7 +124,13 @@ impl Target {
     fn open(args: &Args, layout: &Layout) -> Result<Self, Report> {
         let path = &args.disk;
         let failed = |e: &blockdev::Error| report::open(e, DiskState::Untouched);
-        let in_dev = path.starts_with("/dev");
+        if source::is_same_file(path, &args.file) {
+            let found = format!("{} is the image itself", path.display());
+            return Err(Report::new(Code::DiskInUse, found, DiskState::Untouched)
+                .with_advice("Name the disk that is to be overwritten."));
+        }
+        // A device that is not there must not become a file in memory.
+        let in_dev = path.starts_with("/dev") && !path.starts_with("/dev/shm");
         if !path.exists() && !in_dev {
             let mut device =
                 Device::create_file(path, layout.disk.size_bytes).map_err(|e| failed(&e))?;

@@ -20,6 +20,7 @@ use blockdev::Device;
 use image::manifest::PackedPage;
 use image::{CellMap, Layout, Root};
 use std::path::Path;
+use std::sync::Arc;
 use wire::{Code, DiskState, Report, Step};
 
 pub use check::{HEAD_BYTES, Plan};
@@ -41,7 +42,7 @@ impl Default for Options {
 /// Everything that a source delivered, for the read-back.
 pub struct Delivered {
     /// The manifest's pages.
-    pub pages: Vec<PackedPage>,
+    pub pages: Arc<[PackedPage]>,
     /// The root, proved against pages and layout.
     pub root: Root,
 }
@@ -91,10 +92,10 @@ pub fn run(
     let plan = check::plan(&layout, device)?;
     stop_if_asked(progress, DiskState::Untouched)?;
     guard.before_write(&plan)?;
+    stop_if_asked(progress, DiskState::Untouched)?;
 
     // From here on every failure leaves a disk without a table.
     erase::erase(device, &plan).map_err(|e| report::write(&e, DiskState::Incomplete))?;
-    progress.step(Step::Running, layout.used_bytes());
     let writer = CellWriter::new(device, &layout, progress);
     let delivered = source.transfer(&writer)?;
     if writer.written() + writer.kept_back() != delivered.root.plain_bytes {
@@ -144,14 +145,23 @@ pub fn is_head(layout: &Layout, cell: &CellMap) -> bool {
     in_data && cell.cell * u64::from(layout.cell_size) < HEAD_BYTES
 }
 
-/// Whether the disk still shows what a restore leaves before its last step: zeros
-/// where the table begins. Only then may a restore that was cut off go on.
-pub fn is_unfinished(device: &Device) -> Result<bool, Report> {
-    let mut start =
-        vec![0; (2 * device.sector_size().max(512) as usize).min(device.size_bytes() as usize)];
+/// Whether the disk still shows what a restore of this image leaves before its last
+/// step. Only then may a restore that was cut off go on.
+///
+/// With a table that is a first sector of zeros, which is written last of all. Without
+/// one it is a first MiB of zeros, if the image has a file system, whose signature would
+/// stand there; for contents that nobody knows it cannot be told, so it is `false`.
+pub fn is_unfinished(device: &Device, layout: &Layout) -> Result<bool, Report> {
+    let known = |region: &image::layout::Region| !region.file_system.is_empty();
+    let len = match layout.table.kind.as_str() {
+        "none" if !layout.regions.iter().any(known) => return Ok(false),
+        "none" => HEAD_BYTES,
+        _ => u64::from(device.sector_size().max(512)),
+    };
+    let mut start = vec![0; len.min(device.size_bytes()) as usize];
     device
         .read_exact_at(0, &mut start)
-        .map_err(|e| Report::new(Code::ReadError, e.to_string(), DiskState::Incomplete))?;
+        .map_err(|e| Report::new(Code::ReadError, e.to_string(), DiskState::Unknown))?;
     Ok(image::record::is_zero(&start))
 }
 
