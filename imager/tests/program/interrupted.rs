@@ -17,6 +17,8 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::mpsc;
+use std::time::Duration;
 use testkit::loopdev::LoopDevice;
 
 fn signal(child: &Child, signal: Signal) {
@@ -25,7 +27,7 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 /// A backup whose half-made file is a pipe that the test holds: it waits for the test.
-struct SlowBackup {
+pub struct SlowBackup {
     child: Child,
     image: PathBuf,
     pipe: File,
@@ -33,7 +35,7 @@ struct SlowBackup {
 
 impl SlowBackup {
     /// Starts it and lets it write a little.
-    fn start(dir: &Path, more: &[&str]) -> SlowBackup {
+    pub fn start(dir: &Path, disk: &Path, more: &[&str]) -> SlowBackup {
         let image = dir.join("image");
         let partial = dir.join("image.partial");
         nix::unistd::mkfifo(&partial, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
@@ -43,7 +45,6 @@ impl SlowBackup {
             .write(true)
             .open(&partial)
             .unwrap();
-        let disk = &disks::noise().disk.path;
         let mut backup = command(["backup".as_ref(), disk.as_os_str(), image.as_os_str()]);
         let child = backup.args(more).spawn().expect("imager starts");
         let mut begin = [0; 8];
@@ -54,7 +55,7 @@ impl SlowBackup {
     }
 
     /// Lets it write as much as it likes, and waits for its end.
-    fn finish(mut self) -> Run {
+    pub fn finish(mut self) -> Run {
         let mut drain = self.pipe.try_clone().unwrap();
         let reader = std::thread::spawn(move || {
             let mut piece = vec![0; 1 << 16];
@@ -87,22 +88,29 @@ impl SlowBackup {
     }
 }
 
-/// Reads standard error up to the line that says that the signal was heard.
-fn wait_until_heard(child: &mut Child) -> String {
-    let mut text = String::new();
-    let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-    while !text.contains("stopping") {
-        assert!(stderr.read_line(&mut text).unwrap() > 0, "it ended: {text}");
+/// Waits for the line that says that the signal was heard. A program that never hears it
+/// would wait for the test for ever, so there is an end to this.
+fn wait_until_heard(child: &mut Child) {
+    let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    let (heard, waiting) = mpsc::channel();
+    // It reads on to the end: what comes after may be written.
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            if line.contains("stopping") {
+                let _ = heard.send(());
+            }
+        }
+    });
+    if waiting.recv_timeout(Duration::from_secs(120)).is_err() {
+        let _ = child.kill();
+        panic!("the signal was not heard");
     }
-    // What comes after is read by nobody, but may be written.
-    std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-    text
 }
 
 #[test]
 fn a_killed_backup_leaves_no_image() {
     let dir = folder();
-    let mut backup = SlowBackup::start(dir.path(), &[]);
+    let mut backup = SlowBackup::start(dir.path(), &disks::noise().disk.path, &[]);
     backup.child.kill().unwrap();
     backup.child.wait().unwrap();
     assert!(!backup.image.exists());
@@ -118,7 +126,7 @@ fn a_killed_backup_leaves_no_image() {
 fn a_stopped_backup_leaves_nothing() {
     for stop in [Signal::SIGINT, Signal::SIGTERM] {
         let dir = folder();
-        let mut backup = SlowBackup::start(dir.path(), &["--json"]);
+        let mut backup = SlowBackup::start(dir.path(), &disks::noise().disk.path, &["--json"]);
         signal(&backup.child, stop);
         wait_until_heard(&mut backup.child);
         let run = backup.finish();
@@ -131,7 +139,11 @@ fn a_stopped_backup_leaves_nothing() {
 #[test]
 fn a_quiet_backup_is_stopped_as_well() {
     let dir = folder();
-    let mut backup = SlowBackup::start(dir.path(), &["--json", "--quiet"]);
+    let mut backup = SlowBackup::start(
+        dir.path(),
+        &disks::noise().disk.path,
+        &["--json", "--quiet"],
+    );
     signal(&backup.child, Signal::SIGINT);
     wait_until_heard(&mut backup.child);
     assert_eq!(backup.finish().json()["code"], "interrupted");

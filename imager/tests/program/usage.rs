@@ -5,8 +5,6 @@
 use crate::disks::{self, folder};
 use crate::imager;
 use crate::run::{DONE, FAILED, USAGE, command, finish};
-use std::fs::File;
-use std::process::Command;
 
 #[test]
 fn wrong_usage_is_exit_code_2() {
@@ -45,42 +43,6 @@ fn disks_are_listed() {
     let list = imager!["disks", "--json"].ok().json();
     assert!(list.is_array() || list["disks"].is_array(), "{list}");
     imager!["disks"].ok();
-}
-
-#[test]
-fn an_output_that_is_full() {
-    let mut full = command([
-        "backup",
-        "-q",
-        disks::bare().disk.path.to_str().unwrap(),
-        "-",
-    ]);
-    full.stdout(File::options().write(true).open("/dev/full").unwrap());
-    let run = finish(full);
-    assert_eq!(run.exit, Some(FAILED));
-    assert!(run.stderr.contains("imager: no-space: "), "{}", run.stderr);
-}
-
-#[test]
-fn a_folder_that_is_full_keeps_nothing_half_made() {
-    let dir = folder();
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-        .arg(dir.path())
-        .status();
-    assert!(mounted.expect("mount").success(), "root is needed to mount");
-    let run = imager![
-        "backup",
-        "-q",
-        "--json",
-        disks::noise().disk.path,
-        dir.path().join("image")
-    ];
-    let left = dir.path().read_dir().unwrap().count();
-    let unmounted = Command::new("umount").arg(dir.path()).status();
-    assert!(unmounted.expect("umount").success());
-    run.fails("no-space", FAILED);
-    assert_eq!(left, 0, "something half-made stays");
 }
 
 #[test]
