@@ -39,7 +39,12 @@ pub fn run(
     progress.step(Step::Preparing, 0);
     // The server shows what the machine holds, whatever the job is. Failing to look is
     // reported per disk and does not stop the job.
-    remote.disks(&check(disks))?;
+    if let Err(report) = remote.disks(&check(disks)) {
+        progress.note(&format!(
+            "the disk check was not taken: {}: {}",
+            report.code, report.found
+        ));
+    }
     let mut result = match &job.kind {
         JobKind::DiskCheck => Ok(JobResult {
             summary: Summary::default(),
@@ -155,7 +160,8 @@ fn restore_disk(
     let path = Path::new(&disk.path);
     in_use::refuse_if_held(path)?;
     let device = Device::open_write(path).map_err(|e| report::open(&e, DiskState::Untouched))?;
-    if wanted.resume && !restore::is_unfinished(&device)? {
+    let mut image = ServerSource::open(remote, wanted.root).map_err(untouched)?;
+    if wanted.resume && !restore::is_unfinished(&device, image.layout())? {
         // Either tables were written and only the report was lost, or nothing was written
         // yet. Restoring again could destroy what was written since.
         let found = format!(
@@ -170,7 +176,6 @@ fn restore_disk(
             ),
         );
     }
-    let mut image = ServerSource::open(remote, wanted.root).map_err(untouched)?;
     let mut warnings = Vec::new();
     check_machine(&image, wanted.force, &mut warnings)?;
     let mut guard = ServerGuard {

@@ -10,6 +10,7 @@ use image::container::{ContainerReader, Event};
 use image::record::{Decoder, RecordHeader};
 use image::{Layout, Root};
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use wire::{Code, DiskState, Report, Step};
 
 /// Reads the whole container; the first damage is the error.
@@ -21,6 +22,8 @@ pub fn verify(input: impl Read, progress: &dyn ProgressSink) -> Result<(Layout, 
     let (work_tx, work_rx) = bounded::<(RecordHeader, u64, Vec<u8>)>(workers * 2 + 2);
     let (free_tx, free_rx) = unbounded::<Vec<u8>>();
     let (error_tx, error_rx) = bounded::<image::Error>(workers);
+    // Set by the first worker that finds damage, so that it is told at once.
+    let failed = &AtomicBool::new(false);
     let root = std::thread::scope(|scope| {
         for _ in 0..workers {
             let (work_rx, free_tx, error_tx) = (work_rx.clone(), free_tx.clone(), error_tx.clone());
@@ -28,6 +31,7 @@ pub fn verify(input: impl Read, progress: &dyn ProgressSink) -> Result<(Layout, 
                 let (mut decoder, mut plain) = (Decoder::new(), Vec::new());
                 for (header, offset, payload) in work_rx {
                     if let Err(error) = decoder.decode(&header, &payload, offset, &mut plain) {
+                        failed.store(true, Ordering::Relaxed);
                         let _ = error_tx.send(error);
                         return;
                     }
@@ -39,6 +43,9 @@ pub fn verify(input: impl Read, progress: &dyn ProgressSink) -> Result<(Layout, 
         drop((work_rx, free_tx, error_tx));
         let mut payload = Vec::new();
         let read = loop {
+            if failed.load(Ordering::Relaxed) {
+                break Err(report::thread_lost(DiskState::NotInvolved));
+            }
             if progress.interrupted() {
                 break Err(Report::new(
                     Code::Interrupted,

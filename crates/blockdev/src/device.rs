@@ -108,8 +108,11 @@ impl Device {
         let file = options
             .open(path)
             .map_err(|e| Error::new(Operation::Create, path, e))?;
-        file.set_len(size_bytes)
-            .map_err(|e| Error::new(Operation::Resize, path, e))?;
+        file.set_len(size_bytes).map_err(|e| {
+            // Nothing is left of a file that cannot have its size.
+            let _ = std::fs::remove_file(path);
+            Error::new(Operation::Resize, path, e)
+        })?;
         Self::from_file(file, path, Operation::Create)
     }
 

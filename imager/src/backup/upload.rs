@@ -83,7 +83,14 @@ pub fn send(
     })?;
     progress.step(Step::Finishing, 0);
     let manifest = manifest(plan, &chunks)?;
+    let (manifest, root) = manifest;
     let published = remote.put_manifest(manifest.len() as u64, || Ok(manifest.as_slice()))?;
+    if published.root != root {
+        progress.note(
+            "the server had published this execution's image from an earlier start of the \
+             machine already; that one stays",
+        );
+    }
     Ok(Sent {
         published,
         wire_bytes: totals.wire_bytes.load(Ordering::Relaxed) + manifest.len() as u64,
@@ -237,7 +244,7 @@ impl BatchSender<'_> {
 }
 
 /// The manifest. A few dozen bytes a chunk: 50 MB for 1 TiB of used data.
-fn manifest(plan: &Plan, chunks: &[ChunkRef]) -> Result<Vec<u8>, Report> {
+fn manifest(plan: &Plan, chunks: &[ChunkRef]) -> Result<(Vec<u8>, String), Report> {
     let output = |e: std::io::Error| report::output(&e);
     let mut writer = ManifestWriter::new(Vec::new(), &plan.layout).map_err(output)?;
     let mut cells = plan.cells();
@@ -248,5 +255,6 @@ fn manifest(plan: &Plan, chunks: &[ChunkRef]) -> Result<Vec<u8>, Report> {
     if cells.next().is_some() {
         return Err(report::thread_lost(DiskState::NotInvolved));
     }
-    writer.finish().map(|(bytes, _)| bytes).map_err(output)
+    let (bytes, root) = writer.finish().map_err(output)?;
+    Ok((bytes, root.root.to_hex()))
 }

@@ -8,6 +8,8 @@ use super::{Output, print_warnings, warnings_json};
 use crate::backup::{Options, Plan, container};
 use crate::{in_use, machine, report, source};
 use image::record::Compression;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 use std::fs::File;
 use std::io::BufWriter;
@@ -52,6 +54,13 @@ pub struct Args {
     quiet: bool,
 }
 
+impl Args {
+    /// Whether the image goes to standard output.
+    pub fn to_stdout(&self) -> bool {
+        self.file.as_os_str() == "-"
+    }
+}
+
 /// Makes an image.
 pub fn run(args: &Args) -> Result<Output, Report> {
     let options = Options {
@@ -64,7 +73,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     if !args.force {
         in_use::refuse_if_written(&args.disk)?;
     }
-    let to_stdout = args.file.as_os_str() == "-";
+    let to_stdout = args.to_stdout();
     let in_place = !to_stdout && may_write_in_place(args)?;
     let info = in_use::identify(&args.disk)?;
     let plan = Plan::make(&device, &info, machine::describe(), &options)?;
@@ -81,10 +90,10 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         container::write(&device, &plan, &options, out, shown.sink())?.1
     } else {
         let part = PartialFile::create(&args.file)?;
-        let out = BufWriter::with_capacity(256 << 10, part.file()?);
+        let out = BufWriter::with_capacity(256 << 10, &*part.file);
         let (out, written) = container::write(&device, &plan, &options, out, shown.sink())?;
         out.into_inner().map_err(|e| report::output(e.error()))?;
-        part.publish()?;
+        part.publish(args.overwrite)?;
         written
     };
     drop(shown);
@@ -154,8 +163,10 @@ fn compression(codec: &str, level: i32) -> Result<Compression, Report> {
     }
 }
 
-/// A file that gets its name only when it is complete, and is removed if it is not.
+/// A file that gets its name only when it is complete, and is removed if it is not. It
+/// is locked as long as it is written, so that two backups never write the same one.
 struct PartialFile {
+    file: Flock<File>,
     partial: PathBuf,
     name: PathBuf,
     published: bool,
@@ -166,26 +177,50 @@ impl PartialFile {
         let mut partial = name.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        // One that an earlier, killed run left is of no use to anybody.
-        File::create(&partial).map_err(|e| failed(&partial, &e))?;
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&partial)
+            .map_err(|e| failed(&partial, &e))?;
+        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((_, Errno::EWOULDBLOCK)) => {
+                let found = format!("another backup is writing {}", partial.display());
+                return Err(
+                    Report::new(Code::ImageExists, found, DiskState::NotInvolved)
+                        .with_advice("Wait for it to end, or choose another name."),
+                );
+            }
+            Err((_, errno)) => return Err(failed(&partial, &errno.into())),
+        };
+        // What an earlier, killed run left there is of no use to anybody. A pipe has
+        // nothing to cut off.
+        if file.metadata().is_ok_and(|there| there.is_file()) {
+            file.set_len(0).map_err(|e| failed(&partial, &e))?;
+        }
         Ok(PartialFile {
+            file,
             partial,
             name: name.to_owned(),
             published: false,
         })
     }
 
-    fn file(&self) -> Result<File, Report> {
-        File::options()
-            .write(true)
-            .open(&self.partial)
-            .map_err(|e| failed(&self.partial, &e))
-    }
-
-    fn publish(mut self) -> Result<(), Report> {
+    fn publish(mut self, overwrite: bool) -> Result<(), Report> {
         let mut sync = || -> std::io::Result<()> {
-            self.file().map_err(std::io::Error::other)?.sync_all()?;
-            std::fs::rename(&self.partial, &self.name)?;
+            self.file.sync_all()?;
+            if overwrite {
+                std::fs::rename(&self.partial, &self.name)?;
+            } else {
+                // Unlike a rename this fails if the name was taken meanwhile.
+                match std::fs::hard_link(&self.partial, &self.name) {
+                    Ok(()) => std::fs::remove_file(&self.partial)?,
+                    Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(e),
+                    // File systems without hard links (FAT).
+                    Err(_) => std::fs::rename(&self.partial, &self.name)?,
+                }
+            }
             self.published = true;
             let folder = self.name.parent().filter(|p| !p.as_os_str().is_empty());
             File::open(folder.unwrap_or(Path::new(".")))?.sync_all()

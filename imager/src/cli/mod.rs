@@ -15,8 +15,9 @@ mod verify;
 use crate::report::{EXIT_DONE, EXIT_FAILED, exit_code};
 use clap::{Parser, Subcommand};
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use wire::Report;
+use wire::{Code, DiskState, Report};
 
 /// Backs up and restores disks: used sectors where the file system is understood, all
 /// sectors otherwise.
@@ -46,16 +47,44 @@ enum Command {
     Info(info::Args),
 }
 
+impl Command {
+    fn run(&self) -> Result<Output, Report> {
+        match self {
+            Command::Disks(args) => disks::run(args),
+            Command::Map(args) => map::run(args),
+            Command::Backup(args) => backup::run(args),
+            Command::Restore(args) => restore::run(args),
+            Command::Verify(args) => verify::run(args),
+            Command::Info(args) => info::run(args),
+        }
+    }
+
+    fn wants_json(&self) -> bool {
+        match self {
+            Command::Disks(args) => args.json,
+            Command::Map(args) => args.json,
+            Command::Backup(args) => args.json,
+            Command::Restore(args) => args.json,
+            Command::Verify(args) => args.json,
+            Command::Info(args) => args.json,
+        }
+    }
+
+    /// Whether standard output carries an image.
+    fn writes_data(&self) -> bool {
+        matches!(self, Command::Backup(args) if args.to_stdout())
+    }
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let (json, result) = match Cli::parse().command {
-        Command::Disks(args) => (args.json, disks::run(&args)),
-        Command::Map(args) => (args.json, map::run(&args)),
-        Command::Backup(args) => (args.json, backup::run(&args)),
-        Command::Restore(args) => (args.json, restore::run(&args)),
-        Command::Verify(args) => (args.json, verify::run(&args)),
-        Command::Info(args) => (args.json, info::run(&args)),
-    };
+    let command = Cli::parse().command;
+    let json = command.wants_json();
+    let result = catch_unwind(AssertUnwindSafe(|| command.run())).unwrap_or_else(|_| {
+        // What panicked and where stands on standard error already.
+        let found = "a part of the program panicked";
+        Err(Report::new(Code::Internal, found, DiskState::Unknown))
+    });
     match result {
         Ok(output) => match print(&output, json) {
             Ok(()) => ExitCode::from(EXIT_DONE),
@@ -69,7 +98,7 @@ pub fn main() -> ExitCode {
             }
         },
         Err(report) => {
-            print_failure(&report, json);
+            print_failure(&report, json, command.writes_data());
             ExitCode::from(exit_code(&report))
         }
     }
@@ -99,7 +128,7 @@ fn print(output: &Output, json: bool) -> std::io::Result<()> {
     }
 }
 
-fn print_failure(report: &Report, json: bool) {
+fn print_failure(report: &Report, json: bool, aside: bool) {
     if json {
         let value = serde_json::json!({
             "result": "failed",
@@ -109,8 +138,12 @@ fn print_failure(report: &Report, json: bool) {
             "advice": report.advice,
             "disk": report.disk,
         });
-        // Where standard output is closed there is nobody to tell.
-        let _ = writeln!(std::io::stdout(), "{value:#}");
+        // Where the output is closed there is nobody to tell.
+        let _ = if aside {
+            writeln!(std::io::stderr(), "{value:#}")
+        } else {
+            writeln!(std::io::stdout(), "{value:#}")
+        };
     }
     let _ = writeln!(std::io::stderr(), "imager: {report}");
 }

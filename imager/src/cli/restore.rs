@@ -11,7 +11,7 @@ use crate::{in_use, old_tables, report, source};
 use blockdev::{Device, Kind};
 use image::Layout;
 use serde_json::json;
-use std::io::{BufRead, BufReader, IsTerminal, Read};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use wire::{Code, DiskState, Report, size};
@@ -244,7 +244,9 @@ impl CliGuard<'_> {
             .with_advice("Name another file with --save-tables FILE, or --save-tables none.")
         };
         let json = serde_json::to_vec_pretty(&old).map_err(|e| failed(e.into()))?;
-        std::fs::write(path, json).map_err(failed)?;
+        std::fs::File::create_new(path)
+            .and_then(|mut file| file.write_all(&json))
+            .map_err(failed)?;
         std::fs::File::open(path)
             .and_then(|file| file.sync_all())
             .map_err(failed)?;

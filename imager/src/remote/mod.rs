@@ -288,8 +288,15 @@ impl Remote {
     /// See [`Remote::checkin`].
     pub fn finish(&self, message: &Finish) -> Result<FinishReply, Report> {
         let body = encode(message)?;
+        // A server in trouble (a full disk, say) may recover; the result must not be lost.
         self.retried("reporting the result", || {
-            self.post("finish", &body)?.json()
+            let reply = self.post("finish", &body).and_then(|reply| reply.json());
+            reply.map_err(|failure| match failure {
+                Failure::Final(report) if matches!(report.code, Code::Internal | Code::NoSpace) => {
+                    Failure::Transient(report)
+                }
+                other => other,
+            })
         })
     }
 

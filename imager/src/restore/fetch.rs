@@ -11,6 +11,8 @@ use image::manifest::{ManifestReader, PackedPage};
 use image::record::{Decoder, RecordReader};
 use image::{CellMap, ChunkRef, Error, Layout, Root};
 use std::io::BufReader;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use wire::{Code, DiskState, Report};
 
 /// Plain bytes of one batch.
@@ -26,7 +28,7 @@ const MANIFEST_TRIES: u32 = 5;
 pub struct ServerSource {
     remote: Remote,
     layout: Layout,
-    pages: Vec<PackedPage>,
+    pages: Arc<[PackedPage]>,
     root: Root,
 }
 
@@ -70,7 +72,7 @@ impl ServerSource {
         Ok(ServerSource {
             remote: remote.clone(),
             layout: reader.layout().clone(),
-            pages,
+            pages: pages.into(),
             root: found,
         })
     }
@@ -86,17 +88,23 @@ impl Source for ServerSource {
         let (error_tx, error_rx) = bounded::<Report>(FETCHERS);
         let remote = &self.remote;
         let pages = &self.pages;
+        // Set by the first fetcher that fails, so that the others do not go on for hours.
+        let failed = &AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..FETCHERS {
                 let (work_rx, error_tx) = (work_rx.clone(), error_tx.clone());
                 scope.spawn(move || {
                     if let Err(report) = fetch_all(remote, writer, &work_rx) {
+                        failed.store(true, Ordering::Relaxed);
                         let _ = error_tx.send(report);
                     }
                 });
             }
             drop((work_rx, error_tx));
             let listed = for_batches(pages, false, writer, |batch| {
+                if failed.load(Ordering::Relaxed) {
+                    return Err(report::thread_lost(DiskState::Incomplete));
+                }
                 work_tx
                     .send(batch)
                     .map_err(|_| report::thread_lost(DiskState::Incomplete))
@@ -109,7 +117,7 @@ impl Source for ServerSource {
             }
         })?;
         Ok(Delivered {
-            pages: self.pages.clone(),
+            pages: Arc::clone(&self.pages),
             root: self.root,
         })
     }

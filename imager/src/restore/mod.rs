@@ -9,6 +9,8 @@
 pub mod check;
 mod erase;
 pub mod fetch;
+#[cfg(test)]
+mod resume_tests;
 pub mod stream;
 mod tables;
 mod verify;
@@ -95,6 +97,7 @@ pub fn run(
     stop_if_asked(progress, DiskState::Untouched)?;
 
     // From here on every failure leaves a disk without a table.
+    progress.step(Step::Running, layout.used_bytes());
     erase::erase(device, &plan).map_err(|e| report::write(&e, DiskState::Incomplete))?;
     let writer = CellWriter::new(device, &layout, progress);
     let delivered = source.transfer(&writer)?;

@@ -13,7 +13,12 @@ use image::manifest::Page;
 use image::record::{Decoder, RecordHeader};
 use image::{CellMap, ChunkRef, Layout};
 use std::io::Read;
-use wire::{DiskState, Report};
+use std::sync::atomic::{AtomicBool, Ordering};
+use wire::{Code, DiskState, Report};
+
+/// Most bytes of heads that are kept in memory, compressed: enough for every table that a
+/// partitioning tool makes; an image that asks for more is not one of ours.
+const MAX_KEPT: usize = 192 << 20;
 
 /// A container that is read from its start to its end.
 pub struct ContainerSource<R> {
@@ -53,19 +58,22 @@ impl<R: Read> Source for ContainerSource<R> {
         let (work_tx, work_rx) = bounded::<Parcel>(workers * 2 + 2);
         let (free_tx, free_rx) = unbounded::<Vec<u8>>();
         let (error_tx, error_rx) = bounded::<Report>(workers);
+        // Set by the first worker that fails, so that the others do not go on for hours.
+        let failed = &AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..workers {
                 let (work_rx, free_tx, error_tx) =
                     (work_rx.clone(), free_tx.clone(), error_tx.clone());
                 scope.spawn(move || {
                     if let Err(report) = write_all(writer, &work_rx, &free_tx) {
+                        failed.store(true, Ordering::Relaxed);
                         let _ = error_tx.send(report);
                     }
                 });
             }
             // Only the workers hold these now: when all have ended, the channels close.
             drop((work_rx, free_tx, error_tx));
-            let read = self.read_all(writer, &free_rx, work_tx);
+            let read = self.read_all(writer, &free_rx, work_tx, failed);
             // Ends when the last worker has dropped its sender: all is written then.
             match error_rx.iter().next() {
                 Some(report) => Err(report),
@@ -89,15 +97,20 @@ impl<R: Read> ContainerSource<R> {
         writer: &CellWriter<'_>,
         free: &Receiver<Vec<u8>>,
         work: Sender<Parcel>,
+        failed: &AtomicBool,
     ) -> Result<Delivered, Report> {
         let damaged = |e: image::Error| report::image(&e, DiskState::Incomplete);
         let mut pages = Vec::new();
+        let mut kept = 0;
         let mut page = Page::default();
         let mut decoder = Decoder::new();
         let mut plain = Vec::new();
         let mut payload = Vec::new();
         loop {
             writer.stop_if_asked()?;
+            if failed.load(Ordering::Relaxed) {
+                return Err(report::thread_lost(DiskState::Incomplete));
+            }
             match self.reader.next_event(&mut payload).map_err(damaged)? {
                 Event::Page(cells) => {
                     page = Page {
@@ -105,7 +118,12 @@ impl<R: Read> ContainerSource<R> {
                         chunks: Vec::new(),
                     }
                 }
-                Event::End(root) => return Ok(Delivered { pages, root }),
+                Event::End(root) => {
+                    return Ok(Delivered {
+                        pages: pages.into(),
+                        root,
+                    });
+                }
                 Event::Record { header, offset } => {
                     let Some(cell) = page.cells.get(page.chunks.len()).cloned() else {
                         return Err(report::thread_lost(DiskState::Incomplete));
@@ -130,6 +148,15 @@ impl<R: Read> ContainerSource<R> {
                             .decode(&header, &parcel.payload, offset, &mut plain)
                             .map_err(damaged)?;
                         writer.keep_back(&parcel.cell);
+                        kept += parcel.payload.len();
+                        if kept > MAX_KEPT {
+                            let found = format!("partition heads of more than {MAX_KEPT} bytes");
+                            return Err(Report::new(
+                                Code::ImageDamaged,
+                                found,
+                                DiskState::Incomplete,
+                            ));
+                        }
                         self.heads.push(parcel);
                     } else if work.send(parcel).is_err() {
                         // Every worker has failed; the first one's report is the reason.

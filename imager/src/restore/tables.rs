@@ -12,6 +12,26 @@ use wire::{Code, DiskState, Report};
 /// Writes the tables: those at the end of the disk first, the first sector last, with a
 /// flush before it, so that no cut leaves a disk that begins to boot.
 pub fn write(device: &Device, path: &Path, plan: &Plan) -> Result<(), Report> {
+    let written = write_and_prove(device, path, plan);
+    if written.is_ok() {
+        return Ok(());
+    }
+    // A table that could not be proved must not boot: its first sector goes again.
+    let taken_back = device
+        .zero(0, u64::from(device.sector_size()))
+        .and_then(|()| device.flush())
+        .is_ok();
+    written.map_err(|report| Report {
+        disk: if taken_back {
+            DiskState::Incomplete
+        } else {
+            DiskState::Unknown
+        },
+        ..report
+    })
+}
+
+fn write_and_prove(device: &Device, path: &Path, plan: &Plan) -> Result<(), Report> {
     let failed = |e: std::io::Error| report::write(&e, DiskState::Incomplete);
     let mut blobs: Vec<_> = plan.tables.iter().collect();
     blobs.sort_by_key(|blob| std::cmp::Reverse(blob.offset));

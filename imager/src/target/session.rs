@@ -150,6 +150,7 @@ impl Session<'_> {
             self.console.track(None);
             result
         });
+        let result = result.map_err(|report| after_an_earlier_run(job, report));
         self.report(job, &remote, &finish(result, started.elapsed()))
     }
 
@@ -270,6 +271,17 @@ impl Session<'_> {
     fn state(&self, text: &str) {
         let text = text.to_owned();
         self.console.update(move |view| view.state = text);
+    }
+}
+
+/// This run may not have touched the disk, but the one that it goes on from may have.
+fn after_an_earlier_run(job: &Job, report: Report) -> Report {
+    match report.disk {
+        DiskState::Untouched | DiskState::NotInvolved if job.resume => Report {
+            disk: DiskState::Unknown,
+            ..report
+        },
+        _ => report,
     }
 }
 
