@@ -98,7 +98,9 @@ fn to_and_from_loop_devices() {
         let size = imaged.disk.sector_size;
         let backing = garbage(dir.path().join("backing.img"), imaged.disk.size + 3 * MIB);
         let device = LoopDevice::attach(&backing, size);
-        let saved = dir.path().join("tables.json");
+        // One for each: saved tables are never overwritten.
+        let stem = imaged.disk.path.file_stem().unwrap().to_string_lossy();
+        let saved = dir.path().join(format!("tables-{stem}.json"));
         imager![
             "restore",
             imaged.image,
