@@ -40,7 +40,7 @@ pub struct Server {
     pub pin: pinned::Pin,
     stop: watch::Sender<bool>,
     tasks: tokio::task::JoinSet<()>,
-    _lock: Flock<File>,
+    _locks: [Flock<File>; 2],
 }
 
 fn report(code: Code, found: impl std::fmt::Display) -> Report {
@@ -60,10 +60,15 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
         )
     };
     std::fs::create_dir_all(&options.state).map_err(folder)?;
-    let lock = lock(&options.state)?;
+    let images = options.images_dir();
+    std::fs::create_dir_all(&images).map_err(|e| {
+        let found = format!("the image folder {}: {e}", images.display());
+        report(Code::Usage, found)
+    })?;
+    let locks = [lock(&options.state, "lock")?, lock(&images, "store-lock")?];
     let secrets = Secrets::load_or_create(&options.state).map_err(folder)?;
     let db = Arc::new(open_database(&options.database_url()).await?);
-    let store = Store::open(&options.images_dir(), Arc::clone(&db))
+    let store = Store::open(&images, Arc::clone(&db))
         .await
         .map_err(|f| *f.report)?;
     let app = Arc::new(App {
@@ -136,7 +141,7 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
         pin: secrets.pin,
         stop,
         tasks,
-        _lock: lock,
+        _locks: locks,
     })
 }
 
@@ -150,8 +155,8 @@ impl Server {
 }
 
 /// Two servers on one folder would give every job out twice.
-fn lock(state: &Path) -> Result<Flock<File>, Report> {
-    let path = state.join("lock");
+fn lock(folder: &Path, name: &str) -> Result<Flock<File>, Report> {
+    let path = folder.join(name);
     let open = File::options()
         .create(true)
         .truncate(false)
@@ -161,9 +166,11 @@ fn lock(state: &Path) -> Result<Flock<File>, Report> {
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
         report(
             Code::Usage,
-            format!("another deployd works on {}", state.display()),
+            format!("another deployd works on {}", folder.display()),
         )
-        .with_advice("Stop the other one, or give this one another --state.")
+        .with_advice(
+            "Stop the other one, or give this one other folders with --state and --images.",
+        )
     })
 }
 

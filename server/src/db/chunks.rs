@@ -258,9 +258,10 @@ pub async fn mark_pack_damaged(conn: &mut Conn, pack: i64, from: u64) -> Result<
     Ok(result.rows_affected())
 }
 
-/// Removes closed packs that nothing holds, and returns their numbers. Their files are
-/// deleted after the transaction is durable.
-pub async fn remove_dead_packs(conn: &mut Conn) -> Result<Vec<i64>, sqlx::Error> {
+/// Removes the chunks of closed packs that nothing holds, and returns the packs' numbers.
+/// Their files are deleted after the transaction is durable, then their rows
+/// ([`forget_packs`]): a file without a row is never one of ours.
+pub async fn empty_dead_packs(conn: &mut Conn) -> Result<Vec<i64>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT id FROM packs WHERE sealed = 1 AND NOT EXISTS (
             SELECT 1 FROM chunks c WHERE c.pack = packs.id AND (
@@ -276,11 +277,18 @@ pub async fn remove_dead_packs(conn: &mut Conn) -> Result<Vec<i64>, sqlx::Error>
             .bind(id)
             .execute(&mut *conn)
             .await?;
+        dead.push(id);
+    }
+    Ok(dead)
+}
+
+/// Removes the rows of packs that have neither chunks nor files any more.
+pub async fn forget_packs(conn: &mut Conn, ids: &[i64]) -> Result<(), sqlx::Error> {
+    for id in ids {
         sqlx::query("DELETE FROM packs WHERE id = $1")
             .bind(id)
             .execute(&mut *conn)
             .await?;
-        dead.push(id);
     }
-    Ok(dead)
+    Ok(())
 }

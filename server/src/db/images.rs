@@ -160,6 +160,23 @@ pub async fn unpublished(
     rows.iter().map(|row| row.try_get("id")).collect()
 }
 
+/// Id of the image folder that belongs to this database.
+pub async fn store_id(conn: &mut Conn) -> Result<Option<String>, sqlx::Error> {
+    let row = sqlx::query("SELECT id FROM store")
+        .fetch_optional(conn)
+        .await?;
+    row.map(|row| row.try_get("id")).transpose()
+}
+
+/// Notes the id of the image folder, which never changes afterwards.
+pub async fn set_store_id(conn: &mut Conn, id: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO store (id) VALUES ($1)")
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Removes an image and its hold on its chunks.
 pub async fn delete(conn: &mut Conn, id: &str) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM refs WHERE image = $1")

@@ -6,8 +6,9 @@
 use super::Conn;
 use sqlx::Row;
 
-const VERSIONS: &[&[&str]] = &[&[
-    "CREATE TABLE machines (
+const VERSIONS: &[&[&str]] = &[
+    &[
+        "CREATE TABLE machines (
         id TEXT PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
         uuid TEXT UNIQUE,
@@ -25,13 +26,13 @@ const VERSIONS: &[&[&str]] = &[&[
         first_seen BIGINT NOT NULL,
         last_seen BIGINT NOT NULL
     )",
-    "CREATE TABLE macs (
+        "CREATE TABLE macs (
         mac TEXT PRIMARY KEY,
         machine TEXT NOT NULL REFERENCES machines(id) ON DELETE CASCADE
     )",
-    "CREATE INDEX macs_of_machine ON macs(machine)",
-    // open: counts against \"one execution per machine\": unfinished, or failed and not cleared.
-    "CREATE TABLE executions (
+        "CREATE INDEX macs_of_machine ON macs(machine)",
+        // open: counts against \"one execution per machine\": unfinished, or failed and not cleared.
+        "CREATE TABLE executions (
         id TEXT PRIMARY KEY,
         machine TEXT NOT NULL REFERENCES machines(id) ON DELETE CASCADE,
         job TEXT NOT NULL,
@@ -49,9 +50,9 @@ const VERSIONS: &[&[&str]] = &[&[
         outcome TEXT,
         summary TEXT
     )",
-    "CREATE UNIQUE INDEX one_open_execution ON executions(machine) WHERE open = 1",
-    "CREATE INDEX executions_by_time ON executions(machine, created)",
-    "CREATE TABLE images (
+        "CREATE UNIQUE INDEX one_open_execution ON executions(machine) WHERE open = 1",
+        "CREATE INDEX executions_by_time ON executions(machine, created)",
+        "CREATE TABLE images (
         id TEXT PRIMARY KEY,
         name TEXT NOT NULL,
         machine TEXT NOT NULL,
@@ -65,13 +66,13 @@ const VERSIONS: &[&[&str]] = &[&[
         chunks BIGINT NOT NULL,
         stored_bytes BIGINT NOT NULL DEFAULT 0
     )",
-    "CREATE INDEX images_by_name ON images(name, created)",
-    "CREATE TABLE packs (
+        "CREATE INDEX images_by_name ON images(name, created)",
+        "CREATE TABLE packs (
         id BIGINT PRIMARY KEY,
         bytes BIGINT NOT NULL,
         sealed INTEGER NOT NULL
     )",
-    "CREATE TABLE chunks (
+        "CREATE TABLE chunks (
         seq INTEGER PRIMARY KEY,
         name BLOB NOT NULL UNIQUE,
         pack BIGINT NOT NULL,
@@ -80,25 +81,27 @@ const VERSIONS: &[&[&str]] = &[&[
         plain_len BIGINT NOT NULL,
         damaged INTEGER NOT NULL DEFAULT 0
     )",
-    "CREATE INDEX chunks_of_pack ON chunks(pack)",
-    "CREATE TABLE refs (
+        "CREATE INDEX chunks_of_pack ON chunks(pack)",
+        "CREATE TABLE refs (
         image TEXT NOT NULL REFERENCES images(id),
         chunk BIGINT NOT NULL REFERENCES chunks(seq),
         PRIMARY KEY (image, chunk)
     )",
-    "CREATE INDEX refs_of_chunk ON refs(chunk)",
-    // expires: NULL while the execution is unfinished.
-    "CREATE TABLE leases (
+        "CREATE INDEX refs_of_chunk ON refs(chunk)",
+        // expires: NULL while the execution is unfinished.
+        "CREATE TABLE leases (
         execution TEXT PRIMARY KEY REFERENCES executions(id) ON DELETE CASCADE,
         expires BIGINT
     )",
-    "CREATE TABLE pins (
+        "CREATE TABLE pins (
         execution TEXT NOT NULL REFERENCES leases(execution) ON DELETE CASCADE,
         chunk BIGINT NOT NULL REFERENCES chunks(seq),
         PRIMARY KEY (execution, chunk)
     )",
-    "CREATE INDEX pins_of_chunk ON pins(chunk)",
-]];
+        "CREATE INDEX pins_of_chunk ON pins(chunk)",
+    ],
+    &["CREATE TABLE store (id TEXT NOT NULL)"],
+];
 
 /// Brings an empty or older database to the newest version.
 pub(super) async fn migrate(conn: &mut Conn) -> Result<(), sqlx::Error> {

@@ -5,11 +5,13 @@
 //! refers to it or holds it). Does not own: formats (`image`), who may ask
 //! ([`crate::http`]).
 //!
-//! A folder holds `packs/NUMBER.pack` and `manifests/ID.manifest`.
+//! A folder holds `packs/NUMBER.pack`, `manifests/ID.manifest` and `store-id`; files that the
+//! database does not know are moved to `lost/`, never deleted.
 
 pub mod check;
 mod fetch;
 mod have;
+mod owner;
 mod packs;
 mod publish;
 mod release;
@@ -18,6 +20,7 @@ mod upload;
 use crate::db::{Db, chunks};
 use crate::failure::{Failure, Outcome};
 use packs::PackPool;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use wire::Code;
@@ -39,12 +42,13 @@ impl Store {
     /// Opens the store in `dir` and puts right what a crash has left.
     ///
     /// # Errors
-    /// The folder or the database cannot be used.
+    /// The folder or the database cannot be used, or they do not belong together.
     pub async fn open(dir: &Path, db: Arc<Db>) -> Outcome<Self> {
         let io =
             |e: std::io::Error| Failure::io(&format!("the image folder {}", dir.display()), &e);
         std::fs::create_dir_all(dir.join("packs")).map_err(io)?;
         std::fs::create_dir_all(dir.join("manifests")).map_err(io)?;
+        owner::claim(dir, &db).await?;
         let packs = PackPool::new(dir.join("packs"));
         let store = Store {
             dir: dir.to_owned(),
@@ -94,49 +98,63 @@ impl Store {
         Err(Failure::new(Code::NoSpace, found))
     }
 
-    /// After a start: what was being written is dropped, what is missing is marked.
+    /// After a start: what was being written is dropped, what is missing is marked, and
+    /// what is unknown is set aside.
     async fn recover(&self) -> Outcome<()> {
+        let io = |e: std::io::Error| Failure::io("cleaning the image folder", &e);
         let mut tx = self.db.write().await?;
         chunks::seal(tx.conn(), None).await?;
-        let half_made = crate::db::images::unpublished(tx.conn(), None).await?;
-        for id in &half_made {
+        for id in &crate::db::images::unpublished(tx.conn(), None).await? {
+            // The file first: without its row it would be a stranger.
+            if let Err(e) = std::fs::remove_file(self.manifest_path(id))
+                && e.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(io(e));
+            }
             crate::db::images::delete(tx.conn(), id).await?;
         }
         let known = chunks::packs(tx.conn()).await?;
         for (id, bytes) in &known {
-            let there = std::fs::metadata(self.packs.path(*id)).map_or(0, |m| m.len());
+            let there = match std::fs::metadata(self.packs.path(*id)) {
+                Ok(metadata) => metadata.len(),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
+                Err(e) => return Err(io(e)),
+            };
             if there < *bytes {
                 let lost = chunks::mark_pack_damaged(tx.conn(), *id, there).await?;
-                tracing::error!(
-                    pack = id,
-                    bytes,
-                    there,
-                    lost,
-                    "a pack is shorter than it was"
-                );
+                if lost > 0 {
+                    tracing::error!(
+                        pack = id,
+                        bytes,
+                        there,
+                        lost,
+                        "a pack is shorter than it was"
+                    );
+                }
             }
         }
         tx.commit().await?;
-        self.packs
-            .remove_strangers(&known)
-            .map_err(|e| Failure::io("cleaning the pack folder", &e))?;
-        self.remove_stray_manifests().await?;
-        self.release(crate::db::now()).await
+        for path in self.packs.strangers(&known).map_err(io)? {
+            owner::set_aside(&self.dir, &path).map_err(io)?;
+        }
+        self.clean_manifests().await?;
+        self.release(crate::db::now()).await?;
+        // Packs that died when the server ended before their files were deleted.
+        self.collect().await.map(drop)
     }
 
-    async fn remove_stray_manifests(&self) -> Outcome<()> {
+    async fn clean_manifests(&self) -> Outcome<()> {
         let images = crate::db::images::all(&mut *self.db.read().await?).await?;
+        let known: HashSet<PathBuf> = images.iter().map(|i| self.manifest_path(&i.id)).collect();
         let io = |e: std::io::Error| Failure::io("cleaning the manifest folder", &e);
         for entry in std::fs::read_dir(self.dir.join("manifests")).map_err(io)? {
             let path = entry.map_err(io)?.path();
-            let known = images
-                .iter()
-                .any(|image| self.manifest_path(&image.id) == path);
-            let ours = path
-                .extension()
-                .is_some_and(|e| e == "manifest" || e == "new");
-            if ours && !known {
+            let is = |wanted: &str| path.extension().is_some_and(|e| e == wanted);
+            if is("new") {
+                // Received in part, by name.
                 std::fs::remove_file(&path).map_err(io)?;
+            } else if is("manifest") && !known.contains(&path) {
+                owner::set_aside(&self.dir, &path).map_err(io)?;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 use crate::db::{Db, chunks};
 use crate::failure::{Failure, Outcome};
 use image::pack::PackWriter;
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -79,16 +80,17 @@ impl PackPool {
         self.idle().drain(..).map(|pack| pack.id).collect()
     }
 
-    /// Deletes pack files that are not in the list.
-    pub(super) fn remove_strangers(&self, known: &[(i64, u64)]) -> io::Result<()> {
+    /// Pack files that are not in the list.
+    pub(super) fn strangers(&self, known: &[(i64, u64)]) -> io::Result<Vec<PathBuf>> {
+        let known: HashSet<PathBuf> = known.iter().map(|(id, _)| self.path(*id)).collect();
+        let mut strangers = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {
             let path = entry?.path();
-            let is_pack = path.extension().is_some_and(|e| e == "pack");
-            if is_pack && !known.iter().any(|(id, _)| self.path(*id) == path) {
-                std::fs::remove_file(path)?;
+            if path.extension().is_some_and(|e| e == "pack") && !known.contains(&path) {
+                strangers.push(path);
             }
         }
-        Ok(())
+        Ok(strangers)
     }
 }
 

@@ -34,16 +34,23 @@ impl Store {
         for id in self.packs.close_idle() {
             chunks::seal(tx.conn(), Some(id)).await?;
         }
-        let dead = chunks::remove_dead_packs(tx.conn()).await?;
+        let mut dead = chunks::empty_dead_packs(tx.conn()).await?;
         tx.commit().await?;
-        for id in &dead {
-            match std::fs::remove_file(self.packs.path(*id)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    // Removed at the next start: its row is gone.
-                    tracing::warn!(pack = id, error = %e, "a dead pack could not be deleted");
-                }
-                _ => tracing::info!(pack = id, "dead pack deleted"),
+        dead.retain(|id| match std::fs::remove_file(self.packs.path(*id)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                // Its row stays, so that it is tried again.
+                tracing::warn!(pack = id, error = %e, "a dead pack could not be deleted");
+                false
             }
+            _ => {
+                tracing::info!(pack = id, "dead pack deleted");
+                true
+            }
+        });
+        if !dead.is_empty() {
+            let mut tx = self.db.write().await?;
+            chunks::forget_packs(tx.conn(), &dead).await?;
+            tx.commit().await?;
         }
         Ok(dead.len())
     }

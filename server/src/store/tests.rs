@@ -430,7 +430,7 @@ async fn a_start_after_a_crash_drops_what_was_half_made() {
     let s = sample(1, 3);
     f.upload("e1", &s.records.concat()).await.unwrap();
     let packs = f.dir.path().join("images/packs");
-    std::fs::write(packs.join("00000077.pack"), b"written before its row").unwrap();
+    std::fs::write(packs.join("00000077.pack"), b"known to an older database").unwrap();
     std::fs::write(f.dir.path().join("images/manifests/dead.new"), b"half").unwrap();
     let mut tx = f.db.write().await.unwrap();
     let half = images::Image {
@@ -448,8 +448,11 @@ async fn a_start_after_a_crash_drops_what_was_half_made() {
     };
     images::insert_unpublished(tx.conn(), &half).await.unwrap();
     tx.commit().await.unwrap();
+    std::fs::write(f.dir.path().join("images/manifests/dead.manifest"), b"half").unwrap();
+    std::fs::write(f.dir.path().join("images/manifests/77.manifest"), b"old").unwrap();
     let store = f.reopened().await;
     assert_eq!((f.files("packs").len(), f.files("manifests").len()), (1, 0));
+    assert_eq!(f.files("lost"), ["00000077.pack", "77.manifest"]);
     assert_eq!(f.visible().await, 0);
     assert_eq!(
         store.have("e1", &names(&s)).await.unwrap(),
