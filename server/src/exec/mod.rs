@@ -72,7 +72,8 @@ pub(crate) async fn concluded(app: &App, execution: &Execution, now: i64) {
 /// A failure of an execution, with what is known about its disk.
 pub(crate) fn failed(execution: &Execution, code: Code, found: impl Into<String>) -> JobOutcome {
     let disk = match (&execution.job, &execution.begin_write) {
-        (JobKind::Restore { .. }, Some(_)) => DiskState::Incomplete,
+        // It may have written nothing, some, or all of it and only lost its last word.
+        (JobKind::Restore { .. }, Some(_)) => DiskState::Unknown,
         (JobKind::Restore { .. }, None) => DiskState::Untouched,
         _ => DiskState::NotInvolved,
     };

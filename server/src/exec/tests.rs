@@ -355,3 +355,17 @@ async fn logs_of_the_last_ten_runs_are_kept() {
         Some("run 11")
     );
 }
+
+#[test]
+fn what_a_restore_has_written_is_not_known_once_it_may_write() {
+    let disk = |e: &Execution| match super::failed(e, Code::Interrupted, "x") {
+        JobOutcome::Failed { report } => report.disk,
+        other => panic!("{other:?}"),
+    };
+    let mut e = super::state::tests::execution(super::state::tests::restore(), State::Running);
+    assert_eq!(disk(&e), DiskState::Untouched);
+    e.begin_write = Some(wire::BeginWrite {
+        disk: wire::DiskInfo::default(),
+    });
+    assert_eq!(disk(&e), DiskState::Unknown);
+}
