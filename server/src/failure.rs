@@ -106,13 +106,18 @@ impl Failure {
     }
 }
 
+/// SQLite's primary result code (5 busy, 13 full) of the extended one that is given.
+fn primary(extended: &str) -> Option<u32> {
+    Some(extended.parse::<u32>().ok()? & 0xff)
+}
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         let found = format!("the server's database: {error}");
-        // SQLite's primary result codes: 5 busy, 13 full.
-        let code = match error.as_database_error().and_then(|e| e.code()).as_deref() {
-            Some("13") => Code::NoSpace,
-            Some("5") => return Failure::later(found),
+        let result = error.as_database_error().and_then(|e| e.code());
+        let code = match result.as_deref().and_then(primary) {
+            Some(13) => Code::NoSpace,
+            Some(5) => return Failure::later(found),
             _ => Code::Internal,
         };
         match error {
@@ -171,6 +176,14 @@ mod tests {
         assert_eq!(Failure::from(sqlx::Error::PoolClosed).status, 503);
         assert_eq!(Failure::from(sqlx::Error::RowNotFound).status, 500);
         assert_eq!(Failure::new(Code::ConnectionLost, "").status, 408);
+    }
+
+    #[test]
+    fn extended_codes_mean_what_their_primary_ones_do() {
+        assert_eq!(super::primary("5"), Some(5));
+        assert_eq!(super::primary("517"), Some(5), "SQLITE_BUSY_SNAPSHOT");
+        assert_eq!(super::primary("13"), Some(13));
+        assert_eq!(super::primary("x"), None);
     }
 
     #[test]
