@@ -56,13 +56,21 @@ async fn check_in(
         .map(Json)
 }
 
+/// The token of this request, which is the execution's. Looked at before a body: nobody
+/// else may make the server read megabytes.
+async fn token<'a>(app: &App, id: &str, headers: &'a HeaderMap) -> Outcome<&'a str> {
+    let token = bearer(headers)?;
+    run::authenticate(&mut *app.db.read().await?, id, token).await?;
+    Ok(token)
+}
+
 async fn progress(
     State(app): Shared,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<Json<ProgressReply>> {
-    let token = bearer(&headers)?;
+    let token = token(&app, &id, &headers).await?;
     run::progress(&app, &id, token, body::message(body).await?, db::now())
         .await
         .map(Json)
@@ -74,7 +82,7 @@ async fn disks(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<()> {
-    let token = bearer(&headers)?;
+    let token = token(&app, &id, &headers).await?;
     run::disk_check(&app, &id, token, &body::message(body).await?, db::now()).await
 }
 
@@ -84,9 +92,7 @@ async fn log(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<()> {
-    let token = bearer(&headers)?;
-    // The token first: nobody else may make the server read megabytes.
-    run::authenticate(&mut *app.db.read().await?, &id, token).await?;
+    let token = token(&app, &id, &headers).await?;
     run::log(&app, &id, token, body::whole(body, MAX_LOG_BYTES).await?).await
 }
 
@@ -198,7 +204,7 @@ async fn tables(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<()> {
-    let token = bearer(&headers)?;
+    let token = token(&app, &id, &headers).await?;
     run::old_tables(&app, &id, token, &body::message(body).await?).await
 }
 
@@ -208,7 +214,7 @@ async fn begin_write(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<()> {
-    let token = bearer(&headers)?;
+    let token = token(&app, &id, &headers).await?;
     run::begin_write(&app, &id, token, body::message(body).await?, db::now()).await
 }
 
@@ -218,7 +224,7 @@ async fn finish(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<Json<FinishReply>> {
-    let token = bearer(&headers)?;
+    let token = token(&app, &id, &headers).await?;
     run::finish(&app, &id, token, body::message(body).await?, db::now())
         .await
         .map(Json)
