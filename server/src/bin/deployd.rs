@@ -24,6 +24,7 @@ async fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
+    raise_file_limit();
     // Before anything is started, so that no signal is lost.
     let (Ok(mut terminate), Ok(mut interrupt)) = (
         signal(SignalKind::terminate()),
@@ -52,6 +53,16 @@ async fn main() -> ExitCode {
     tracing::info!("deployd stops");
     server.stop().await;
     ExitCode::SUCCESS
+}
+
+/// Every connection and every pack in use is an open file, and the usual limit is 1024.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
 }
 
 /// Says where the console is. The token is shown on a terminal only: standard error of a
