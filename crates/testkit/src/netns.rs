@@ -292,8 +292,8 @@ fn remove(namespace: &str) {
     }
 }
 
-/// Removes the namespaces of test processes that are no more.
-fn remove_leftovers() {
+/// Removes the namespaces of test processes that are no more, with what runs in them.
+pub fn remove_leftovers() {
     let Ok(entries) = std::fs::read_dir("/run/netns") else {
         return;
     };

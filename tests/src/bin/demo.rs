@@ -5,7 +5,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use e2e::built::Built;
@@ -14,12 +14,16 @@ use e2e::proof;
 use e2e::site::{Site, TAPS};
 use e2e::status::Execution;
 use e2e::story::Story;
+use nix::sys::signal::{SigSet, Signal};
 use testkit::debian;
+use testkit::netns;
 use testkit::qemu::Firmware;
 
 const USAGE: &str = "demo [--keep] [--uefi]
   --keep  leave the server and its page up at the end, until Ctrl-C
   --uefi  UEFI machines instead of BIOS ones (slower under emulation)";
+/// Set in the child that does the work.
+const SUPERVISED: &str = "DEPLOY_DEMO_SUPERVISED";
 const IMAGE: &str = "office";
 const MIB: f64 = 1_048_576.0;
 /// The blank disk: larger than the 2 GiB of the source.
@@ -38,13 +42,33 @@ fn main() -> ExitCode {
             }
         }
     }
-    match run(firmware, keep) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\ndemo: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let result = if std::env::var_os(SUPERVISED).is_some() {
+        run(firmware, keep).map(|()| ExitCode::SUCCESS)
+    } else {
+        supervise()
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("\ndemo: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs the demo as a child with a folder of its own for temporary files. However the
+/// child ends, by Ctrl-C too, its namespaces, programs and files are removed.
+fn supervise() -> io::Result<ExitCode> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGHUP);
+    // The child is started with an empty mask: it alone ends.
+    signals.thread_block()?;
+    let folder = tempfile::Builder::new().prefix("deploy-demo-").tempdir()?;
+    let status = Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .env(SUPERVISED, "1")
+        .env("TMPDIR", folder.path())
+        .status()?;
+    netns::remove_leftovers();
+    Ok(ExitCode::from(if status.success() { 0 } else { 1 }))
 }
 
 fn run(firmware: Firmware, keep: bool) -> io::Result<()> {
