@@ -149,6 +149,39 @@ seed_tftp() {
     } >"$out/transfer"
 }
 
+# The files of format version 1 that are kept for ever, with and without the knob that
+# corrects checksums.
+golden() {
+    local knob
+    for knob in 000 001; do
+        { printf "\\$knob"; cat "../crates/image/tests/golden/v1.$1"; } >"$out/$1-$knob"
+    done
+}
+
+seed_container() { golden container; }
+seed_manifest() { golden manifest; }
+seed_pack() { golden pack; }
+
+# The records of the golden pack, without its header.
+seed_record() {
+    { printf '\001'; tail -c +33 ../crates/image/tests/golden/v1.pack; } >"$out/records"
+}
+
+# The layout of the golden manifest, which stands behind two headers of 32 bytes.
+seed_layout() {
+    local golden=../crates/image/tests/golden/v1.manifest length
+    length=$(od -An -t u4 -j 40 -N 4 "$golden" | tr -d ' ')
+    tail -c +65 "$golden" | head -c "$length" >"$out/layout"
+}
+
+seed_message() {
+    printf '\002{"step":"running","done_bytes":5,"total_bytes":9,"wire_bytes":1,"bytes_per_second":2,"seconds_left":3}' \
+        >"$out/progress"
+    printf '\004{"disk":{"path":"/dev/sda","size_bytes":512,"sector_size":512},"blobs":[{"offset":0,"data":"AAAA"}]}' \
+        >"$out/tables"
+    printf '\007{"code":"disk-in-use","found":"x","advice":"y","disk":"untouched"}' >"$out/report"
+}
+
 if declare -F "seed_$target" >/dev/null; then
     "seed_$target"
 fi
