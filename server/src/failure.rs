@@ -95,6 +95,17 @@ impl Failure {
         self
     }
 
+    /// A file of an image cannot be opened. Only a missing one is damage: with too many
+    /// open files, say, the image is as good as before.
+    pub fn of_image_file(path: &std::path::Path, error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Failure::new(Code::ImageDamaged, format!("{}: {error}", path.display()))
+            }
+            _ => Failure::io(&path.display().to_string(), error),
+        }
+    }
+
     /// A failure of the server's own files. A full file system is told as such.
     pub fn io(what: &str, error: &std::io::Error) -> Self {
         match error.kind() {

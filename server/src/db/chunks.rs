@@ -111,12 +111,13 @@ pub async fn insert(conn: &mut Conn, name: Hash, place: &Place) -> Result<(), sq
     Ok(())
 }
 
-/// Notes that a chunk's record is damaged, unless it has another place by now.
-pub async fn mark_damaged(conn: &mut Conn, place: &Place) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE chunks SET damaged = 1 WHERE seq = $1 AND pack = $2 AND place = $3")
+/// Notes that a chunk's record is damaged or whole, unless it has another place by now.
+pub async fn set_damaged(conn: &mut Conn, place: &Place, damaged: bool) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE chunks SET damaged = $4 WHERE seq = $1 AND pack = $2 AND place = $3")
         .bind(place.seq)
         .bind(place.pack)
         .bind(signed(place.offset))
+        .bind(i64::from(damaged))
         .execute(conn)
         .await?;
     Ok(())

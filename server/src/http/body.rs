@@ -150,8 +150,7 @@ pub fn stream(frames: mpsc::Receiver<io::Result<Bytes>>) -> Body {
 /// # Errors
 /// The file cannot be opened.
 pub async fn file(path: std::path::PathBuf) -> Outcome<(u64, Body)> {
-    let failed =
-        |e: io::Error| Failure::new(Code::ImageDamaged, format!("{}: {e}", path.display()));
+    let failed = |e: io::Error| Failure::of_image_file(&path, &e);
     let file = tokio::fs::File::open(&path).await.map_err(failed)?;
     let length = file.metadata().await.map_err(failed)?.len();
     let (sender, receiver) = mpsc::channel(FRAMES);

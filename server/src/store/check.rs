@@ -5,7 +5,7 @@
 
 use super::Store;
 use super::publish::open_manifest;
-use crate::db::chunks::{self, Place};
+use crate::db::chunks;
 use crate::db::images::Image;
 use crate::failure::{Failure, Outcome};
 use image::Hash;
@@ -47,7 +47,8 @@ impl Store {
     /// Reads and rehashes every chunk of an image once, and its manifest.
     ///
     /// # Errors
-    /// `image-damaged` if the manifest itself is damaged; damaged chunks are a result.
+    /// `image-damaged` if the manifest itself is damaged; damaged chunks are a result. I/O
+    /// errors, which tell nothing about the image.
     pub async fn verify(self: &Arc<Self>, image: &Image) -> Outcome<Verified> {
         let (store, image, runtime) = (Arc::clone(self), image.clone(), Handle::current());
         tokio::task::spawn_blocking(move || {
@@ -110,13 +111,24 @@ impl Run<'_> {
                             .decode(&header, &payload, place.offset, &mut plain)
                     });
             match checked {
-                Ok(()) => self.result.bytes += plain.len() as u64,
+                Ok(()) => {
+                    self.result.bytes += plain.len() as u64;
+                    if place.damaged {
+                        self.runtime
+                            .block_on(self.store.set_damaged(place, false))?;
+                    }
+                }
+                // What cannot be read now may be whole: no result at all.
+                Err(error @ image::Error::Io { .. }) => {
+                    let what = format!("chunk {name}, pack {}: {error}", place.pack);
+                    return Err(Failure::internal(what));
+                }
                 Err(error) => {
                     self.damage(format!(
                         "chunk {name}, pack {} at byte {}: {error}",
                         place.pack, place.offset
                     ));
-                    self.mark(place)?;
+                    self.runtime.block_on(self.store.set_damaged(place, true))?;
                 }
             }
         }
@@ -129,13 +141,5 @@ impl Run<'_> {
         if self.result.places.len() < LISTED {
             self.result.places.push(place);
         }
-    }
-
-    fn mark(&self, place: &Place) -> Outcome<()> {
-        self.runtime.block_on(async {
-            let mut tx = self.store.db.write().await?;
-            chunks::mark_damaged(tx.conn(), place).await?;
-            Ok(tx.commit().await?)
-        })
     }
 }

@@ -65,6 +65,13 @@ impl Store {
         Ok(Records { bytes, frames })
     }
 
+    /// Notes that a record is damaged, or whole after all.
+    pub(super) async fn set_damaged(&self, place: &Place, damaged: bool) -> Outcome<()> {
+        let mut tx = self.db.write().await?;
+        chunks::set_damaged(tx.conn(), place, damaged).await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Reads and checks one record; the payload's checksum stands for its bytes, since
     /// they were rehashed before they were stored.
     pub(super) fn read(
@@ -76,8 +83,15 @@ impl Store {
         let file = match files.entry(place.pack) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => {
-                let file = File::open(self.packs.path(place.pack)).map_err(|e| {
-                    image::Error::damaged(format!("pack {} cannot be opened: {e}", place.pack), 0)
+                let file = File::open(self.packs.path(place.pack)).map_err(|e| match e.kind() {
+                    io::ErrorKind::NotFound => {
+                        image::Error::damaged(format!("pack {} is missing", place.pack), 0)
+                    }
+                    // Too many open files, for one: it says nothing about the record.
+                    _ => image::Error::Io {
+                        operation: "opening a pack",
+                        source: e,
+                    },
                 })?;
                 entry.insert(file)
             }
@@ -114,16 +128,13 @@ fn send(
                 Ok(Bytes::from(record))
             }
             Err(error) => {
-                tracing::error!(chunk = %name, pack = place.pack, offset = place.offset, %error, "damaged record");
-                // The next request for it is told in words; this answer can only break off.
-                let marked = runtime.block_on(async {
-                    let mut tx = store.db.write().await?;
-                    chunks::mark_damaged(tx.conn(), place).await?;
-                    tx.commit().await
-                });
-                if let Err(error) = marked {
+                tracing::error!(chunk = %name, pack = place.pack, offset = place.offset, %error, "a record cannot be read");
+                if matches!(error, image::Error::Damaged { .. })
+                    && let Err(error) = runtime.block_on(store.set_damaged(place, true))
+                {
                     tracing::error!(%error, "the damage could not be noted");
                 }
+                // The next request is told in words; this answer can only break off.
                 Err(io::Error::other(error.to_string()))
             }
         };

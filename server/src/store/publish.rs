@@ -198,8 +198,7 @@ impl Store {
 
 /// Opens a stored manifest.
 pub(super) fn open_manifest(path: &Path) -> Outcome<ManifestReader<BufReader<File>>> {
-    let file = File::open(path)
-        .map_err(|e| Failure::new(Code::ImageDamaged, format!("{}: {e}", path.display())))?;
+    let file = File::open(path).map_err(|e| Failure::of_image_file(path, &e))?;
     Ok(ManifestReader::open(BufReader::with_capacity(
         1 << 20,
         file,

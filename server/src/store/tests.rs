@@ -496,3 +496,42 @@ fn flip(path: &Path, at: usize) {
     bytes[at] ^= 1;
     std::fs::write(path, bytes).unwrap();
 }
+
+/// Something at the pack's path that opens and cannot be read: EISDIR stands for every
+/// error that says nothing about the records.
+fn unreadable(path: &Path) -> std::path::PathBuf {
+    let kept = path.with_extension("kept");
+    std::fs::rename(path, &kept).unwrap();
+    std::fs::create_dir(path).unwrap();
+    kept
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_for_now_is_not_called_damaged() {
+    let f = Fixture::new().await;
+    let e = f.backup("e1", "a").await;
+    let s = sample(1, 2);
+    f.upload("e1", &s.records.concat()).await.unwrap();
+    let id = f.publish(&e, &s.manifest).await.unwrap().image;
+    let image = images::by_reference(&mut f.db.read().await.unwrap(), "a")
+        .await
+        .unwrap()
+        .unwrap();
+    let pack = f.dir.path().join("images/packs").join(&f.files("packs")[0]);
+    let kept = unreadable(&pack);
+    let mut records = f.store.fetch(&id, &names(&s)).await.unwrap();
+    assert!(records.frames.recv().await.unwrap().is_err());
+    assert!(records.frames.recv().await.is_none());
+    let failure = f.store.verify(&image).await.unwrap_err();
+    assert_eq!(failure.report.code, Code::Internal);
+    std::fs::remove_dir(&pack).unwrap();
+    // A missing file is damage, until it is back.
+    assert_eq!(f.store.verify(&image).await.unwrap().damaged, 2);
+    assert!(f.store.fetch(&id, &names(&s)).await.is_err());
+    std::fs::rename(&kept, &pack).unwrap();
+    assert_eq!(f.store.verify(&image).await.unwrap().damaged, 0);
+    f.store
+        .fetch(&id, &names(&s))
+        .await
+        .expect("a clean verification clears the mark");
+}
