@@ -177,6 +177,24 @@ pub async fn set_store_id(conn: &mut Conn, id: &str) -> Result<(), sqlx::Error> 
     Ok(())
 }
 
+/// Whether the image is still being published.
+pub async fn is_unpublished(conn: &mut Conn, id: &str) -> Result<bool, sqlx::Error> {
+    let row = sqlx::query("SELECT id FROM images WHERE published = 0 AND id = $1")
+        .bind(id)
+        .fetch_optional(conn)
+        .await?;
+    Ok(row.is_some())
+}
+
+/// Removes the images that an execution has begun and not published. Their files go with
+/// the publishing that fails for it, or with the next start.
+pub async fn delete_unpublished(conn: &mut Conn, execution: &str) -> Result<(), sqlx::Error> {
+    for id in unpublished(&mut *conn, Some(execution)).await? {
+        delete(&mut *conn, &id).await?;
+    }
+    Ok(())
+}
+
 /// Removes an image and its hold on its chunks.
 pub async fn delete(conn: &mut Conn, id: &str) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM refs WHERE image = $1")

@@ -49,6 +49,8 @@ pub(crate) async fn conclude(
     execution.summary = summary;
     db::executions::update(conn, execution).await?;
     if matches!(execution.job, JobKind::Backup { .. }) {
+        // A manifest that is being published now becomes no image any more.
+        db::images::delete_unpublished(conn, &execution.id).await?;
         // A full store gets its space back at once; other failures keep what was sent.
         let expires = if state == State::Done || full {
             now

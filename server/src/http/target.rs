@@ -157,9 +157,13 @@ async fn put_manifest(
     let machine = db::machines::by_id(&mut *app.db.read().await?, &execution.machine).await?;
     let name = machine.map(|machine| machine.name).unwrap_or_default();
     body::feed(body, async |reader| {
-        app.store
-            .publish(&execution, &name, reader, db::now())
-            .await
+        // Of its own, so that it ends in order although the target may hang up.
+        let publishing = tokio::spawn(async move {
+            app.store
+                .publish(&execution, &name, reader, db::now())
+                .await
+        });
+        publishing.await?
     })
     .await
     .map(Json)

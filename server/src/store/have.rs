@@ -29,7 +29,7 @@ impl Store {
             }
         }
         if !held.is_empty() {
-            chunks::open_lease(tx.conn(), execution).await?;
+            Store::hold(tx.conn(), execution).await?;
             chunks::pin(tx.conn(), execution, &held).await?;
         }
         tx.commit().await?;

@@ -17,12 +17,12 @@ mod publish;
 mod release;
 mod upload;
 
-use crate::db::{Db, chunks};
+use crate::db::{Conn, Db, chunks, executions};
 use crate::failure::{Failure, Outcome};
 use packs::PackPool;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use wire::Code;
 
 pub use upload::BodyReader;
@@ -36,6 +36,8 @@ pub struct Store {
     db: Arc<Db>,
     packs: PackPool,
     reserve: u64,
+    /// Executions that publish now.
+    publishing: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
 }
 
 impl Store {
@@ -55,6 +57,7 @@ impl Store {
             db,
             packs,
             reserve: RESERVE,
+            publishing: Mutex::default(),
         };
         store.recover().await?;
         Ok(store)
@@ -83,6 +86,17 @@ impl Store {
         let free =
             u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size()));
         Ok(free.saturating_sub(self.reserve))
+    }
+
+    /// Begins an execution's hold on chunks, in the transaction that sees it unfinished: a
+    /// hold that begins after the end would never be released.
+    async fn hold(conn: &mut Conn, execution: &str) -> Outcome<()> {
+        match executions::by_id(conn, execution).await? {
+            Some(found) if !found.state.is_final() => {
+                Ok(chunks::open_lease(conn, execution).await?)
+            }
+            _ => Err(Failure::refused("the execution has ended")),
+        }
     }
 
     /// Refuses what does not fit any more.

@@ -3,8 +3,8 @@
 //! Owns: the check of a manifest against the store, and the steps from a temporary file
 //! to a visible image. Does not own: the format (`image::manifest`).
 //!
-//! References are stored page by page, each in a short transaction that sees the chunk
-//! whole, so that no other machine waits for a large image; from then on garbage
+//! References are stored some pages at a time, each time in a short transaction that sees
+//! the chunks whole, so that no other machine waits for a large image; from then on garbage
 //! collection leaves the chunks alone. The last transaction looks at all of them once
 //! more and makes the image visible.
 
@@ -14,17 +14,21 @@ use crate::db::executions::{self, Execution};
 use crate::db::{chunks, images};
 use crate::failure::{Failure, Outcome};
 use crate::secrets;
-use image::manifest::{ManifestReader, Page};
-use image::{Layout, Root};
+use image::manifest::ManifestReader;
+use image::{ChunkRef, Layout, Root};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tokio::runtime::Handle;
 use wire::{Code, JobKind, Published};
 
 /// Longest manifest, in bytes: that of a full, fragmented disk of 16 TiB fits.
 pub const MAX_MANIFEST_BYTES: u64 = 16 << 30;
+
+/// References that one transaction stores: few enough that others hardly wait, so many
+/// that making them durable costs little.
+const REFERRED: usize = 16 * image::PAGE_CHUNKS;
 
 impl Store {
     /// Checks the manifest in `body` and makes it the image of a backup. Said twice it
@@ -40,6 +44,9 @@ impl Store {
         body: BodyReader,
         now: i64,
     ) -> Outcome<Published> {
+        // One at a time for each execution: a manifest that is sent again waits for the first.
+        let turn = self.publishing(&execution.id);
+        let _turn = turn.lock().await;
         if let Some(image) =
             images::by_execution(&mut *self.db.read().await?, &execution.id).await?
         {
@@ -58,7 +65,7 @@ impl Store {
             .await;
         if result.is_err() {
             // The database first: a row without its file would be worse than the reverse.
-            self.forget_unpublished(&execution.id).await?;
+            self.forget(&id).await?;
             for path in [temporary, self.manifest_path(&id)] {
                 let _ = tokio::fs::remove_file(path).await;
             }
@@ -149,9 +156,15 @@ impl Store {
         let runtime = Handle::current();
         tokio::task::spawn_blocking(move || {
             let mut reader = open_manifest(&path)?;
+            let mut waiting: Vec<ChunkRef> = Vec::new();
             while let Some(page) = reader.next_page()? {
-                runtime.block_on(store.refer_page(&image, &page))?;
+                waiting.extend_from_slice(&page.chunks);
+                if waiting.len() >= REFERRED {
+                    runtime.block_on(store.refer_some(&image, &waiting))?;
+                    waiting.clear();
+                }
             }
+            runtime.block_on(store.refer_some(&image, &waiting))?;
             runtime.block_on(async {
                 let (whole, _, _) = chunks::totals(&mut *store.db.read().await?, &image).await?;
                 Ok(whole)
@@ -160,12 +173,15 @@ impl Store {
         .await?
     }
 
-    async fn refer_page(&self, image: &str, page: &Page) -> Outcome<()> {
-        let names: Vec<_> = page.chunks.iter().map(|chunk| chunk.name).collect();
+    async fn refer_some(&self, image: &str, wanted: &[ChunkRef]) -> Outcome<()> {
+        let names: Vec<_> = wanted.iter().map(|chunk| chunk.name).collect();
         let mut tx = self.db.write().await?;
+        if !images::is_unpublished(tx.conn(), image).await? {
+            return Err(Failure::refused("the execution has ended"));
+        }
         let found = chunks::find(tx.conn(), &names).await?;
         let mut rows = Vec::with_capacity(found.len());
-        for chunk in &page.chunks {
+        for chunk in wanted {
             let refuse = |why: &str| {
                 Err(Failure::new(
                     Code::ImageDamaged,
@@ -186,11 +202,30 @@ impl Store {
         Ok(())
     }
 
+    /// Whose turn it is to publish for an execution.
+    fn publishing(&self, execution: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self
+            .publishing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = turns.get(execution).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        turns.insert(execution.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+
+    async fn forget(&self, image: &str) -> Outcome<()> {
+        let mut tx = self.db.write().await?;
+        images::delete(tx.conn(), image).await?;
+        Ok(tx.commit().await?)
+    }
+
     async fn forget_unpublished(&self, execution: &str) -> Outcome<()> {
         let mut tx = self.db.write().await?;
-        for id in images::unpublished(tx.conn(), Some(execution)).await? {
-            images::delete(tx.conn(), &id).await?;
-        }
+        images::delete_unpublished(tx.conn(), execution).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Tests of the store without HTTP.
 
+mod damage;
+
 use super::{BodyReader, Store};
 use crate::db::executions::{self, Execution};
 use crate::db::{self, Db, chunks, images, machines};
@@ -13,7 +15,6 @@ use image::layout::{Disk, Region, Table};
 use image::manifest::ManifestWriter;
 use image::record::{Compression, Encoder};
 use image::{ChunkRef, Hash, Layout};
-use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use wire::{Code, Published, Stored};
@@ -107,6 +108,23 @@ impl Fixture {
             .collect();
         names.sort();
         names
+    }
+}
+
+/// The row of an image of execution "e1" that is being published.
+fn half_made(id: &str) -> images::Image {
+    images::Image {
+        id: id.into(),
+        name: "a".into(),
+        machine: "m".into(),
+        machine_name: "pc".into(),
+        execution: "e1".into(),
+        created: 0,
+        root: String::new(),
+        disk_bytes: 0,
+        used_bytes: 0,
+        chunks: 0,
+        stored_bytes: 0,
     }
 }
 
@@ -351,79 +369,6 @@ async fn an_image_that_is_being_restored_is_not_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verification_finds_a_flipped_bit_and_the_next_backup_heals_it() {
-    let f = Fixture::new().await;
-    let e = f.backup("e1", "a").await;
-    let s = sample(1, 4);
-    f.upload("e1", &s.records.concat()).await.unwrap();
-    f.publish(&e, &s.manifest).await.unwrap();
-    let image = images::by_reference(&mut f.db.read().await.unwrap(), "a")
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(f.store.verify(&image).await.unwrap().damaged, 0);
-    flip(
-        &f.dir.path().join("images/packs").join(&f.files("packs")[0]),
-        32 + 64 + 1000,
-    );
-    let result = f.store.verify(&image).await.unwrap();
-    assert_eq!(
-        (result.chunks, result.damaged, result.places.len()),
-        (4, 1, 1),
-        "{result:?}"
-    );
-    assert_eq!(
-        f.store
-            .have("e1", &names(&s))
-            .await
-            .unwrap()
-            .iter()
-            .map(|b| b.count_ones())
-            .sum::<u32>(),
-        3
-    );
-    let failure = f.store.fetch(&image.id, &names(&s)).await.err().unwrap();
-    assert_eq!(failure.report.code, Code::ImageDamaged);
-    assert_eq!(
-        f.upload("e1", &s.records.concat()).await.unwrap(),
-        Stored {
-            stored: 1,
-            duplicate: 3
-        }
-    );
-    assert_eq!(f.store.verify(&image).await.unwrap().damaged, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fetch_of_a_damaged_record_breaks_off_and_is_told_the_next_time() {
-    let f = Fixture::new().await;
-    let e = f.backup("e1", "a").await;
-    let s = sample(1, 2);
-    f.upload("e1", &s.records.concat()).await.unwrap();
-    let image = f.publish(&e, &s.manifest).await.unwrap().image;
-    flip(
-        &f.dir.path().join("images/packs").join(&f.files("packs")[0]),
-        32 + 64 + 1000,
-    );
-    let mut records = f.store.fetch(&image, &names(&s)).await.unwrap();
-    let mut good = 0;
-    let error = loop {
-        match records
-            .frames
-            .recv()
-            .await
-            .expect("an error before the end")
-        {
-            Ok(frame) => good += frame.len() as u64,
-            Err(error) => break error,
-        }
-    };
-    assert!(good < records.bytes, "{error}");
-    let failure = f.store.fetch(&image, &names(&s)).await.err().unwrap();
-    assert_eq!(failure.report.code, Code::ImageDamaged);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_start_after_a_crash_drops_what_was_half_made() {
     let f = Fixture::new().await;
     let e = f.backup("e1", "a").await;
@@ -433,19 +378,7 @@ async fn a_start_after_a_crash_drops_what_was_half_made() {
     std::fs::write(packs.join("00000077.pack"), b"known to an older database").unwrap();
     std::fs::write(f.dir.path().join("images/manifests/dead.new"), b"half").unwrap();
     let mut tx = f.db.write().await.unwrap();
-    let half = images::Image {
-        id: "dead".into(),
-        name: "a".into(),
-        machine: "m".into(),
-        machine_name: "pc".into(),
-        execution: "e1".into(),
-        created: 0,
-        root: String::new(),
-        disk_bytes: 0,
-        used_bytes: 0,
-        chunks: 0,
-        stored_bytes: 0,
-    };
+    let half = half_made("dead");
     images::insert_unpublished(tx.conn(), &half).await.unwrap();
     tx.commit().await.unwrap();
     std::fs::write(f.dir.path().join("images/manifests/dead.manifest"), b"half").unwrap();
@@ -491,47 +424,49 @@ async fn a_full_store_is_told_before_anything_is_written() {
     assert!(f.files("packs").is_empty());
 }
 
-fn flip(path: &Path, at: usize) {
-    let mut bytes = std::fs::read(path).unwrap();
-    bytes[at] ^= 1;
-    std::fs::write(path, bytes).unwrap();
-}
-
-/// Something at the pack's path that opens and cannot be read: EISDIR stands for every
-/// error that says nothing about the records.
-fn unreadable(path: &Path) -> std::path::PathBuf {
-    let kept = path.with_extension("kept");
-    std::fs::rename(path, &kept).unwrap();
-    std::fs::create_dir(path).unwrap();
-    kept
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_sent_twice_at_once_gives_one_image() {
+    let f = Fixture::new().await;
+    let e = f.backup("e1", "a").await;
+    let s = sample(1, 3);
+    f.upload("e1", &s.records.concat()).await.unwrap();
+    let (first, second) = tokio::join!(f.publish(&e, &s.manifest), f.publish(&e, &s.manifest));
+    assert_eq!(first.unwrap(), second.unwrap());
+    // A wrong one beside a good one takes nothing away from it.
+    let e = f.backup("e2", "b").await;
+    let (first, second) =
+        tokio::join!(f.publish(&e, &s.manifest[..50]), f.publish(&e, &s.manifest));
+    assert!(first.is_err() && second.is_ok());
+    assert_eq!((f.visible().await, f.files("manifests").len()), (2, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_for_now_is_not_called_damaged() {
+async fn an_execution_that_has_ended_gets_no_hold_and_keeps_no_half_made_image() {
     let f = Fixture::new().await;
-    let e = f.backup("e1", "a").await;
-    let s = sample(1, 2);
-    f.upload("e1", &s.records.concat()).await.unwrap();
-    let id = f.publish(&e, &s.manifest).await.unwrap().image;
-    let image = images::by_reference(&mut f.db.read().await.unwrap(), "a")
+    let mut e = f.backup("e1", "a").await;
+    let s = sample(1, 1);
+    f.upload("e1", &s.records[0]).await.unwrap();
+    let mut tx = f.db.write().await.unwrap();
+    images::insert_unpublished(tx.conn(), &half_made("dead"))
         .await
-        .unwrap()
         .unwrap();
-    let pack = f.dir.path().join("images/packs").join(&f.files("packs")[0]);
-    let kept = unreadable(&pack);
-    let mut records = f.store.fetch(&id, &names(&s)).await.unwrap();
-    assert!(records.frames.recv().await.unwrap().is_err());
-    assert!(records.frames.recv().await.is_none());
-    let failure = f.store.verify(&image).await.unwrap_err();
-    assert_eq!(failure.report.code, Code::Internal);
-    std::fs::remove_dir(&pack).unwrap();
-    // A missing file is damage, until it is back.
-    assert_eq!(f.store.verify(&image).await.unwrap().damaged, 2);
-    assert!(f.store.fetch(&id, &names(&s)).await.is_err());
-    std::fs::rename(&kept, &pack).unwrap();
-    assert_eq!(f.store.verify(&image).await.unwrap().damaged, 0);
-    f.store
-        .fetch(&id, &names(&s))
+    let outcome = crate::exec::failed(&e, Code::Interrupted, "x");
+    crate::exec::conclude(tx.conn(), &mut e, State::Interrupted, outcome, None, 1)
         .await
-        .expect("a clean verification clears the mark");
+        .unwrap();
+    assert!(
+        images::unpublished(tx.conn(), None)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    tx.commit().await.unwrap();
+    for failure in [
+        f.upload("e1", &s.records[0]).await.map(drop).unwrap_err(),
+        f.store.have("e1", &names(&s)).await.map(drop).unwrap_err(),
+        f.publish(&e, &s.manifest).await.map(drop).unwrap_err(),
+    ] {
+        assert_eq!(failure.report.code, Code::ServerRefused);
+    }
+    assert!(f.files("manifests").is_empty());
 }

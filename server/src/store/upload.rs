@@ -67,7 +67,7 @@ impl Store {
     ) -> Outcome<Stored> {
         self.room_for(length.unwrap_or(0))?;
         let mut tx = self.db.write().await?;
-        chunks::open_lease(tx.conn(), execution).await?;
+        Store::hold(tx.conn(), execution).await?;
         tx.commit().await?;
         let (store, execution) = (Arc::clone(self), execution.to_owned());
         let runtime = Handle::current();
