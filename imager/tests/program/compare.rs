@@ -59,23 +59,43 @@ pub fn difference(source: &Path, target: &Path, sector_size: u32) -> Option<Stri
     if was["size_bytes"] == is["size_bytes"] {
         return outside_difference(source, target, &was);
     }
-    // The first sector; what a larger disk changes in it is the protective entry's size.
-    let (a, b) = (peek(source, 0, 440), peek(target, 0, 440));
-    (a != b).then(|| "the boot code differs".to_owned())
+    // What a larger disk changes in the first sector is the protective entry's size; behind
+    // it, a GPT's header.
+    let mut kept = vec![(0, 440)];
+    if was["table"] == "mbr" {
+        kept.push((0, first_start(&was)));
+    }
+    first_difference(source, target, kept)
 }
 
-/// On a disk of the same size all tables are the same bytes in the same places. What is
-/// neither table, gap nor partition is not compared: nothing promises it.
+/// The first of these byte ranges that differs.
+fn first_difference(source: &Path, target: &Path, ranges: Vec<(u64, u64)>) -> Option<String> {
+    ranges.into_iter().find_map(|(start, len)| {
+        let bytes = |disk| peek(disk, start, len as usize);
+        (bytes(source) != bytes(target)).then(|| format!("{len} bytes from {start} on differ"))
+    })
+}
+
+/// Where the first partition starts: all before it is kept, boot loaders live there.
+fn first_start(map: &Value) -> u64 {
+    let parts = map["partitions"].as_array().expect("a list");
+    let starts = parts.iter().filter_map(|part| part["start_bytes"].as_u64());
+    starts.min().expect("a partition")
+}
+
+/// On a disk of the same size all tables are the same bytes in the same places, and so is
+/// all before the first partition, whatever the map says. What is neither of these nor a
+/// partition is not compared: nothing promises it.
 fn outside_difference(source: &Path, target: &Path, map: &Value) -> Option<String> {
     let sector = map["sector_size"].as_u64().expect("a number");
     let size = map["size_bytes"].as_u64().expect("a number");
     let entries = (128 * 128_u64).next_multiple_of(sector);
     let mut tables = match map["table"].as_str() {
         Some("gpt") => vec![
-            (0, 2 * sector + entries),
+            (0, first_start(map)),
             (size - sector - entries, sector + entries),
         ],
-        Some("mbr") => vec![(0, sector)],
+        Some("mbr") => vec![(0, first_start(map))],
         _ => Vec::new(),
     };
     if map["table"] == "mbr" {
@@ -91,13 +111,7 @@ fn outside_difference(source: &Path, target: &Path, map: &Value) -> Option<Strin
             )
         }));
     }
-    tables.into_iter().find_map(|(start, len)| {
-        let (a, b) = (
-            peek(source, start, len as usize),
-            peek(target, start, len as usize),
-        );
-        (a != b).then(|| format!("the table at byte {start} differs"))
-    })
+    first_difference(source, target, tables)
 }
 
 /// Asserts that the copy holds what the disk holds.
