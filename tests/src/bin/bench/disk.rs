@@ -139,7 +139,7 @@ fn make_disk(path: &Path, size: u64) -> io::Result<()> {
     let half = size / 2;
     run::plain(&format!(
         "cd /usr; find . -xdev -type f -size -64M -printf '%s %p\\n' | LC_ALL=C sort -k2 | \
-         awk -v half={half} '{{sum += $1 + 4096; if (sum > half) exit; sub(/^[0-9]+ /, \"\"); print}}' | \
+         awk -v half={half} '{{sum += $1 + 4096; if (sum > half) next; sub(/^[0-9]+ /, \"\"); print}}' | \
          cpio -pdm --quiet {}",
         mounted.path().display()
     ))
