@@ -113,7 +113,7 @@ pub async fn feed<T>(body: Body, work: impl AsyncFnOnce(BodyReader) -> T) -> T {
             };
             let broken = frame.is_err();
             if sender.send(frame).await.is_err() {
-                return drain(&mut stream).await;
+                return drain_stream(&mut stream, DRAINED).await;
             }
             if broken {
                 return;
@@ -124,8 +124,13 @@ pub async fn feed<T>(body: Body, work: impl AsyncFnOnce(BodyReader) -> T) -> T {
     result
 }
 
-async fn drain(stream: &mut axum::body::BodyDataStream) {
-    let mut left = DRAINED;
+/// Reads a body that nobody wants and throws it away, up to `limit` bytes.
+pub async fn drain(body: Body, limit: usize) {
+    drain_stream(&mut body.into_data_stream(), limit).await;
+}
+
+async fn drain_stream(stream: &mut axum::body::BodyDataStream, limit: usize) {
+    let mut left = limit;
     while let Ok(Some(frame)) = next(stream).await {
         left = left.saturating_sub(frame.len());
         if left == 0 {

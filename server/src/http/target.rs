@@ -9,8 +9,9 @@ use crate::db::executions::Execution;
 use crate::exec::{checkin, run};
 use crate::failure::{Failure, Outcome};
 use axum::body::Body;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{post, put};
 use axum::{Json, Router};
@@ -20,6 +21,9 @@ use wire::{CheckInReply, FinishReply, JobKind, MAX_LOG_BYTES, ProgressReply, Pub
 
 /// Longest check-in: anybody may send one, and what it says is kept.
 const MAX_CHECK_IN_BYTES: usize = 256 << 10;
+
+/// Bytes of an unauthorised request's body that are thrown away, so that the answer is seen.
+const DRAINED: usize = 1 << 20;
 
 type Shared = State<Arc<App>>;
 
@@ -35,7 +39,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/fetch", post(fetch))
         .route("/tables", put(tables))
         .route("/begin-write", post(begin_write))
-        .route("/finish", post(finish));
+        .route("/finish", post(finish))
+        .route_layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            authenticated,
+        ));
     Router::new()
         .route("/v1/checkin", post(check_in))
         .nest("/v1/executions/{id}", execution)
@@ -56,12 +64,28 @@ async fn check_in(
         .map(Json)
 }
 
-/// The token of this request, which is the execution's. Looked at before a body: nobody
-/// else may make the server read megabytes.
-async fn token<'a>(app: &App, id: &str, headers: &'a HeaderMap) -> Outcome<&'a str> {
-    let token = bearer(headers)?;
-    run::authenticate(&mut *app.db.read().await?, id, token).await?;
-    Ok(token)
+/// Looks at the token before any body is kept or parsed: nobody else may make the server
+/// do either. Handlers look again, in the transaction that counts.
+async fn authenticated(
+    State(app): Shared,
+    Path(id): Path<String>,
+    request: Request,
+    next: Next,
+) -> Outcome<Response> {
+    let refused = match bearer(request.headers()) {
+        Ok(token) => match app.db.read().await {
+            Ok(mut conn) => run::authenticate(&mut conn, &id, token).await.err(),
+            Err(error) => Some(error.into()),
+        },
+        Err(failure) => Some(failure),
+    };
+    match refused {
+        None => Ok(next.run(request).await),
+        Some(failure) => {
+            body::drain(request.into_body(), DRAINED).await;
+            Err(failure)
+        }
+    }
 }
 
 async fn progress(
@@ -70,7 +94,7 @@ async fn progress(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<Json<ProgressReply>> {
-    let token = token(&app, &id, &headers).await?;
+    let token = bearer(&headers)?;
     run::progress(&app, &id, token, body::message(body).await?, db::now())
         .await
         .map(Json)
@@ -82,7 +106,7 @@ async fn disks(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<()> {
-    let token = token(&app, &id, &headers).await?;
+    let token = bearer(&headers)?;
     run::disk_check(&app, &id, token, &body::message(body).await?, db::now()).await
 }
 
@@ -92,7 +116,7 @@ async fn log(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<()> {
-    let token = token(&app, &id, &headers).await?;
+    let token = bearer(&headers)?;
     run::log(&app, &id, token, body::whole(body, MAX_LOG_BYTES).await?).await
 }
 
@@ -208,7 +232,7 @@ async fn tables(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<()> {
-    let token = token(&app, &id, &headers).await?;
+    let token = bearer(&headers)?;
     run::old_tables(&app, &id, token, &body::message(body).await?).await
 }
 
@@ -218,7 +242,7 @@ async fn begin_write(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<()> {
-    let token = token(&app, &id, &headers).await?;
+    let token = bearer(&headers)?;
     run::begin_write(&app, &id, token, body::message(body).await?, db::now()).await
 }
 
@@ -228,7 +252,7 @@ async fn finish(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<Json<FinishReply>> {
-    let token = token(&app, &id, &headers).await?;
+    let token = bearer(&headers)?;
     run::finish(&app, &id, token, body::message(body).await?, db::now())
         .await
         .map(Json)
