@@ -144,7 +144,7 @@ pub async fn open_of(conn: &mut Conn, machine: &str) -> Result<Option<Execution>
 
 /// All open executions, oldest first.
 pub async fn all_open(conn: &mut Conn) -> Result<Vec<Execution>, sqlx::Error> {
-    let rows = sqlx::query("SELECT * FROM executions WHERE open = 1 ORDER BY created, id")
+    let rows = sqlx::query("SELECT * FROM executions WHERE open = 1 ORDER BY created, rowid")
         .fetch_all(conn)
         .await?;
     rows.iter().map(execution).collect()
@@ -158,11 +158,11 @@ pub async fn newest(
 ) -> Result<Vec<Execution>, sqlx::Error> {
     let query = match machine {
         Some(machine) => sqlx::query(
-            "SELECT * FROM executions WHERE machine = $1 ORDER BY open DESC, created DESC, changed DESC, id LIMIT $2",
+            "SELECT * FROM executions WHERE machine = $1 ORDER BY open DESC, created DESC, changed DESC, rowid DESC LIMIT $2",
         )
         .bind(machine.to_owned())
         .bind(count),
-        None => sqlx::query("SELECT * FROM executions ORDER BY open DESC, created DESC, changed DESC, id LIMIT $1").bind(count),
+        None => sqlx::query("SELECT * FROM executions ORDER BY open DESC, created DESC, changed DESC, rowid DESC LIMIT $1").bind(count),
     };
     query.fetch_all(conn).await?.iter().map(execution).collect()
 }

@@ -92,10 +92,11 @@ pub async fn publish(
 
 /// All visible images, newest first within a name.
 pub async fn all(conn: &mut Conn) -> Result<Vec<Image>, sqlx::Error> {
-    let rows =
-        sqlx::query("SELECT * FROM images WHERE published > 0 ORDER BY name, published DESC")
-            .fetch_all(conn)
-            .await?;
+    let rows = sqlx::query(
+        "SELECT * FROM images WHERE published > 0 ORDER BY name, published DESC, rowid DESC",
+    )
+    .fetch_all(conn)
+    .await?;
     rows.iter().map(image).collect()
 }
 
@@ -112,7 +113,7 @@ pub async fn by_id(conn: &mut Conn, id: &str) -> Result<Option<Image>, sqlx::Err
 pub async fn by_reference(conn: &mut Conn, text: &str) -> Result<Option<Image>, sqlx::Error> {
     let row = sqlx::query(
         "SELECT * FROM images WHERE published > 0 AND (name = $1 OR id = $1)
-         ORDER BY CASE WHEN name = $1 THEN 0 ELSE 1 END, published DESC LIMIT 1",
+         ORDER BY CASE WHEN name = $1 THEN 0 ELSE 1 END, published DESC, rowid DESC LIMIT 1",
     )
     .bind(text)
     .fetch_optional(conn)
