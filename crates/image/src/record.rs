@@ -146,10 +146,7 @@ impl Encoder {
         match compression {
             Compression::None => {}
             Compression::Deflate(level) => {
-                encoder.deflate = Some(flate2::Compress::new(
-                    flate2::Compression::new(level.min(9)),
-                    true,
-                ));
+                encoder.deflate = Some(deflater(level));
             }
             Compression::Zstd(level) => {
                 encoder.zstd = Some(zstd::bulk::Compressor::new(level).map_err(setup)?);
@@ -230,7 +227,7 @@ impl Encoder {
                     _ => Ok(Codec::Stored),
                 }
             }
-            Compression::Deflate(_) => {
+            Compression::Deflate(level) => {
                 let Some(deflate) = self.deflate.as_mut() else {
                     return Ok(Codec::Stored);
                 };
@@ -244,11 +241,20 @@ impl Encoder {
                         out.truncate(start + deflate.total_out() as usize);
                         Ok(Codec::Deflate)
                     }
-                    _ => Ok(Codec::Stored),
+                    _ => {
+                        // A reset does not clear all that a stream without an end leaves
+                        // behind: the next one would begin with its last bits.
+                        *deflate = deflater(level);
+                        Ok(Codec::Stored)
+                    }
                 }
             }
         }
     }
+}
+
+fn deflater(level: u32) -> flate2::Compress {
+    flate2::Compress::new(flate2::Compression::new(level.min(9)), true)
 }
 
 /// Turns records back into chunks. One for each thread.

@@ -96,3 +96,37 @@ impl Change {
         bytes
     }
 }
+
+/// Corrects every CRC-32 from the front on, as far as the lengths lead: what is changed
+/// then is seen by names and root alone.
+pub fn reseal(bytes: &mut [u8]) {
+    seal(bytes, 0, 28);
+    let mut at = 32;
+    while let Some(magic) = bytes.get(at..at + 4) {
+        // Length of the header, place of the body's length and checksum in it.
+        let (header, length_at, crc_at) = match magic {
+            b"DSec" => (32, 8, 16),
+            b"DRec" => (64, 12, 48),
+            b"DEPL" => return seal(bytes, at, 28),
+            _ => return,
+        };
+        let length = bytes.get(at + length_at..at + length_at + 4);
+        let length = length.and_then(|four| four.try_into().ok());
+        let length = length.map_or(0, u32::from_le_bytes) as usize;
+        let Some(body) = bytes.get(at + header..at + header + length) else {
+            return;
+        };
+        let crc = crc32fast::hash(body).to_le_bytes();
+        bytes[at + crc_at..at + crc_at + 4].copy_from_slice(&crc);
+        seal(bytes, at, header - 4);
+        at += header + length;
+    }
+}
+
+/// Puts the checksum of `len` bytes behind them.
+fn seal(bytes: &mut [u8], at: usize, len: usize) {
+    let crc = bytes.get(at..at + len).map(crc32fast::hash);
+    if let (Some(crc), Some(place)) = (crc, bytes.get_mut(at + len..at + len + 4)) {
+        place.copy_from_slice(&crc.to_le_bytes());
+    }
+}

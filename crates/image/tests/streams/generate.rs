@@ -50,7 +50,7 @@ pub fn images() -> impl Strategy<Value = Image> {
 }
 
 /// Bytes of a chunk: by its number noise, text, zeros, or what another chunk has too.
-fn plain(number: usize, seed: u8, len: usize) -> Vec<u8> {
+pub fn plain(number: usize, seed: u8, len: usize) -> Vec<u8> {
     let mut state = u32::from(seed) + number as u32 * 977 + 1;
     let mut noise = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -8,9 +8,10 @@ mod change;
 mod generate;
 mod reading;
 
-use change::changes;
-use generate::{Image, images, manifest};
+use change::{changes, reseal};
+use generate::{Image, images, manifest, plain};
 use image::manifest::Page;
+use image::record::{Codec, Compression, Decoder, Encoder, HEADER_LEN};
 use image::structure;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop, prop_assert, prop_assert_eq};
 use proptest::prop_oneof;
@@ -80,6 +81,31 @@ proptest::proptest! {
     }
 
     #[test]
+    fn a_change_under_right_checksums_never_gives_other_bytes(
+        image in images(),
+        changes in prop::collection::vec(changes(), 16),
+    ) {
+        let whole = read(&image.container[..]).unwrap();
+        for change in changes {
+            let mut bytes = change.apply(&image);
+            reseal(&mut bytes);
+            // A compressor's own header has bits that mean nothing.
+            if let Ok(told) = read(&bytes[..]) {
+                prop_assert_eq!(&told.plain, &whole.plain, "{:?}", change);
+                prop_assert_eq!((told.root, &told.layout), (whole.root, &whole.layout), "{:?}", change);
+            }
+            let mut manifest = manifest(&image);
+            let places = Image { container: manifest.clone(), records: Vec::new(), ..image.clone() };
+            let mut changed = change.apply(&places);
+            reseal(&mut changed);
+            reseal(&mut manifest);
+            if changed != manifest {
+                prop_assert!(read_manifest(&changed[..]).is_err(), "{:?} is not noticed", change);
+            }
+        }
+    }
+
+    #[test]
     fn a_changed_manifest_is_never_good(
         image in images(),
         changes in prop::collection::vec(changes(), 16),
@@ -92,6 +118,33 @@ proptest::proptest! {
             if changed != bytes {
                 prop_assert!(read_manifest(&changed[..]).is_err(), "{:?} is not noticed", change);
             }
+        }
+    }
+}
+
+/// A compressor that gave up on a chunk makes good records again.
+#[test]
+fn a_chunk_after_one_that_does_not_compress_is_readable() {
+    let text = plain(1, 0, 1536);
+    let (mut decoder, mut back) = (Decoder::new(), Vec::new());
+    for compression in [
+        Compression::Deflate(1),
+        Compression::Deflate(6),
+        Compression::Zstd(1),
+    ] {
+        let mut encoder = Encoder::new(compression).unwrap();
+        for len in (512..70_000).step_by(512).chain([1 << 20, 4 << 20]) {
+            let mut record = Vec::new();
+            let noise = encoder.encode(&plain(0, 104, len), &mut record).unwrap();
+            assert_eq!(noise.codec, Codec::Stored);
+            record.clear();
+            let header = encoder.encode(&text, &mut record).unwrap();
+            assert_ne!(header.codec, Codec::Stored);
+            let decoded = decoder.decode(&header, &record[HEADER_LEN..], 0, &mut back);
+            assert!(
+                decoded.is_ok() && back == text,
+                "{compression:?} after {len} bytes"
+            );
         }
     }
 }
