@@ -253,7 +253,22 @@ with_lock() {
     exec 9>&-
 }
 
+# Cargo tells stale artifacts by the times of source files, and takes those of another
+# checkout for its own. So a checkout that finds the cache used by another one makes its
+# files new: its crates are built again, what they stand on is not.
+claim_target() {
+    local owner=$CARGO_TARGET_DIR/checkout
+    mkdir -p "$CARGO_TARGET_DIR"
+    [ "$(cat "$owner" 2>/dev/null)" = "$ROOT" ] && return
+    note "the build cache was used by another checkout: the crates of this one are built anew"
+    find "$ROOT" -name out -prune -o -name target -prune -o -name .git -prune \
+        -o -type f \( -name '*.rs' -o -name Cargo.toml -o -path '*/web/*' -o -path '*/bootloader-cfg/*' \) -print0 \
+        | xargs -0 touch -c
+    echo "$ROOT" >"$owner"
+}
+
 build_all() {
+    claim_target
     step "packages to build with" need_packages "${BUILD_PACKAGES[@]}"
     need_cargo
     step "kernel" build_kernel

@@ -32,6 +32,7 @@ verb_lint() {
     mkdir -p "$CACHE"
     need_packages "${BUILD_PACKAGES[@]}" shellcheck
     need_cargo
+    claim_target
     lint_all
 }
 
@@ -103,5 +104,6 @@ verb_fuzz() {
     mkdir -p "$CACHE"
     need_packages "${BUILD_PACKAGES[@]}" g++ "${TEST_PACKAGES[@]}"
     need_cargo
+    claim_target
     fuzz/run.sh "$FUZZ_SECONDS" "$@"
 }
