@@ -5,7 +5,7 @@
 
 use crate::error::ScanError;
 use crate::extents::{Extent, Extents};
-use crate::fs::{self, Content, Findings, Trouble};
+use crate::fs::{self, Content, Findings, TroubleKind};
 use crate::gaps::gaps;
 use crate::model::{
     DiskMap, Geometry, Method, Region, RegionKind, ScanOptions, TableKind, Warning, WarningKind,
@@ -45,16 +45,19 @@ pub fn scan(
         geometry,
         options,
         warnings: Vec::new(),
+        suspended: None,
     };
     match table {
         None => {
-            let region = scanner.region(RegionKind::Whole, 0, geometry.size_bytes, None)?;
+            let mut regions =
+                vec![scanner.region(RegionKind::Whole, 0, geometry.size_bytes, None)?];
+            scanner.heed_suspended(&mut regions);
             Ok(DiskMap {
                 geometry,
                 table: TableKind::None,
                 blobs: Vec::new(),
                 disk_id: String::new(),
-                regions: vec![region],
+                regions,
                 warnings: scanner.warnings,
             })
         }
@@ -67,6 +70,8 @@ struct Scanner<'a> {
     geometry: Geometry,
     options: &'a ScanOptions,
     warnings: Vec<Warning>,
+    /// Number of a partition to which a system is suspended.
+    suspended: Option<u32>,
 }
 
 impl Scanner<'_> {
@@ -103,6 +108,7 @@ impl Scanner<'_> {
             regions.push(region);
         }
         regions.sort_by_key(|region| region.start);
+        self.heed_suspended(&mut regions);
         Ok(DiskMap {
             geometry: self.geometry,
             table: found.parsed.kind,
@@ -140,17 +146,18 @@ impl Scanner<'_> {
         region.file_system = std::mem::take(&mut findings.file_system);
         region.label = std::mem::take(&mut findings.label);
         region.uuid = std::mem::take(&mut findings.uuid);
-        self.fill(&mut region, number, findings.content)?;
+        if findings.suspended {
+            self.suspended = Some(number);
+        }
+        self.fill(&mut region, findings.content);
+        if !self.options.full {
+            self.tell(number, findings.troubles)?;
+        }
         Ok(region)
     }
 
     /// Sets method, extents and reason.
-    fn fill(
-        &mut self,
-        region: &mut Region,
-        number: u32,
-        content: Content,
-    ) -> Result<(), ScanError> {
+    fn fill(&self, region: &mut Region, content: Content) {
         region.used = Extents::whole(region.size);
         match content {
             _ if self.options.full => {
@@ -162,39 +169,46 @@ impl Scanner<'_> {
                 region.method = Method::Used;
                 region.reason = reason;
             }
-            Content::Full {
-                reason,
-                trouble: None,
-            } => region.reason = reason,
-            Content::Full {
-                reason,
-                trouble: Some(trouble),
-            } => {
-                region.reason = reason;
-                self.trouble(number, trouble)?;
-            }
+            Content::Full { reason } => region.reason = reason,
+        }
+    }
+
+    /// Turns what is wrong into warnings, or into an error if that was asked for.
+    fn tell(&mut self, partition: u32, troubles: Vec<fs::Trouble>) -> Result<(), ScanError> {
+        for fs::Trouble { kind, detail } in troubles {
+            let kind = match kind {
+                TroubleKind::Damaged if self.options.strict => {
+                    return Err(ScanError::FsDamaged { partition, detail });
+                }
+                TroubleKind::Dirty if self.options.strict => {
+                    return Err(ScanError::FsDirty { partition, detail });
+                }
+                TroubleKind::Damaged => WarningKind::FsDamaged,
+                TroubleKind::Dirty => WarningKind::FsDirty,
+            };
+            self.warnings.push(Warning {
+                kind,
+                partition: Some(partition),
+                detail,
+            });
         }
         Ok(())
     }
 
-    fn trouble(&mut self, partition: u32, trouble: Trouble) -> Result<(), ScanError> {
-        let (kind, detail) = match trouble {
-            Trouble::Damaged(detail) if self.options.strict => {
-                return Err(ScanError::FsDamaged { partition, detail });
-            }
-            Trouble::Dirty(detail) if self.options.strict => {
-                return Err(ScanError::FsDirty { partition, detail });
-            }
-            Trouble::Damaged(detail) => (WarningKind::FsDamaged, detail),
-            Trouble::Dirty(detail) => (WarningKind::FsDirty, detail),
+    /// A suspended system goes on with what its memory knows of the file systems: maps
+    /// made from the disk alone are not to be trusted then.
+    fn heed_suspended(&self, regions: &mut [Region]) {
+        let Some(number) = self.suspended else {
+            return;
         };
-        let detail = format!("{detail}; every sector is copied");
-        self.warnings.push(Warning {
-            kind,
-            partition: Some(partition),
-            detail,
-        });
-        Ok(())
+        for region in regions.iter_mut().filter(|r| r.method == Method::Used) {
+            region.method = Method::Full;
+            region.used = Extents::whole(region.size);
+            region.reason = format!(
+                "{}: every sector is copied, because a system is suspended to partition {number}.",
+                region.file_system
+            );
+        }
     }
 }
 

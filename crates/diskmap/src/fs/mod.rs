@@ -17,6 +17,9 @@ use crate::view::{ReadFailure, View};
 /// other layers keep their labels there.
 const END: u64 = 1 << 20;
 
+/// Volumes inside volumes are looked into down to this depth.
+const MAX_DEPTH: u32 = 4;
+
 /// What was found in a region.
 pub(crate) struct Findings {
     /// Name of the file system; empty if unknown.
@@ -24,6 +27,11 @@ pub(crate) struct Findings {
     pub label: String,
     pub uuid: String,
     pub content: Content,
+    /// What people must hear about.
+    pub troubles: Vec<Trouble>,
+    /// A system is suspended to this region: its memory knows of open files in all file
+    /// systems of the machine, whose state on disk is not the whole truth.
+    pub suspended: bool,
 }
 
 /// What to copy.
@@ -31,25 +39,56 @@ pub(crate) enum Content {
     /// These bytes, relative to the region.
     Used { used: Extents, reason: String },
     /// Everything.
-    Full {
-        reason: String,
-        trouble: Option<Trouble>,
-    },
+    Full { reason: String },
 }
 
-/// Why a file system that is understood is copied in full all the same.
-pub(crate) enum Trouble {
+/// What is wrong with a file system, and what was done about it.
+pub(crate) struct Trouble {
+    pub kind: TroubleKind,
+    /// What was found and what was done, for people; no full stop at its end.
+    pub detail: String,
+}
+
+/// Kinds of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TroubleKind {
     /// It contradicts itself.
-    Damaged(String),
+    Damaged,
     /// It is not clean.
-    Dirty(String),
+    Dirty,
 }
 
-/// Outcome of making a used map that is none.
+/// A used map and what goes with it.
+struct Mapped {
+    /// Bytes to copy, relative to the view.
+    used: Extents,
+    /// Said in place of the usual reason. A whole sentence.
+    reason: Option<String>,
+    /// What is to be told although there is a map: a policy that was applied to an
+    /// unclean file system, or trouble of a volume inside.
+    troubles: Vec<Trouble>,
+    /// As [`Findings::suspended`], of a volume inside.
+    suspended: bool,
+}
+
+impl From<Extents> for Mapped {
+    fn from(used: Extents) -> Self {
+        Mapped {
+            used,
+            reason: None,
+            troubles: Vec::new(),
+            suspended: false,
+        }
+    }
+}
+
+/// Outcome of making a used map that is none: every sector is copied.
 enum Fault {
     Read(ReadFailure),
     Damaged(String),
     Dirty(String),
+    /// Memory of a suspended system.
+    Suspended(String),
     /// Valid, but not understood.
     Unsupported(String),
 }
@@ -73,6 +112,8 @@ impl Findings {
             label: String::new(),
             uuid: String::new(),
             content: full("No known file system: every sector is copied."),
+            troubles: Vec::new(),
+            suspended: false,
         }
     }
 }
@@ -80,56 +121,41 @@ impl Findings {
 fn full(reason: impl Into<String>) -> Content {
     Content::Full {
         reason: reason.into(),
-        trouble: None,
     }
 }
 
-/// A file system whose used bytes can be told: its identity, and how to map it.
+/// A volume whose used bytes can be told: its identity, and how to map it.
 struct Volume {
     /// Name as in [`Findings::file_system`].
     name: &'static str,
     label: String,
     uuid: String,
-    /// Bytes that the file system says it covers, from the region's start.
+    /// Bytes that the volume says it covers, from the region's start.
     size: u64,
-    map: Map,
+    /// Other formats may be found at the same place, because this one only adds
+    /// something at the end and its content starts where it starts.
+    wraps: bool,
+    map: Box<dyn Map>,
 }
 
-enum Map {
-    Ext(Box<ext::Superblock>),
-    Fat(fat::Bpb),
-    Swap(swap::Header),
+/// How the used bytes of a volume are told.
+trait Map {
+    /// Bytes to copy, relative to the view. `depth` counts the volumes around this one:
+    /// what holds other volumes calls [`probe_at`] with one more.
+    fn used(&self, view: &View<'_>, depth: u32) -> Result<Mapped, Fault>;
 }
 
-/// Every mappable file system that claims the region.
+/// Looks for one format: `None` if the region is not of it.
+type Look = fn(&View<'_>) -> Result<Option<Volume>, ReadFailure>;
+
+/// Every format with a used map, wrapping ones first.
+const FORMATS: &[Look] = &[ext::look, swap::look, fat::look];
+
+/// Every mappable volume that claims the region.
 fn volumes(view: &View<'_>) -> Result<Vec<Volume>, ReadFailure> {
     let mut found = Vec::new();
-    if let Some(sb) = ext::Superblock::read(view)? {
-        found.push(Volume {
-            name: sb.flavour(),
-            label: sb.label.clone(),
-            uuid: sb.uuid_text(),
-            size: sb.size_bytes(),
-            map: Map::Ext(Box::new(sb)),
-        });
-    }
-    if let Some(header) = swap::Header::read(view)? {
-        found.push(Volume {
-            name: "swap",
-            label: header.label.clone(),
-            uuid: header.uuid.clone(),
-            size: header.size_bytes(),
-            map: Map::Swap(header),
-        });
-    }
-    if let Some(bpb) = fat::Bpb::read(view)? {
-        found.push(Volume {
-            name: bpb.kind.name(),
-            label: bpb.label(view)?,
-            uuid: bpb.serial(),
-            size: bpb.size_bytes(),
-            map: Map::Fat(bpb),
-        });
+    for look in FORMATS {
+        found.extend(look(view)?);
     }
     Ok(found)
 }
@@ -144,14 +170,26 @@ pub(crate) fn identify(view: &View<'_>) -> Result<Option<&'static str>, ReadFail
 
 /// Finds out what a region holds and what of it to copy.
 pub(crate) fn probe(view: &View<'_>) -> Result<Findings, ReadFailure> {
+    probe_at(view, 0)
+}
+
+/// As [`probe`], for a volume inside `depth` others.
+fn probe_at(view: &View<'_>, depth: u32) -> Result<Findings, ReadFailure> {
+    if depth > MAX_DEPTH {
+        return Ok(Findings {
+            content: full("Volumes inside volumes, too deep: every sector is copied."),
+            ..Findings::unknown()
+        });
+    }
     let others = signature::find(view)?;
     let mut volumes = volumes(view)?;
+    let wrapped = volumes.first().is_some_and(|volume| volume.wraps);
     let names: Vec<&str> = others
         .iter()
         .map(|s| s.title)
         .chain(volumes.iter().map(|v| v.name))
         .collect();
-    if names.len() > 1 {
+    if names.len() > 1 && !wrapped {
         // Formats that wrap others (md, LUKS) come first and give the name.
         let file_system = others.first().map_or_else(|| volumes[0].name, |s| s.name);
         return Ok(Findings {
@@ -163,16 +201,17 @@ pub(crate) fn probe(view: &View<'_>) -> Result<Findings, ReadFailure> {
             ..Findings::unknown()
         });
     }
-    if let Some(other) = others.first() {
+    if let Some(other) = others.first().filter(|_| !wrapped) {
         return Ok(Findings {
             file_system: other.name.to_string(),
             content: full(other.reason()),
             ..Findings::unknown()
         });
     }
-    let Some(volume) = volumes.pop() else {
+    if volumes.is_empty() {
         return Ok(Findings::unknown());
-    };
+    }
+    let volume = volumes.swap_remove(0);
     let mapped = if volume.size > view.size() {
         damaged(format!(
             "the {} file system says it has {} bytes, there are {}",
@@ -181,54 +220,61 @@ pub(crate) fn probe(view: &View<'_>) -> Result<Findings, ReadFailure> {
             view.size()
         ))
     } else {
-        match &volume.map {
-            Map::Ext(sb) => ext::used(view, sb),
-            Map::Fat(bpb) => fat::used(view, bpb),
-            Map::Swap(header) => swap::used(header),
-        }
+        volume.map.used(view, depth)
     };
-    let content = content(volume.name, mapped, volume.size, view.size())?;
-    let Volume {
-        name, label, uuid, ..
-    } = volume;
-    Ok(Findings {
-        file_system: name.to_string(),
-        label,
-        uuid,
-        content,
-    })
+    let mut findings = findings(volume.name, mapped, volume.size, view.size())?;
+    findings.label = volume.label;
+    findings.uuid = volume.uuid;
+    Ok(findings)
 }
 
 /// Turns the outcome of a map into what to copy and what to tell.
-fn content(
+fn findings(
     name: &str,
-    mapped: Result<Extents, Fault>,
-    fs_size: u64,
+    mapped: Result<Mapped, Fault>,
+    size: u64,
     region_size: u64,
-) -> Result<Content, ReadFailure> {
-    Ok(match mapped {
-        Ok(mut used) => {
-            let tail = fs_size.max(region_size.saturating_sub(END));
-            used.push(Extent::between(tail, region_size));
-            let reason = match name {
-                "swap" => {
-                    "swap: only its header is copied, the rest has no lasting content.".into()
-                }
-                name => format!("{name}: only the space in use is copied."),
+) -> Result<Findings, ReadFailure> {
+    let mut found = Findings {
+        file_system: name.to_string(),
+        ..Findings::unknown()
+    };
+    let trouble = |kind, detail: &str| Trouble {
+        kind,
+        detail: format!("{detail}; every sector is copied"),
+    };
+    match mapped {
+        Ok(mut mapped) => {
+            let tail = size.max(region_size.saturating_sub(END));
+            mapped.used.push(Extent::between(tail, region_size));
+            found.troubles = mapped.troubles;
+            found.suspended = mapped.suspended;
+            found.content = Content::Used {
+                used: mapped.used,
+                reason: mapped
+                    .reason
+                    .unwrap_or_else(|| format!("{name}: only the space in use is copied.")),
             };
-            Content::Used { used, reason }
         }
         Err(Fault::Read(failure)) => return Err(failure),
         Err(Fault::Unsupported(detail)) => {
-            full(format!("{name}: every sector is copied, because {detail}."))
+            found.content = full(format!("{name}: every sector is copied, because {detail}."));
         }
-        Err(Fault::Damaged(detail)) => Content::Full {
-            reason: format!("{name}: every sector is copied, because it is damaged: {detail}."),
-            trouble: Some(Trouble::Damaged(detail)),
-        },
-        Err(Fault::Dirty(detail)) => Content::Full {
-            reason: format!("{name}: every sector is copied, because {detail}."),
-            trouble: Some(Trouble::Dirty(detail)),
-        },
-    })
+        Err(Fault::Damaged(detail)) => {
+            found.content = full(format!(
+                "{name}: every sector is copied, because it is damaged: {detail}."
+            ));
+            found.troubles.push(trouble(TroubleKind::Damaged, &detail));
+        }
+        Err(Fault::Dirty(detail)) => {
+            found.content = full(format!("{name}: every sector is copied, because {detail}."));
+            found.troubles.push(trouble(TroubleKind::Dirty, &detail));
+        }
+        Err(Fault::Suspended(detail)) => {
+            found.content = full(format!("{name}: every sector is copied, because {detail}."));
+            found.troubles.push(trouble(TroubleKind::Dirty, &detail));
+            found.suspended = true;
+        }
+    }
+    Ok(found)
 }

@@ -4,7 +4,7 @@
 //! of a suspended system, whose memory image must not be lost. Does not own:
 //! anything else that swap space may hold, which no system looks at again.
 
-use super::{Fault, damaged};
+use super::{Fault, Map, Mapped, Volume, damaged};
 use crate::bytes::{array, has, le32, text};
 use crate::extents::{Extent, Extents};
 use crate::guid;
@@ -32,18 +32,30 @@ enum Mark {
 }
 
 /// The header of a swap space.
-pub(super) struct Header {
+struct Header {
     page: u64,
     mark: Mark,
     version: u32,
     last_page: u32,
-    pub uuid: String,
-    pub label: String,
+    uuid: String,
+    label: String,
+}
+
+/// Looks for the header of a swap space.
+pub(super) fn look(view: &View<'_>) -> Result<Option<Volume>, ReadFailure> {
+    Ok(Header::read(view)?.map(|header| Volume {
+        name: "swap",
+        label: header.label.clone(),
+        uuid: header.uuid.clone(),
+        size: header.size_bytes(),
+        wraps: false,
+        map: Box::new(header),
+    }))
 }
 
 impl Header {
     /// Reads the header; `None` if there is no swap space.
-    pub fn read(view: &View<'_>) -> Result<Option<Header>, ReadFailure> {
+    fn read(view: &View<'_>) -> Result<Option<Header>, ReadFailure> {
         for page in PAGE_SIZES {
             let bytes = view.bytes_up_to(page - MARK_BYTES, MARK_BYTES as usize)?;
             let mark = if bytes == b"SWAPSPACE2" {
@@ -71,7 +83,7 @@ impl Header {
     }
 
     /// Size in bytes, as the header says.
-    pub fn size_bytes(&self) -> u64 {
+    fn size_bytes(&self) -> u64 {
         match (self.mark, self.version) {
             (Mark::Version1, 1) => (u64::from(self.last_page) + 1) * self.page,
             _ => self.page,
@@ -79,10 +91,21 @@ impl Header {
     }
 }
 
+impl Map for Header {
+    fn used(&self, _: &View<'_>, _: u32) -> Result<Mapped, Fault> {
+        Ok(Mapped {
+            reason: Some(
+                "swap: only its header is copied, the rest has no lasting content.".into(),
+            ),
+            ..Mapped::from(used(self)?)
+        })
+    }
+}
+
 /// Bytes to copy: the first page.
-pub(super) fn used(header: &Header) -> Result<Extents, Fault> {
+fn used(header: &Header) -> Result<Extents, Fault> {
     match header.mark {
-        Mark::Suspended => Err(Fault::Dirty(
+        Mark::Suspended => Err(Fault::Suspended(
             "a system is suspended to this swap space".into(),
         )),
         Mark::Old => Err(Fault::Unsupported(
@@ -105,7 +128,7 @@ pub(super) fn used(header: &Header) -> Result<Extents, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Content, Trouble, probe};
+    use super::super::{Content, Findings, TroubleKind, probe};
     use crate::view::View;
 
     fn swap(page: usize, mark: &[u8]) -> Vec<u8> {
@@ -118,9 +141,13 @@ mod tests {
         data
     }
 
-    fn content(data: &[u8]) -> (String, Content) {
+    /// What the probe says of data that must be copied whole.
+    fn full(data: &[u8]) -> (Findings, Vec<TroubleKind>) {
+        let data = data.to_vec();
         let findings = probe(&View::new(&data, 0, data.len() as u64)).unwrap();
-        (findings.file_system, findings.content)
+        assert!(matches!(findings.content, Content::Full { .. }));
+        let troubles = findings.troubles.iter().map(|t| t.kind).collect();
+        (findings, troubles)
     }
 
     #[test]
@@ -140,15 +167,10 @@ mod tests {
     #[test]
     fn a_suspended_system_is_copied_whole_and_told() {
         for mark in super::SUSPENDED {
-            let (name, content) = content(&swap(4096, mark));
-            assert_eq!(name, "swap");
-            assert!(matches!(
-                content,
-                Content::Full {
-                    trouble: Some(Trouble::Dirty(_)),
-                    ..
-                }
-            ));
+            let (findings, troubles) = full(&swap(4096, mark));
+            assert_eq!(findings.file_system, "swap");
+            assert_eq!(troubles, [TroubleKind::Dirty]);
+            assert!(findings.suspended);
         }
     }
 
@@ -156,31 +178,12 @@ mod tests {
     fn odd_headers_are_copied_whole() {
         let mut data = swap(4096, b"SWAPSPACE2");
         data[1024..1028].copy_from_slice(&[0, 0, 0, 1]);
-        assert!(matches!(
-            content(&data).1,
-            Content::Full { trouble: None, .. }
-        ));
+        assert_eq!(full(&data).1, []);
         data[1024..1028].copy_from_slice(&[9, 0, 0, 0]);
-        assert!(matches!(
-            content(&data).1,
-            Content::Full {
-                trouble: Some(Trouble::Damaged(_)),
-                ..
-            }
-        ));
+        assert_eq!(full(&data).1, [TroubleKind::Damaged]);
         let mut data = swap(4096, b"SWAPSPACE2");
         data[1030] = 1;
-        assert!(matches!(
-            content(&data).1,
-            Content::Full {
-                trouble: Some(Trouble::Damaged(_)),
-                ..
-            }
-        ));
-        let data = swap(4096, b"SWAP-SPACE");
-        assert!(matches!(
-            content(&data).1,
-            Content::Full { trouble: None, .. }
-        ));
+        assert_eq!(full(&data).1, [TroubleKind::Damaged]);
+        assert_eq!(full(&swap(4096, b"SWAP-SPACE")).1, []);
     }
 }

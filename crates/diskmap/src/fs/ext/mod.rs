@@ -20,18 +20,35 @@ mod journal;
 mod layout;
 mod superblock;
 
-pub(super) use superblock::Superblock;
-
 use super::collect::Collector;
-use super::{Fault, damaged};
+use super::{Fault, Map, Mapped, Volume, damaged};
 use crate::bytes::le32;
 use crate::checksum::crc32c;
 use crate::extents::{Extent, Extents};
-use crate::view::View;
+use crate::view::{ReadFailure, View};
 use group::Group;
+use superblock::Superblock;
+
+/// Looks for a superblock.
+pub(super) fn look(view: &View<'_>) -> Result<Option<Volume>, ReadFailure> {
+    Ok(Superblock::read(view)?.map(|sb| Volume {
+        name: sb.flavour(),
+        label: sb.label.clone(),
+        uuid: sb.uuid_text(),
+        size: sb.size_bytes(),
+        wraps: false,
+        map: Box::new(sb),
+    }))
+}
+
+impl Map for Superblock {
+    fn used(&self, view: &View<'_>, _: u32) -> Result<Mapped, Fault> {
+        used(view, self).map(Mapped::from)
+    }
+}
 
 /// Bytes to copy, relative to the region.
-pub(super) fn used(view: &View<'_>, sb: &Superblock) -> Result<Extents, Fault> {
+fn used(view: &View<'_>, sb: &Superblock) -> Result<Extents, Fault> {
     sb.check()?;
     check_multi_mount(view, sb)?;
     journal::check(view, sb)?;

@@ -5,21 +5,41 @@
 
 mod bpb;
 
-pub(super) use bpb::Bpb;
-
 use super::collect::Collector;
-use super::{Fault, damaged};
+use super::{Fault, Map, Mapped, Volume, damaged};
 use crate::bytes::{le16, le32};
 use crate::extents::{Extent, Extents};
-use crate::view::View;
-use bpb::Kind;
+use crate::view::{ReadFailure, View};
+use bpb::{Bpb, Kind};
 
 /// Table bytes that are worked on at once; a multiple of 12, so that no FAT12
 /// entry is split.
 const STEP: u64 = 12 << 14;
+
+/// Looks for a boot sector.
+pub(super) fn look(view: &View<'_>) -> Result<Option<Volume>, ReadFailure> {
+    let Some(bpb) = Bpb::read(view)? else {
+        return Ok(None);
+    };
+    Ok(Some(Volume {
+        name: bpb.kind.name(),
+        label: bpb.label(view)?,
+        uuid: bpb.serial(),
+        size: bpb.size_bytes(),
+        wraps: false,
+        map: Box::new(bpb),
+    }))
+}
+
+impl Map for Bpb {
+    fn used(&self, view: &View<'_>, _: u32) -> Result<Mapped, Fault> {
+        used(view, self).map(Mapped::from)
+    }
+}
+
 /// Bytes to copy: everything before cluster 2, the clusters in use, and what is
 /// behind the last cluster.
-pub(super) fn used(view: &View<'_>, bpb: &Bpb) -> Result<Extents, Fault> {
+fn used(view: &View<'_>, bpb: &Bpb) -> Result<Extents, Fault> {
     let entries = bpb.clusters + 2;
     let table_used = (entries * bpb.kind.bits()).div_ceil(8);
     if table_used > bpb.table {
