@@ -4,6 +4,7 @@
 //! file system claims the space: what an earlier one left behind must never
 //! decide what is copied. Does not own: the formats themselves.
 
+mod bits;
 mod collect;
 mod ext;
 mod fat;

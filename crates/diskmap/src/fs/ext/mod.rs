@@ -20,6 +20,7 @@ mod journal;
 mod layout;
 mod superblock;
 
+use super::bits::for_each_run;
 use super::collect::Collector;
 use super::{Fault, Map, Mapped, Volume, damaged};
 use crate::bytes::le32;
@@ -163,29 +164,6 @@ impl Collected {
     }
 }
 
-/// Calls `run(from, to, set)` for every run of equal bits among the first `bits`.
-fn for_each_run(bitmap: &[u8], bits: u64, mut run: impl FnMut(u64, u64, bool)) {
-    let (mut from, mut current) = (0, bitmap.first().is_some_and(|b| b & 1 == 1));
-    let bits = bits.min(bitmap.len() as u64 * 8);
-    let mut at = 0;
-    while at < bits {
-        let byte = bitmap[(at / 8) as usize];
-        if at % 8 == 0 && bits - at >= 8 && byte == if current { 0xff } else { 0 } {
-            at += 8;
-            continue;
-        }
-        let set = byte >> (at % 8) & 1 == 1;
-        if set != current {
-            run(from, at, current);
-            (from, current) = (at, set);
-        }
-        at += 1;
-    }
-    if from < bits {
-        run(from, bits, current);
-    }
-}
-
 /// With multi-mount protection the file system may be in use on another machine.
 fn check_multi_mount(view: &View<'_>, sb: &Superblock) -> Result<(), Fault> {
     const MAGIC: u32 = 0x004d_4d50;
@@ -207,31 +185,4 @@ fn check_multi_mount(view: &View<'_>, sb: &Superblock) -> Result<(), Fault> {
         return Err(Fault::Dirty("it is marked as in use".into()));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::for_each_run;
-
-    fn runs(bitmap: &[u8], bits: u64) -> Vec<(u64, u64, bool)> {
-        let mut list = Vec::new();
-        for_each_run(bitmap, bits, |from, to, set| list.push((from, to, set)));
-        list
-    }
-
-    #[test]
-    fn runs_cover_every_bit_once() {
-        assert_eq!(
-            runs(&[0xff, 0xff, 0x03], 24),
-            [(0, 18, true), (18, 24, false)]
-        );
-        assert_eq!(runs(&[0x00, 0xf0], 16), [(0, 12, false), (12, 16, true)]);
-        assert_eq!(
-            runs(&[0x01, 0xff], 9),
-            [(0, 1, true), (1, 8, false), (8, 9, true)]
-        );
-        assert_eq!(runs(&[0xff], 3), [(0, 3, true)]);
-        assert_eq!(runs(&[0xff], 100), [(0, 8, true)]);
-        assert_eq!(runs(&[], 8), []);
-    }
 }
