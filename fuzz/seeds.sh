@@ -81,6 +81,22 @@ seed_swap() {
     keep swap 0
 }
 
+seed_read_only() {
+    need genisoimage genisoimage
+    need mksquashfs squashfs-tools
+    need mkudffs udftools
+    mkdir "$work/tree"
+    echo text >"$work/tree/file"
+    genisoimage -quiet -no-pad -R -J -o "$work/iso" "$work/tree"
+    keep iso 0
+    mksquashfs "$work/tree" "$work/squashfs" -quiet -no-progress >/dev/null
+    keep squashfs 4
+    image udf 4096
+    mkudffs -b 512 "$work/udf" >/dev/null
+    truncate -s 180K "$work/udf"
+    keep udf 4
+}
+
 # A number as 4 or 2 little-endian bytes.
 le() {
     local value=$1 i

@@ -1,6 +1,6 @@
-//! The checksums of ext4: CRC-32C and CRC-16, both without final inversion.
+//! The checksums of ext4 (CRC-32C and CRC-16, both without final inversion) and of UDF.
 //!
-//! Owns: the two functions. Does not own: the CRC-32 of GPT, which is the common
+//! Owns: the functions. Does not own: the CRC-32 of GPT, which is the common
 //! one and comes from `crc32fast`.
 
 /// Table of a reflected CRC with the given polynomial.
@@ -41,15 +41,25 @@ pub(crate) fn crc16(seed: u16, data: &[u8]) -> u16 {
     })
 }
 
+/// CRC-16 with polynomial 0x1021, not reflected, starting from 0 (ECMA-167 7.2.6).
+pub(crate) fn crc_itu_t(data: &[u8]) -> u16 {
+    data.iter().fold(0, |crc, &byte| {
+        (0..8).fold(crc ^ u16::from(byte) << 8, |crc, _| {
+            (crc << 1) ^ if crc & 0x8000 != 0 { 0x1021 } else { 0 }
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{crc16, crc32c};
+    use super::{crc_itu_t, crc16, crc32c};
 
     #[test]
     fn known_values() {
         // Check values of the two CRCs' catalogue entries (iSCSI and MODBUS).
         assert_eq!(!crc32c(!0, b"123456789"), 0xe306_9283);
         assert_eq!(crc16(!0, b"123456789"), 0x4b37);
+        assert_eq!(crc_itu_t(b"123456789"), 0x31c3);
     }
 
     #[test]

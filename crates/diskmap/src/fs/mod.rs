@@ -4,11 +4,14 @@
 //! file system claims the space: what an earlier one left behind must never
 //! decide what is copied. Does not own: the formats themselves.
 
+mod behind;
 mod bits;
 mod collect;
 mod ext;
 mod fat;
+mod optical;
 mod signature;
+mod squashfs;
 mod swap;
 
 use crate::extents::{Extent, Extents};
@@ -150,7 +153,13 @@ trait Map {
 type Look = fn(&View<'_>) -> Result<Option<Volume>, ReadFailure>;
 
 /// Every format with a used map, wrapping ones first.
-const FORMATS: &[Look] = &[ext::look, swap::look, fat::look];
+const FORMATS: &[Look] = &[
+    ext::look,
+    swap::look,
+    fat::look,
+    optical::look,
+    squashfs::look,
+];
 
 /// Every mappable volume that claims the region.
 fn volumes(view: &View<'_>) -> Result<Vec<Volume>, ReadFailure> {

@@ -26,7 +26,7 @@ impl Signature {
                 )
             }
             _ => format!(
-                "{}: every sector is copied; used-sector maps for it are not there yet.",
+                "{}: every sector is copied, because no used-sector map is made of it.",
                 self.title
             ),
         }
@@ -65,12 +65,12 @@ const FIXED: &[(&str, &str, u64, &[u8])] = &[
     ("apfs", "APFS", 32, b"NXSB"),
     ("hfsplus", "HFS+", 1024, b"H+\0\x04"),
     ("hfsplus", "HFS+", 1024, b"HX\0\x05"),
-    ("iso9660", "ISO 9660", 0x8001, b"CD001"),
-    ("udf", "UDF", 0x8001, b"BEA01"),
+    ("bsdlabel", "BSD disk label", 512, b"\x57\x45\x56\x82"),
+    ("ufs", "UFS", 8192 + 1372, b"\x54\x19\x01\x00"),
+    ("ufs", "UFS", 65536 + 1372, b"\x19\x01\x54\x19"),
     ("jfs", "JFS", 0x8000, b"JFS1"),
     ("reiserfs", "ReiserFS", 0x1_0034, b"ReIsEr"),
     ("nilfs2", "NILFS2", 1030, b"\x34\x34"),
-    ("squashfs", "SquashFS", 0, b"hsqs"),
     ("erofs", "EROFS", 1024, b"\xe2\xe1\xf5\xe0"),
     ("vmfs", "VMFS", 0x10_0000, b"\x0d\xd0\x01\xc0"),
 ];

@@ -95,9 +95,13 @@ pub(crate) fn detect(
         if entries.iter().any(mbr::Entry::is_used) {
             // A plain MBR wins over what is left of a GPT; a boot sector whose
             // code happens to look like entries does not win over its file system.
+            // The same for a disc image that lists itself as a partition from sector 0.
+            let from_zero = entries.iter().any(|e| e.is_used() && e.start == 0);
             return match mbr_chain::read(view, geometry, first) {
                 Err(ScanError::MbrDamaged { .. } | ScanError::DiskSmallerThanLayout { .. })
-                    if bare()?.is_some_and(owns_first_sector) =>
+                    if bare()?.is_some_and(|name| {
+                        owns_first_sector(name) || name == "iso9660" && from_zero
+                    }) =>
                 {
                     Ok(None)
                 }

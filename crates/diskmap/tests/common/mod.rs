@@ -61,6 +61,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mkudffs", "udftools"),
     ("genisoimage", "genisoimage"),
     ("xorriso", "xorriso"),
+    ("isoinfo", "genisoimage"),
+    ("unsquashfs", "squashfs-tools"),
     ("mount", "mount"),
     ("losetup", "mount"),
     ("partclone.info", "partclone"),
