@@ -9,12 +9,14 @@ mod bits;
 mod collect;
 mod ext;
 mod fat;
+mod md;
 mod optical;
 mod signature;
 mod squashfs;
 mod swap;
 
 use crate::extents::{Extent, Extents};
+use crate::table;
 use crate::view::{ReadFailure, View};
 
 /// Space behind a file system that is kept, counted from the end of the region:
@@ -95,12 +97,19 @@ enum Fault {
     Suspended(String),
     /// Valid, but not understood.
     Unsupported(String),
+    /// What is inside must be copied whole, and nothing else was to be gained.
+    Inside(Box<Findings>),
 }
 
 impl From<ReadFailure> for Fault {
     fn from(failure: ReadFailure) -> Self {
         Fault::Read(failure)
     }
+}
+
+/// The fault of a volume around something that has no used map.
+fn inside(found: Findings) -> Fault {
+    Fault::Inside(Box::new(found))
 }
 
 /// A fault as the end of a function.
@@ -154,6 +163,7 @@ type Look = fn(&View<'_>) -> Result<Option<Volume>, ReadFailure>;
 
 /// Every format with a used map, wrapping ones first.
 const FORMATS: &[Look] = &[
+    md::look,
     ext::look,
     swap::look,
     fat::look,
@@ -194,11 +204,15 @@ fn probe_at(view: &View<'_>, depth: u32) -> Result<Findings, ReadFailure> {
     let others = signature::find(view)?;
     let mut volumes = volumes(view)?;
     let wrapped = volumes.first().is_some_and(|volume| volume.wraps);
-    let names: Vec<&str> = others
+    let mut names: Vec<&str> = others
         .iter()
         .map(|s| s.title)
         .chain(volumes.iter().map(|v| v.name))
         .collect();
+    if !names.is_empty() && !volumes.iter().any(|v| table::owns_first_sector(v.name)) {
+        // The disk of a guest, or of an array: what else there is may be an old one.
+        names.extend(table::is_partitioned(view)?.then_some("a partition table"));
+    }
     if names.len() > 1 && !wrapped {
         // Formats that wrap others (md, LUKS) come first and give the name.
         let file_system = others.first().map_or_else(|| volumes[0].name, |s| s.name);
@@ -284,6 +298,14 @@ fn findings(
             found.content = full(format!("{name}: every sector is copied, because {detail}."));
             found.troubles.push(trouble(TroubleKind::Dirty, &detail));
             found.suspended = true;
+        }
+        Err(Fault::Inside(inner)) => {
+            let (Content::Full { reason } | Content::Used { reason, .. }) = inner.content;
+            found.content = full(format!(
+                "{name}: every sector is copied, because of what is inside. {reason}"
+            ));
+            found.troubles = inner.troubles;
+            found.suspended = inner.suspended;
         }
     }
     Ok(found)

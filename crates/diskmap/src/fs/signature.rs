@@ -3,7 +3,7 @@
 //! Owns: the list of magic numbers and places. Does not own: formats with a used
 //! map, which check much more than a magic number.
 
-use crate::bytes::{has, le32};
+use crate::bytes::has;
 use crate::view::{ReadFailure, View};
 
 /// A recognised format.
@@ -44,8 +44,6 @@ const FIXED: &[(&str, &str, u64, &[u8])] = &[
         424,
         b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01",
     ),
-    ("md", "Linux software RAID", 0, b"\xfc\x4e\x2b\xa9"),
-    ("md", "Linux software RAID", 4096, b"\xfc\x4e\x2b\xa9"),
     ("lvm2", "LVM2", 24, b"LVM2 001"),
     ("lvm2", "LVM2", 512 + 24, b"LVM2 001"),
     ("lvm2", "LVM2", 1024 + 24, b"LVM2 001"),
@@ -75,11 +73,7 @@ const FIXED: &[(&str, &str, u64, &[u8])] = &[
     ("vmfs", "VMFS", 0x10_0000, b"\x0d\xd0\x01\xc0"),
 ];
 
-const MD: (&str, &str) = ("md", "Linux software RAID");
 const ZFS: (&str, &str) = ("zfs", "ZFS");
-
-/// Magic number of an md superblock.
-const MD_MAGIC: u32 = 0xa92b_4efc;
 
 /// Every recognised format of a region, each name once, wrapping ones first.
 pub(super) fn find(view: &View<'_>) -> Result<Vec<Signature>, ReadFailure> {
@@ -89,9 +83,6 @@ pub(super) fn find(view: &View<'_>) -> Result<Vec<Signature>, ReadFailure> {
             found.push(Signature { name, title });
         }
     };
-    if md_at_end(view)? {
-        add(MD.0, MD.1);
-    }
     for &(name, title, offset, magic) in FIXED {
         if has(&view.bytes_up_to(offset, magic.len())?, 0, magic) {
             add(name, title);
@@ -101,23 +92,6 @@ pub(super) fn find(view: &View<'_>) -> Result<Vec<Signature>, ReadFailure> {
         add(ZFS.0, ZFS.1);
     }
     Ok(found)
-}
-
-/// md superblocks of versions 0.90 and 1.0 stand near the end; what is before them
-/// looks like the file system inside.
-fn md_at_end(view: &View<'_>) -> Result<bool, ReadFailure> {
-    const RESERVED: u64 = 64 << 10;
-    let sectors = view.size() / 512;
-    let places = [
-        (view.size() / RESERVED * RESERVED).checked_sub(RESERVED),
-        sectors.checked_sub(16).map(|at| at / 8 * 8 * 512),
-    ];
-    for place in places.into_iter().flatten() {
-        if le32(&view.bytes_up_to(place, 4)?, 0) == Some(MD_MAGIC) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// A ZFS label has its ring of uberblocks in its second half, at steps of 1 KiB or more.
@@ -160,15 +134,6 @@ mod tests {
             data[at..at + magic.len()].fill(0);
             data[at + 1..at + 1 + magic.len()].copy_from_slice(magic);
             assert_eq!(names(&data), [""; 0], "{name} one byte further");
-        }
-    }
-
-    #[test]
-    fn raid_members_with_their_superblock_at_the_end() {
-        for (size, at) in [(1 << 20, (1 << 20) - 65536), (1 << 20, (2048 - 16) * 512)] {
-            let mut data = vec![0u8; size];
-            data[at..at + 4].copy_from_slice(&0xa92b_4efcu32.to_le_bytes());
-            assert_eq!(names(&data), ["md"], "{at}");
         }
     }
 

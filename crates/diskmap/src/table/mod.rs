@@ -15,7 +15,7 @@ pub use relocate::{minimum_size, relocate};
 
 use crate::error::ScanError;
 use crate::model::{Blob, Geometry, TableKind};
-use crate::view::View;
+use crate::view::{ReadFailure, View};
 
 /// An entry of a partition table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,8 +129,14 @@ pub(crate) fn detect(
     }
 }
 
+/// Whether a space that is no disk starts like a partitioned one.
+pub(crate) fn is_partitioned(view: &View<'_>) -> Result<bool, ReadFailure> {
+    let first = view.bytes_up_to(0, 512)?;
+    Ok(mbr::entries(&first).is_some_and(|entries| entries.iter().any(mbr::Entry::is_used)))
+}
+
 /// Whether a file system of that name is told by the first sector itself.
-fn owns_first_sector(name: &'static str) -> bool {
+pub(crate) fn owns_first_sector(name: &'static str) -> bool {
     matches!(
         name,
         "fat12" | "fat16" | "fat32" | "ntfs" | "exfat" | "refs" | "bitlocker"

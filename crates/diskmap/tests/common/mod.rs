@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
+pub mod md;
+
 /// Debian package of every tool that the tests run.
 const PACKAGES: &[(&str, &str)] = &[
     ("mke2fs", "e2fsprogs"),
