@@ -188,6 +188,12 @@ pub(crate) fn identify(view: &View<'_>) -> Result<Option<&'static str>, ReadFail
     Ok(volumes(view)?.first().map(|volume| volume.name))
 }
 
+/// Whether what looks like a partition table in front belongs to that format: its boot
+/// sector ends like one, or it is a disc image that looks at the table itself.
+fn stands_a_table(name: &'static str) -> bool {
+    table::owns_first_sector(name) || matches!(name, "iso9660" | "udf")
+}
+
 /// Finds out what a region holds and what of it to copy.
 pub(crate) fn probe(view: &View<'_>) -> Result<Findings, ReadFailure> {
     probe_at(view, 0)
@@ -209,7 +215,7 @@ fn probe_at(view: &View<'_>, depth: u32) -> Result<Findings, ReadFailure> {
         .map(|s| s.title)
         .chain(volumes.iter().map(|v| v.name))
         .collect();
-    if !names.is_empty() && !volumes.iter().any(|v| table::owns_first_sector(v.name)) {
+    if !names.is_empty() && !volumes.iter().any(|v| stands_a_table(v.name)) {
         // The disk of a guest, or of an array: what else there is may be an old one.
         names.extend(table::is_partitioned(view)?.then_some("a partition table"));
     }
