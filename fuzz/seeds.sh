@@ -74,6 +74,19 @@ seed_fat() {
     done
 }
 
+seed_exfat() {
+    need mkfs.exfat exfatprogs
+    # Only the front of each is the seed; what is behind it is a hole.
+    image exfat 1024
+    mkfs.exfat -c 512 -b 4K "$work/exfat" >/dev/null
+    truncate -s 96K "$work/exfat"
+    keep exfat 4
+    image exfat-packed 2048
+    mkfs.exfat -c 4K -b 8K --pack-bitmap -L seed "$work/exfat-packed" >/dev/null
+    truncate -s 96K "$work/exfat-packed"
+    keep exfat-packed 4
+}
+
 seed_swap() {
     need mkswap util-linux
     image swap 64

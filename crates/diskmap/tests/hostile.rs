@@ -119,6 +119,11 @@ fn fat32() {
 }
 
 #[test]
+fn exfat() {
+    mutate(&made("mkfs.exfat", &["-c", "512", "-b", "4K"], 4), 400);
+}
+
+#[test]
 fn swap() {
     mutate(&made("mkswap", &["-q"], 1), 400);
 }

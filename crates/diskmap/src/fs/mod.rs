@@ -7,6 +7,7 @@
 mod behind;
 mod bits;
 mod collect;
+mod exfat;
 mod ext;
 mod fat;
 mod md;
@@ -167,6 +168,7 @@ const FORMATS: &[Look] = &[
     ext::look,
     swap::look,
     fat::look,
+    exfat::look,
     optical::look,
     squashfs::look,
 ];

@@ -55,7 +55,6 @@ const FIXED: &[(&str, &str, u64, &[u8])] = &[
         b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
     ),
     ("ntfs", "NTFS", 3, b"NTFS    "),
-    ("exfat", "exFAT", 3, b"EXFAT   "),
     ("refs", "ReFS", 3, b"ReFS\0\0\0\0"),
     ("xfs", "XFS", 0, b"XFSB"),
     ("btrfs", "Btrfs", 0x1_0040, b"_BHRfS_M"),

@@ -5,6 +5,8 @@
 
 #![allow(dead_code)] // each test program uses a part
 
+pub mod partclone;
+
 use diskmap::{
     DiskMap, DiskRead, Extents, Geometry, Method, Region, RegionKind, ScanError, ScanOptions, scan,
 };
@@ -52,6 +54,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mkfs.exfat", "exfatprogs"),
     ("fsck.exfat", "exfatprogs"),
     ("dump.exfat", "exfatprogs"),
+    ("tune.exfat", "exfatprogs"),
+    ("mount.exfat-fuse", "exfat-fuse"),
     ("mkfs.f2fs", "f2fs-tools"),
     ("fsck.f2fs", "f2fs-tools"),
     ("dump.f2fs", "f2fs-tools"),
