@@ -2,6 +2,12 @@
 //!
 //! Owns: whether the tables can be believed, and the map that follows. Does not own:
 //! directories; what a chain belongs to does not matter for what is in use.
+//!
+//! A map is made only from a file system that was cleanly unmounted. There is no
+//! journal, and tables and directories are written in no order that would hold after a
+//! crash: a directory entry may name clusters that the tables still call free, and
+//! their content is what a repair could bring back. Which clusters these are could only
+//! be told from the directories, which may be as unfinished. So every sector is copied.
 
 mod bpb;
 
