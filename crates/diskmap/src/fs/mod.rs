@@ -6,6 +6,7 @@
 
 mod behind;
 mod bits;
+mod btrfs;
 mod collect;
 mod exfat;
 mod ext;
@@ -171,6 +172,7 @@ const FORMATS: &[Look] = &[
     exfat::look,
     optical::look,
     squashfs::look,
+    btrfs::look,
 ];
 
 /// Every mappable volume that claims the region.

@@ -57,7 +57,6 @@ const FIXED: &[(&str, &str, u64, &[u8])] = &[
     ("ntfs", "NTFS", 3, b"NTFS    "),
     ("refs", "ReFS", 3, b"ReFS\0\0\0\0"),
     ("xfs", "XFS", 0, b"XFSB"),
-    ("btrfs", "Btrfs", 0x1_0040, b"_BHRfS_M"),
     ("f2fs", "F2FS", 1024, b"\x10\x20\xf5\xf2"),
     ("apfs", "APFS", 32, b"NXSB"),
     ("hfsplus", "HFS+", 1024, b"H+\0\x04"),

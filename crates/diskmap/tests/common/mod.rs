@@ -51,6 +51,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("xfs_repair", "xfsprogs"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("btrfs", "btrfs-progs"),
+    ("btrfs-map-logical", "btrfs-progs"),
     ("mkfs.exfat", "exfatprogs"),
     ("fsck.exfat", "exfatprogs"),
     ("dump.exfat", "exfatprogs"),

@@ -1,0 +1,221 @@
+//! Btrfs that was not unmounted: after fsync, and in the middle of writing.
+//!
+//! Owns: making such images with the kernel, and what has to be in them after a
+//! restore. Does not own: clean ones.
+
+use crate::common::{Numbers, ok, restore_onto_garbage, run, s, sparse, whole, whole_used};
+use crate::image::{Image, assert_whole, check, files, mounted};
+use crate::oracle::{assert_matches, oracle};
+use diskmap::{Method, Region, WarningKind};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use testkit::loopdev::{LoopDevice, Mounted};
+
+/// Files that are synchronised before the copy is taken.
+const SYNCED: u64 = 40;
+
+/// Moments at which a copy is taken in the middle of writing.
+const CLONES: usize = 4;
+
+/// As [`whole_used`], with the warning about a log if there is one.
+fn used(path: &Path, log: bool) -> Region {
+    if !log {
+        return whole_used(path);
+    }
+    let (region, map) = whole(path);
+    assert_eq!(region.method, Method::Used, "{}", region.reason);
+    assert_eq!(map.warnings.len(), 1, "{:?}", map.warnings);
+    assert_eq!(map.warnings[0].kind, WarningKind::FsDirty);
+    assert!(map.warnings[0].detail.contains("a log is to be replayed"));
+    region
+}
+
+fn has_log(path: &Path) -> bool {
+    let text = ok("btrfs", &["inspect-internal", "dump-super", s(path)]);
+    let line = text.lines().find(|l| l.starts_with("log_root\t")).unwrap();
+    !line.ends_with("\t0")
+}
+
+/// Writes a file and waits until it is on the device.
+fn write_synced(path: &Path, bytes: &[u8]) {
+    let mut file = File::create(path).unwrap();
+    file.write_all(bytes).unwrap();
+    file.sync_all().unwrap();
+}
+
+/// Bytes that are the same for the same number only.
+fn bytes(number: u64, len: usize) -> Vec<u8> {
+    let mut numbers = Numbers(number * 2 + 1);
+    (0..len).map(|_| numbers.next() as u8).collect()
+}
+
+/// An image with a log: of two subvolumes, with data, shared data, and a tree deeper than
+/// one node.
+fn with_log(args: &[&str]) -> Image {
+    let image = Image::new(192, args);
+    image.age();
+    let device = LoopDevice::attach(&image.path, 512);
+    let mount = Mounted::new(device.path(), "rw,commit=300");
+    let at = mount.path();
+    for number in 0..SYNCED {
+        write_synced(
+            &at.join(format!("d0/synced{number}")),
+            &bytes(number, 70_000),
+        );
+    }
+    let name = "n".repeat(200);
+    for number in 0..200u64 {
+        write_synced(&at.join(format!("d1/{name}{number}")), &bytes(number, 1500));
+    }
+    write_synced(&at.join("sub/synced"), &bytes(99, 300_000));
+    ok(
+        "sh",
+        &[
+            "-ec",
+            "cp --reflink=always \"$1/d2/file2\" \"$1/d2/again\"; fsync() { sync \"$@\"; }; \
+             fallocate -l 300000 \"$1/d2/reserved\"; fsync \"$1/d2/again\" \"$1/d2/reserved\"",
+            "sh",
+            s(at),
+        ],
+    );
+    let copy = image.work.join("copy");
+    ok("cp", &["--sparse=always", s(&image.path), s(&copy)]);
+    drop(mount);
+    drop(device);
+    fs::rename(copy, &image.path).unwrap();
+    image
+}
+
+/// What was synchronised is there after the kernel has replayed the log of what was
+/// restored.
+fn verify_log(args: &[&str]) {
+    let image = with_log(args);
+    let oracle = oracle(&image.path);
+    let outside = oracle.log.subtract(&oracle.used);
+    assert!(
+        outside.total() > 400_000,
+        "the recipe has no log: {}",
+        outside.total()
+    );
+    let region = used(&image.path, true);
+    assert_matches(&region.used, &oracle);
+
+    // The log is needed: without its part the kernel refuses the rest.
+    let target = image.work.join("restored");
+    restore_onto_garbage(&image.path, &region.used.subtract(&outside), &target);
+    let device = LoopDevice::attach(&target, 512);
+    let mount = run("mount", &[s(device.path()), s(&image.work.join("tree"))]);
+    assert!(!mount.status.success(), "the log is not looked at");
+    drop(device);
+
+    restore_onto_garbage(&image.path, &region.used, &target);
+    check(&target);
+    let restored = mounted(&target, "rw", |at| {
+        for number in 0..SYNCED {
+            let found = fs::read(at.join(format!("d0/synced{number}"))).unwrap();
+            assert!(found == bytes(number, 70_000), "synced{number}");
+        }
+        assert_eq!(fs::read(at.join("sub/synced")).unwrap(), bytes(99, 300_000));
+        files(at)
+    });
+    assert_whole(&target, &restored);
+    assert_eq!(mounted(&image.path, "rw", files), restored);
+}
+
+#[test]
+fn a_log() {
+    verify_log(&[]);
+}
+
+#[test]
+fn a_log_in_small_nodes_of_mixed_groups() {
+    verify_log(&["-M", "-n", "4096"]);
+}
+
+#[test]
+fn a_log_of_the_old_features() {
+    verify_log(&[
+        "-O",
+        "^skinny-metadata,^no-holes",
+        "-R",
+        "^free-space-tree",
+        "-m",
+        "single",
+    ]);
+}
+
+/// Clones a file that is the disk of a mounted file system, at one moment of a writer's
+/// work that it does not choose. What the writer knew to be on the device before that
+/// moment must be in what is restored of the clone.
+#[test]
+fn in_the_middle_of_writing() {
+    let image = Image::new(256, &[]);
+    let outer = sparse(&image.work.join("outer"), 2 << 30);
+    ok("mkfs.btrfs", &["-q", s(&outer)]);
+    let outer_device = LoopDevice::attach(&outer, 512);
+    let outer_mount = Mounted::new(outer_device.path(), "rw");
+    let disk = outer_mount.path().join("disk");
+    ok("cp", &[s(&image.path), s(&disk)]);
+    let device = LoopDevice::attach(&disk, 512);
+    let mount = Mounted::new(device.path(), "rw,commit=1");
+
+    let synced = Mutex::new(BTreeMap::new());
+    let stop = AtomicBool::new(false);
+    let clones: Vec<_> = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write_until(mount.path(), &synced, &stop));
+        let mut clones = Vec::new();
+        for number in 0..CLONES {
+            // More is on the device each time.
+            while synced.lock().unwrap().len() < 60 * (number + 1) && !writer.is_finished() {
+                std::thread::yield_now();
+            }
+            let clone = outer_mount.path().join(format!("clone{number}"));
+            let known = synced.lock().unwrap().clone();
+            ok("cp", &["--reflink=always", s(&disk), s(&clone)]);
+            clones.push((clone, known));
+        }
+        stop.store(true, Ordering::Relaxed);
+        clones
+    });
+    drop(mount);
+    drop(device);
+    for (clone, known) in clones {
+        let region = used(&clone, has_log(&clone));
+        assert_matches(&region.used, &oracle(&clone));
+        let target = image.work.join("restored");
+        restore_onto_garbage(&clone, &region.used, &target);
+        check(&target);
+        mounted(&target, "rw", |at| {
+            for (&number, &len) in &known {
+                let found = fs::read(at.join(format!("synced{number}"))).unwrap();
+                assert!(found == bytes(number, len), "synced{number}");
+            }
+        });
+        check(&target);
+    }
+}
+
+/// Writes files, some of them synchronised, which are noted then, some of them not, which
+/// are written over or removed later.
+fn write_until(at: &Path, synced: &Mutex<BTreeMap<u64, usize>>, stop: &AtomicBool) {
+    let mut numbers = Numbers(77);
+    for number in 0..u64::MAX {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let len = numbers.below(40_000) as usize;
+        let scratch = at.join(format!("scratch{}", numbers.below(30)));
+        match numbers.below(4) {
+            0 => fs::write(scratch, bytes(number, 4 * len)).unwrap(),
+            1 => drop(fs::remove_file(scratch)),
+            _ => {
+                write_synced(&at.join(format!("synced{number}")), &bytes(number, len));
+                synced.lock().unwrap().insert(number, len);
+            }
+        }
+    }
+}
