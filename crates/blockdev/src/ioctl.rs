@@ -1,7 +1,7 @@
 //! The kernel calls that have no safe form.
 //!
-//! Owns: every `unsafe` block of the project, one function a call, each safe to
-//! call with any open file. Does not own: what the calls are used for.
+//! Owns: with [`volume`] every `unsafe` block of the project, one function a call, each
+//! safe to call with any open file. Does not own: what the calls are used for.
 //!
 //! Numbers are built with nix's macros, whose type follows the platform (`ulong` on
 //! glibc, `int` on musl).
@@ -9,6 +9,8 @@
 use nix::errno::Errno;
 use std::fs::File;
 use std::os::fd::AsRawFd;
+
+pub(crate) mod volume;
 
 mod raw {
     use nix::sys::ioctl::ioctl_num_type;
@@ -51,12 +53,15 @@ pub(crate) struct LoopInfo64 {
     pub lo_inode: u64,
     /// Device number of the backing block device, or 0.
     pub lo_rdevice: u64,
-    lo_offset: u64,
-    lo_sizelimit: u64,
+    /// First byte of the backing file that belongs to the device.
+    pub lo_offset: u64,
+    /// Bytes that belong to the device; 0 means all.
+    pub lo_sizelimit: u64,
     lo_number: u32,
     lo_encrypt_type: u32,
     lo_encrypt_key_size: u32,
-    lo_flags: u32,
+    /// `LO_FLAGS_*` of `linux/loop.h`.
+    pub lo_flags: u32,
     lo_file_name: [u8; 64],
     lo_crypt_name: [u8; 64],
     lo_encrypt_key: [u8; 32],
@@ -127,23 +132,30 @@ pub(crate) fn discard(file: &File, start: u64, len: u64) -> Result<(), Errno> {
     unsafe { raw::blkdiscard(file.as_raw_fd(), &range) }.map(drop)
 }
 
+impl LoopInfo64 {
+    /// All fields 0.
+    pub(crate) fn zeroed() -> LoopInfo64 {
+        LoopInfo64 {
+            lo_device: 0,
+            lo_inode: 0,
+            lo_rdevice: 0,
+            lo_offset: 0,
+            lo_sizelimit: 0,
+            lo_number: 0,
+            lo_encrypt_type: 0,
+            lo_encrypt_key_size: 0,
+            lo_flags: 0,
+            lo_file_name: [0; 64],
+            lo_crypt_name: [0; 64],
+            lo_encrypt_key: [0; 32],
+            lo_init: [0; 2],
+        }
+    }
+}
+
 /// What a loop device is attached to; `ENXIO` if to nothing.
 pub(crate) fn loop_status(file: &File) -> Result<LoopInfo64, Errno> {
-    let mut info = LoopInfo64 {
-        lo_device: 0,
-        lo_inode: 0,
-        lo_rdevice: 0,
-        lo_offset: 0,
-        lo_sizelimit: 0,
-        lo_number: 0,
-        lo_encrypt_type: 0,
-        lo_encrypt_key_size: 0,
-        lo_flags: 0,
-        lo_file_name: [0; 64],
-        lo_crypt_name: [0; 64],
-        lo_encrypt_key: [0; 32],
-        lo_init: [0; 2],
-    };
+    let mut info = LoopInfo64::zeroed();
     // SAFETY: open descriptor; the kernel writes at most the size of its structure,
     // which the assertion above holds equal to ours, and any bytes are valid for it.
     unsafe { raw::loop_get_status64(file.as_raw_fd(), &mut info) }?;

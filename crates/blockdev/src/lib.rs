@@ -24,6 +24,7 @@ mod ioctl;
 mod proc_tables;
 mod sysfs;
 mod text;
+mod volume;
 mod vpd;
 
 pub use buffer::AlignedBuf;
@@ -31,3 +32,4 @@ pub use device::{Device, Kind};
 pub use error::{Error, ErrorKind, Operation};
 pub use holders::{Holder, holders};
 pub use identity::{DiskInfo, identify, list_disks};
+pub use volume::{PartDevice, grow_btrfs, grow_ext4, grow_xfs};
