@@ -8,6 +8,7 @@ pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod disks;
+pub mod grow;
 pub mod in_use;
 pub mod job;
 pub mod machine;
