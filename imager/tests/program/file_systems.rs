@@ -135,7 +135,7 @@ fn what_is_not_known_is_copied_in_full_without_a_warning() {
     let dir = folder();
     let disk = dir.path().join("disk.img");
     DiskBuilder::gpt(8 * MIB, 512).raw(2 * MIB, 3).build(&disk);
-    poke(&disk, MIB + 3, b"NTFS    ");
+    poke(&disk, MIB + 3, b"ReFS\0\0\0\0");
     let run = imager![
         "backup",
         "-q",

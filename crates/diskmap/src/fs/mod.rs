@@ -12,6 +12,7 @@ mod exfat;
 mod ext;
 mod fat;
 mod md;
+mod ntfs;
 mod optical;
 mod signature;
 mod squashfs;
@@ -170,6 +171,7 @@ const FORMATS: &[Look] = &[
     swap::look,
     fat::look,
     exfat::look,
+    ntfs::look,
     optical::look,
     squashfs::look,
     btrfs::look,

@@ -54,7 +54,6 @@ const FIXED: &[(&str, &str, u64, &[u8])] = &[
         4096 + 24,
         b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
     ),
-    ("ntfs", "NTFS", 3, b"NTFS    "),
     ("refs", "ReFS", 3, b"ReFS\0\0\0\0"),
     ("xfs", "XFS", 0, b"XFSB"),
     ("f2fs", "F2FS", 1024, b"\x10\x20\xf5\xf2"),
