@@ -167,13 +167,21 @@ fn discs_are_copied_to_their_end() {
 
 #[test]
 fn udf_alone_and_udf_that_fills_its_disk() {
-    for block in ["512", "2048", "4096"] {
+    // With a boot area of "mbr" it lists itself as a partition from sector 0.
+    for (block, area) in [
+        ("512", "erase"),
+        ("2048", "mbr"),
+        ("4096", "erase"),
+        ("4096", "mbr"),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let path = sparse(&dir.path().join("udf"), 32 << 20);
-        ok("mkudffs", &["-b", block, "-l", "stick", s(&path)]);
+        let area = format!("--bootarea={area}");
+        ok("mkudffs", &["-b", block, &area, "-l", "stick", s(&path)]);
         let (region, map) = whole(&path);
         assert_eq!(region.file_system, "udf", "{block}");
         assert_eq!(map.warnings, [], "{block}");
+        assert_eq!(region.method, Method::Used, "{block} {}", region.reason);
         // A volume for rewritable media reaches to the end: all of it is in use.
         assert!(region.used.total() > (31 << 20), "{block}");
         // A later partition end than the descriptor's own checksum allows.

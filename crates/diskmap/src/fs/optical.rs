@@ -252,10 +252,15 @@ fn volume_sequence(view: &View<'_>, anchor: &[u8], block: u64) -> Result<Reach, 
     if partitions == 0 {
         return Ok(Err("it has no partition".into()));
     }
-    // The last anchor, and the one 256 blocks before it, may stand behind all else.
-    for at in [reach / block, reach / block + 256] {
+    // On media that can be rewritten further anchors stand in the last block and 256 blocks
+    // before it; what they announce lies between, and all of it is the volume's.
+    let blocks = view.size() / block;
+    for from_end in [1, 257] {
+        let Some(at) = blocks.checked_sub(from_end) else {
+            continue;
+        };
         if descriptor(view, at, block)?.is_some_and(|raw| tag(&raw) == 2) {
-            reach = reach.max((at + 1) * block);
+            reach = blocks * block;
         }
     }
     Ok(Ok(reach))

@@ -100,7 +100,7 @@ pub(crate) fn detect(
             return match mbr_chain::read(view, geometry, first) {
                 Err(ScanError::MbrDamaged { .. } | ScanError::DiskSmallerThanLayout { .. })
                     if bare()?.is_some_and(|name| {
-                        owns_first_sector(name) || name == "iso9660" && from_zero
+                        owns_first_sector(name) || matches!(name, "iso9660" | "udf") && from_zero
                     }) =>
                 {
                     Ok(None)
