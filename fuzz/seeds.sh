@@ -110,6 +110,37 @@ seed_read_only() {
     keep udf 4
 }
 
+# One group, of which the seed holds the start. The log lies further behind, in zeros:
+# without checksums that makes a clean one. A second seed has a log of its own in reach.
+seed_xfs() {
+    need mkfs.xfs xfsprogs
+    need xfs_db xfsprogs
+    local i=0 options start
+    for options in "-m crc=0" "-m crc=0 -b size=512" "-m crc=0 -l version=1" \
+        "" "-b size=1024 -m rmapbt=1"; do
+        i=$((i + 1))
+        image "xfs$i" $((32 << 10))
+        # shellcheck disable=SC2086
+        mkfs.xfs -q -f --unsupported -d agcount=1 $options "$work/xfs$i" >/dev/null 2>&1
+        start=$(xfs_db -r -c 'sb 0' -c 'p logstart' "$work/xfs$i" | cut -d= -f2)
+        start=$(xfs_db -r -c "convert fsb $((start)) byte" "$work/xfs$i" | sed 's/.*(\(.*\))/\1/')
+        cp "$work/xfs$i" "$work/xfs$i-log"
+        truncate -s 32K "$work/xfs$i"
+        keep "xfs$i" 204
+        # 64 KiB of log at 64 KiB: logstart and logblocks of the superblock.
+        dd if="$work/xfs$i-log" of="$work/log" bs=512 skip=$((start / 512)) count=128 status=none
+        truncate -s 64K "$work/xfs$i-log"
+        cat "$work/log" >>"$work/xfs$i-log"
+        local block
+        block=$(od -An -t u1 -j 4 -N 4 "$work/xfs$i-log" | awk '{print $1*16777216+$2*65536+$3*256+$4}')
+        printf "\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x$(printf '%02x' $((65536 / block)))" |
+            dd of="$work/xfs$i-log" bs=1 seek=48 conv=notrunc status=none
+        printf "\\x00\\x00\\x00\\x$(printf '%02x' $((65536 / block)))" |
+            dd of="$work/xfs$i-log" bs=1 seek=96 conv=notrunc status=none
+        keep "xfs$i-log" 204
+    done
+}
+
 # A number as 4 or 2 little-endian bytes.
 le() {
     local value=$1 i

@@ -24,9 +24,19 @@ pub(crate) fn le64(data: &[u8], offset: usize) -> Option<u64> {
     array(data, offset).map(u64::from_le_bytes)
 }
 
+/// Big-endian 16 bits.
+pub(crate) fn be16(data: &[u8], offset: usize) -> Option<u16> {
+    array(data, offset).map(u16::from_be_bytes)
+}
+
 /// Big-endian 32 bits.
 pub(crate) fn be32(data: &[u8], offset: usize) -> Option<u32> {
     array(data, offset).map(u32::from_be_bytes)
+}
+
+/// Big-endian 64 bits.
+pub(crate) fn be64(data: &[u8], offset: usize) -> Option<u64> {
+    array(data, offset).map(u64::from_be_bytes)
 }
 
 /// Whether `data` holds `magic` at `offset`.
@@ -60,7 +70,7 @@ pub(crate) fn text(field: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{array, be32, has, le16, le32, le64, put, text};
+    use super::{array, be16, be32, be64, has, le16, le32, le64, put, text};
 
     #[test]
     fn reads_inside_and_refuses_outside() {
@@ -68,6 +78,8 @@ mod tests {
         assert_eq!(le16(&data, 0), Some(0x0201));
         assert_eq!(le32(&data, 4), Some(0x0807_0605));
         assert_eq!(be32(&data, 0), Some(0x0102_0304));
+        assert_eq!(be16(&data, 6), Some(0x0708));
+        assert_eq!(be64(&data, 0), Some(0x0102_0304_0506_0708));
         assert_eq!(le64(&data, 0), Some(0x0807_0605_0403_0201));
         assert_eq!(le64(&data, 1), None);
         assert_eq!(le16(&data, usize::MAX), None);

@@ -38,6 +38,11 @@ impl Collector {
         }
     }
 
+    /// Whether every byte of `extent` has been added.
+    pub fn covers(&self, extent: Extent) -> bool {
+        self.used.contains_all(extent)
+    }
+
     /// The extents.
     pub fn finish(self) -> Extents {
         self.used

@@ -17,6 +17,7 @@ mod optical;
 mod signature;
 mod squashfs;
 mod swap;
+mod xfs;
 
 use crate::extents::{Extent, Extents};
 use crate::table;
@@ -175,6 +176,7 @@ const FORMATS: &[Look] = &[
     optical::look,
     squashfs::look,
     btrfs::look,
+    xfs::look,
 ];
 
 /// Every mappable volume that claims the region.

@@ -52,6 +52,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mkfs.xfs", "xfsprogs"),
     ("xfs_db", "xfsprogs"),
     ("xfs_repair", "xfsprogs"),
+    ("xfs_io", "xfsprogs"),
+    ("xfs_logprint", "xfsprogs"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("btrfs", "btrfs-progs"),
     ("btrfs-map-logical", "btrfs-progs"),
