@@ -209,18 +209,27 @@ seed_tftp() {
     } >"$out/transfer"
 }
 
-# The files of format version 1 that are kept for ever, with and without the knob that
+# The files of each format version that are kept for ever, with and without the knob that
 # corrects checksums.
 golden() {
-    local knob
+    local knob file
     for knob in 000 001; do
-        { printf "\\$knob"; cat "../crates/image/tests/golden/v1.$1"; } >"$out/$1-$knob"
+        for file in ../crates/image/tests/golden/v*."$1"; do
+            { printf "\\$knob"; cat "$file"; } >"$out/${file##*/}-$knob"
+        done
     done
 }
 
 seed_container() { golden container; }
 seed_manifest() { golden manifest; }
 seed_pack() { golden pack; }
+
+# The list of the golden container: three ranges behind the only section of kind 7.
+seed_bad() {
+    local golden=../crates/image/tests/golden/v2.container at
+    at=$(LC_ALL=C grep -abo "$(printf 'DSec\007')" "$golden" | head -n 1 | cut -d: -f1)
+    tail -c "+$((at + 33))" "$golden" | head -c 64 >"$out/bad"
+}
 
 # The records of the golden pack, without its header.
 seed_record() {

@@ -6,12 +6,12 @@ mod framing;
 
 use image::container::{ContainerReader, Event};
 use image::record::Decoder;
-use image::{Error, Layout, Root, structure};
+use image::{BadRange, Error, Layout, Root, structure};
 use libfuzzer_sys::fuzz_target;
 use std::io::Cursor;
 
 /// Reads to the end; the plain bytes that were decoded are counted.
-fn read(bytes: &[u8]) -> Result<(Layout, Root, u64), Error> {
+fn read(bytes: &[u8]) -> Result<(Layout, Root, u64, Vec<BadRange>), Error> {
     let mut reader = ContainerReader::open(bytes)?;
     let mut decoder = Decoder::new();
     let (mut payload, mut plain) = (Vec::new(), Vec::new());
@@ -40,7 +40,8 @@ fn read(bytes: &[u8]) -> Result<(Layout, Root, u64), Error> {
             }
             Event::End(root) => {
                 assert_eq!(reader.position(), bytes.len() as u64);
-                return Ok((reader.layout().clone(), root, used));
+                let bad = reader.bad().to_vec();
+                return Ok((reader.layout().clone(), root, used, bad));
             }
         }
     }
@@ -56,13 +57,13 @@ fuzz_target!(|data: &[u8]| {
     }
     let streamed = read(&bytes);
     let opened = structure::read(&mut Cursor::new(&bytes));
-    if let Ok((layout, root, used)) = streamed {
+    if let Ok((layout, root, used, bad)) = streamed {
         assert_eq!(used, layout.used_bytes());
         assert_eq!(used, root.plain_bytes);
         let opened = opened.expect("what can be streamed can be opened");
         assert_eq!(
-            (opened.layout, opened.root, opened.length),
-            (layout, root, bytes.len() as u64)
+            (opened.layout, opened.root, opened.length, opened.bad),
+            (layout, root, bytes.len() as u64, bad)
         );
     }
 });

@@ -30,5 +30,7 @@ fuzz_target!(|data: &[u8]| {
     if let Some(root) = reader.root() {
         assert_eq!(used, root.plain_bytes);
         assert_eq!(used, reader.layout().used_bytes());
+        let bad = reader.bad().to_vec();
+        assert_eq!(image::bad::joined(bad.clone()), bad);
     }
 });

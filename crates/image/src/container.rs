@@ -4,14 +4,16 @@
 //! not own: compressing and decompressing records, which many threads do at once.
 //!
 //! A container is: file header, layout section; for each page a map section, one record
-//! for each of its cells in order, a list section; root section; index section; footer.
+//! for each of its cells in order, a list section; a bad section if there are bad
+//! ranges; root section; index section; footer.
 //! A chunk that occurs again is there again, so a reader never has to look back.
 
+use crate::bad::{Bad, BadRange, section_body};
 use crate::cells::CellMap;
 use crate::index::{self, FOOTER_LEN, PagePlace};
 use crate::manifest::{PageChecker, check_root, decode_list, encode_list, encode_map, read_layout};
 use crate::record::{self, RecordHeader};
-use crate::section::{self, Counted, FileKind, HEADER_LEN, Kind};
+use crate::section::{self, Counted, FileKind, HEADER_LEN, Kind, Version};
 use crate::tree::{ChunkRef, Root, TreeHasher};
 use crate::{Error, Layout, PAGE_CHUNKS};
 use std::io::{self, Read, Write};
@@ -23,6 +25,7 @@ pub struct ContainerWriter<W> {
     tree: TreeHasher,
     places: Vec<PagePlace>,
     page: Option<OpenPage>,
+    version: Version,
 }
 
 struct OpenPage {
@@ -33,10 +36,20 @@ struct OpenPage {
 }
 
 impl<W: Write> ContainerWriter<W> {
-    /// Writes header and layout.
-    pub fn new(mut out: W, layout: &Layout) -> io::Result<Self> {
+    /// Writes header and layout of an image without bad ranges.
+    pub fn new(out: W, layout: &Layout) -> io::Result<Self> {
+        Self::with_version(out, layout, layout.version())
+    }
+
+    /// Writes header and layout of an image that may have bad ranges: which, is known at
+    /// its end only.
+    pub fn of_bad_disk(out: W, layout: &Layout) -> io::Result<Self> {
+        Self::with_version(out, layout, Version::V2)
+    }
+
+    fn with_version(mut out: W, layout: &Layout, version: Version) -> io::Result<Self> {
         let json = layout.to_json();
-        section::write_file_header(&mut out, FileKind::Container)?;
+        section::write_file_header(&mut out, FileKind::Container, version)?;
         section::write_section(&mut out, Kind::Layout, &json)?;
         let at = (2 * HEADER_LEN + json.len()) as u64;
         Ok(ContainerWriter {
@@ -45,6 +58,7 @@ impl<W: Write> ContainerWriter<W> {
             tree: TreeHasher::new(&json),
             places: Vec::new(),
             page: None,
+            version,
         })
     }
 
@@ -110,11 +124,20 @@ impl<W: Write> ContainerWriter<W> {
     }
 
     /// Writes root, index and footer and returns the output, the root and the length.
-    pub fn finish(mut self) -> io::Result<(W, Root, u64)> {
+    pub fn finish(self) -> io::Result<(W, Root, u64)> {
+        self.finish_with(&[])
+    }
+
+    /// As [`Self::finish`], with the bad ranges as [`crate::bad::joined`] gives them.
+    pub fn finish_with(mut self, bad: &[BadRange]) -> io::Result<(W, Root, u64)> {
         if self.page.is_some() {
             return Err(io::Error::other("a page is not complete"));
         }
-        let root = std::mem::replace(&mut self.tree, TreeHasher::new(&[])).finish();
+        let bad = section_body(bad, self.version)?;
+        if let Some(body) = &bad {
+            self.section(Kind::Bad, body)?;
+        }
+        let root = std::mem::replace(&mut self.tree, TreeHasher::new(&[])).finish(bad.as_deref());
         self.section(Kind::Root, &root.encode())?;
         let index = self.at;
         let body = index::encode(&self.places);
@@ -155,6 +178,8 @@ pub struct ContainerReader<R> {
     page_at: u64,
     map: Vec<u8>,
     places: Vec<PagePlace>,
+    version: Version,
+    bad: Bad,
     body: Vec<u8>,
 }
 
@@ -162,7 +187,7 @@ impl<R: Read> ContainerReader<R> {
     /// Reads header and layout.
     pub fn open(input: R) -> Result<Self, Error> {
         let mut input = Counted::new(input);
-        let (layout, json) = read_layout(&mut input, FileKind::Container)?;
+        let (layout, json, version) = read_layout(&mut input, FileKind::Container)?;
         Ok(ContainerReader {
             input,
             checker: PageChecker::new(&layout),
@@ -173,8 +198,15 @@ impl<R: Read> ContainerReader<R> {
             page_at: 0,
             map: Vec::new(),
             places: Vec::new(),
+            version,
+            bad: Bad::default(),
             body: Vec::new(),
         })
+    }
+
+    /// What the disk did not give, known and checked after [`Event::End`].
+    pub fn bad(&self) -> &[BadRange] {
+        self.bad.ranges()
     }
 
     /// The layout.
@@ -217,13 +249,16 @@ impl<R: Read> ContainerReader<R> {
             let header = section::read_section_header(&mut self.input, first)?;
             header.read_body(&mut self.input, &mut self.body)?;
             match (header.kind, self.cells.is_empty()) {
-                (Kind::Map, true) => {
+                (Kind::Map, true) if !self.bad.came() => {
                     self.cells = self.checker.map(&self.body, at)?;
                     self.map.clone_from(&self.body);
                     self.page_at = at;
                     return Ok(Event::Page(self.cells.clone()));
                 }
                 (Kind::List, false) => self.end_page(at)?,
+                (Kind::Bad, true) => {
+                    self.bad.take(&self.body, self.version, &self.layout, at)?;
+                }
                 (Kind::Root, true) => return self.end(at).map(Event::End),
                 (other, _) => {
                     return Err(Error::damaged(
@@ -255,7 +290,7 @@ impl<R: Read> ContainerReader<R> {
     }
 
     fn end(&mut self, at: u64) -> Result<Root, Error> {
-        let root = check_root(&self.body, at, self.tree.take(), &self.checker)?;
+        let root = check_root(&self.body, at, self.tree.take(), &self.checker, &self.bad)?;
         // Signatures are reserved; a container that has one is read up to its checksum.
         let mut first = [0; 4];
         let mut index_at;

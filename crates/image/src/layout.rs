@@ -3,12 +3,14 @@
 //! Owns: the fields, their limits and what a reader may rely on after
 //! [`Layout::parse`]. Does not own: the meaning of partition tables (`diskmap`).
 
-use crate::{Error, MAX_CELL_SIZE, MIN_CELL_SIZE};
+use crate::{Error, MAX_CELL_SIZE, MIN_CELL_SIZE, Version};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
 /// Most regions of a disk.
 pub const MAX_REGIONS: usize = 65_536;
+/// Method of a region that is listed and not in the image.
+pub const ABSENT: &str = "none";
 /// Most bytes of partition tables.
 pub const MAX_TABLE_BYTES: usize = 32 << 20;
 
@@ -141,7 +143,7 @@ pub struct Region {
     /// UUID of the file system.
     #[serde(default)]
     pub uuid: String,
-    /// `used` or `full`.
+    /// `used`, `full` or `none`: the region is not in the image (version 2).
     pub method: String,
     /// Why this method.
     #[serde(default)]
@@ -150,7 +152,28 @@ pub struct Region {
     pub used_bytes: u64,
 }
 
+impl Region {
+    /// Whether the region is only listed: the backup was asked for other partitions.
+    pub fn is_absent(&self) -> bool {
+        self.method == ABSENT
+    }
+}
+
 impl Layout {
+    /// Oldest version of the format that can say what the layout says.
+    pub fn version(&self) -> Version {
+        if self.is_partial() {
+            Version::V2
+        } else {
+            Version::V1
+        }
+    }
+
+    /// Whether the image holds chosen partitions of its disk only.
+    pub fn is_partial(&self) -> bool {
+        self.regions.iter().any(Region::is_absent)
+    }
+
     /// The bytes that are stored and hashed.
     pub fn to_json(&self) -> Vec<u8> {
         // Plain data without maps that have non-text keys: serialising cannot fail.
@@ -209,6 +232,9 @@ impl Layout {
                     "region {position} overlaps another one or leaves the disk"
                 ));
             };
+            if region.is_absent() && region.used_bytes > 0 {
+                return Some(format!("region {position} is absent and has used bytes"));
+            }
             if region.used_bytes > region.size {
                 return Some(format!("region {position} has more used bytes than bytes"));
             }
@@ -276,6 +302,7 @@ pub(crate) mod tests {
             |l| l.table.blobs[0].offset = u64::MAX,
             |l| l.regions[0].start = u64::MAX,
             |l| l.regions[0].used_bytes += 1,
+            |l| l.regions[0].method = "none".into(),
             |l| l.regions.push(l.regions[0].clone()),
             |l| l.encryption = Some(serde_json::Value::Bool(true)),
         ];

@@ -11,6 +11,7 @@
 //! *container* is a manifest with its records between the pages ([`container`]); a
 //! *pack* is a run of records on a server ([`pack`]).
 
+pub mod bad;
 pub mod cells;
 pub mod container;
 mod error;
@@ -24,14 +25,17 @@ pub mod section;
 pub mod structure;
 mod tree;
 
+pub use bad::BadRange;
 pub use cells::{CellMap, Used};
 pub use error::Error;
 pub use hash::Hash;
 pub use layout::Layout;
+pub use section::Version;
 pub use tree::{ChunkRef, Root, TreeHasher};
 
-/// Newest format version that this crate reads, and the one that it writes.
-pub const FORMAT_VERSION: u16 = 1;
+/// Newest format version that this crate reads. An image is written in the oldest one
+/// that can say what it holds, see [`Version`].
+pub const FORMAT_VERSION: u16 = Version::NEWEST.number();
 
 /// Grid on which regions are cut unless something else is asked for, in bytes.
 pub const DEFAULT_CELL_SIZE: u32 = 1 << 20;

@@ -4,15 +4,17 @@
 //! Does not own: records, or how a manifest travels.
 //!
 //! A manifest is: file header, layout section, then for each page a map section and a
-//! list section, then the root section, then the end.
+//! list section, then a bad section if there are bad ranges, then the root section, then
+//! the end.
 //!
 //! Map section: count (u32), then the cells' used maps ([`crate::cells`]). List section:
 //! count (u32), then for each chunk its name (32 bytes) and plain length (u32). Both
 //! counts are equal, 1 to [`PAGE_CHUNKS`]; cells ascend by region and number through
 //! the whole manifest.
 
+use crate::bad::{Bad, BadRange, section_body};
 use crate::cells::{CellMap, Cursor};
-use crate::section::{self, Counted, FileKind, Kind};
+use crate::section::{self, Counted, FileKind, Kind, Version};
 use crate::tree::{ChunkRef, Root, TreeHasher};
 use crate::{Error, Layout, PAGE_CHUNKS};
 use std::io::{self, Read, Write};
@@ -41,17 +43,28 @@ pub fn encode_list(chunks: &[ChunkRef]) -> Vec<u8> {
 pub struct ManifestWriter<W> {
     out: W,
     tree: TreeHasher,
+    version: Version,
 }
 
 impl<W: Write> ManifestWriter<W> {
-    /// Writes header and layout.
-    pub fn new(mut out: W, layout: &Layout) -> io::Result<Self> {
+    /// Writes header and layout of an image without bad ranges.
+    pub fn new(out: W, layout: &Layout) -> io::Result<Self> {
+        Self::with_version(out, layout, layout.version())
+    }
+
+    /// Writes header and layout of an image that may have bad ranges.
+    pub fn of_bad_disk(out: W, layout: &Layout) -> io::Result<Self> {
+        Self::with_version(out, layout, Version::V2)
+    }
+
+    fn with_version(mut out: W, layout: &Layout, version: Version) -> io::Result<Self> {
         let json = layout.to_json();
-        section::write_file_header(&mut out, FileKind::Manifest)?;
+        section::write_file_header(&mut out, FileKind::Manifest, version)?;
         section::write_section(&mut out, Kind::Layout, &json)?;
         Ok(ManifestWriter {
             out,
             tree: TreeHasher::new(&json),
+            version,
         })
     }
 
@@ -67,8 +80,17 @@ impl<W: Write> ManifestWriter<W> {
     }
 
     /// Writes the root.
-    pub fn finish(mut self) -> io::Result<(W, Root)> {
-        let root = self.tree.finish();
+    pub fn finish(self) -> io::Result<(W, Root)> {
+        self.finish_with(&[])
+    }
+
+    /// Writes the bad ranges, as [`bad::joined`] gives them, and the root.
+    pub fn finish_with(mut self, bad: &[BadRange]) -> io::Result<(W, Root)> {
+        let bad = section_body(bad, self.version)?;
+        if let Some(body) = &bad {
+            section::write_section(&mut self.out, Kind::Bad, body)?;
+        }
+        let root = self.tree.finish(bad.as_deref());
         section::write_section(&mut self.out, Kind::Root, &root.encode())?;
         Ok((self.out, root))
     }
@@ -233,6 +255,8 @@ pub struct ManifestReader<R> {
     layout: Layout,
     checker: PageChecker,
     tree: Option<TreeHasher>,
+    version: Version,
+    bad: Bad,
     root: Option<Root>,
     body: Vec<u8>,
 }
@@ -241,7 +265,7 @@ impl<R: Read> ManifestReader<R> {
     /// Reads header and layout.
     pub fn open(input: R) -> Result<Self, Error> {
         let mut input = Counted::new(input);
-        let (layout, json) = read_layout(&mut input, FileKind::Manifest)?;
+        let (layout, json, version) = read_layout(&mut input, FileKind::Manifest)?;
         let checker = PageChecker::new(&layout);
         let tree = Some(TreeHasher::new(&json));
         Ok(ManifestReader {
@@ -249,6 +273,8 @@ impl<R: Read> ManifestReader<R> {
             layout,
             checker,
             tree,
+            version,
+            bad: Bad::default(),
             root: None,
             body: Vec::new(),
         })
@@ -264,20 +290,23 @@ impl<R: Read> ManifestReader<R> {
         self.root
     }
 
+    /// What the disk did not give, known and checked as the root is.
+    pub fn bad(&self) -> &[BadRange] {
+        self.bad.ranges()
+    }
+
     /// The next page, or `None` after the root was read and found right.
     pub fn next_page(&mut self) -> Result<Option<Page>, Error> {
-        let Some(tree) = self.tree.as_mut() else {
+        let (mut at, mut kind) = self.next_section()?;
+        if kind == Some(Kind::Bad) {
+            self.bad.take(&self.body, self.version, &self.layout, at)?;
+            (at, kind) = self.next_section()?;
+        }
+        let (Some(tree), Some(kind)) = (self.tree.as_mut(), kind) else {
             return Ok(None);
         };
-        let mut first = [0; 4];
-        let at = self.input.position();
-        self.input
-            .read_exact(&mut first)
-            .map_err(|e| Error::io("reading a page", e, at))?;
-        let header = section::read_section_header(&mut self.input, first)?;
-        header.read_body(&mut self.input, &mut self.body)?;
-        match header.kind {
-            Kind::Map => {
+        match kind {
+            Kind::Map if !self.bad.came() => {
                 let cells = self.checker.map(&self.body, at)?;
                 let map = std::mem::take(&mut self.body);
                 let at = section::expect_section(&mut self.input, Kind::List, &mut self.body)?;
@@ -286,7 +315,7 @@ impl<R: Read> ManifestReader<R> {
                 Ok(Some(Page { cells, chunks }))
             }
             Kind::Root => {
-                let root = check_root(&self.body, at, self.tree.take(), &self.checker)?;
+                let root = check_root(&self.body, at, self.tree.take(), &self.checker, &self.bad)?;
                 let end = self.input.position();
                 match self.input.is_at_end() {
                     Ok(true) => {}
@@ -299,21 +328,44 @@ impl<R: Read> ManifestReader<R> {
                 Ok(None)
             }
             other => Err(Error::damaged(
-                format!("a {other:?} section in a manifest"),
+                format!("a {other:?} section out of place"),
                 at,
             )),
         }
+    }
+
+    /// Reads a section into `body`; tells where it stands and what it is, or none after
+    /// the root.
+    fn next_section(&mut self) -> Result<(u64, Option<Kind>), Error> {
+        let at = self.input.position();
+        if self.tree.is_none() {
+            return Ok((at, None));
+        }
+        let mut first = [0; 4];
+        self.input
+            .read_exact(&mut first)
+            .map_err(|e| Error::io("reading a page", e, at))?;
+        let header = section::read_section_header(&mut self.input, first)?;
+        header.read_body(&mut self.input, &mut self.body)?;
+        Ok((at, Some(header.kind)))
     }
 }
 
 pub(crate) fn read_layout<R: Read>(
     input: &mut Counted<R>,
     kind: FileKind,
-) -> Result<(Layout, Vec<u8>), Error> {
-    section::read_file_header(input, kind)?;
+) -> Result<(Layout, Vec<u8>, Version), Error> {
+    let version = section::read_file_header(input, kind)?;
     let mut json = Vec::new();
     let at = section::expect_section(input, Kind::Layout, &mut json)?;
-    Ok((Layout::parse(&json, at)?, json))
+    let layout = Layout::parse(&json, at)?;
+    if version < layout.version() {
+        return Err(Error::damaged(
+            "the layout says what its version cannot say",
+            at,
+        ));
+    }
+    Ok((layout, json, version))
 }
 
 pub(crate) fn check_root(
@@ -321,10 +373,11 @@ pub(crate) fn check_root(
     offset: u64,
     tree: Option<TreeHasher>,
     checker: &PageChecker,
+    bad: &Bad,
 ) -> Result<Root, Error> {
     let stored = Root::decode(body, offset)?;
     checker.complete(offset)?;
-    if tree.map(TreeHasher::finish) != Some(stored) {
+    if tree.map(|tree| tree.finish(bad.body())) != Some(stored) {
         return Err(Error::damaged("the root hash does not match", offset));
     }
     Ok(stored)

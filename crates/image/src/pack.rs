@@ -8,7 +8,7 @@
 //! CRC-32 of the 28 bytes before), then records, one after the other.
 
 use crate::record::{self, RecordHeader, RecordReader};
-use crate::{Error, FORMAT_VERSION};
+use crate::{Error, Version};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -17,6 +17,8 @@ use std::path::Path;
 /// Length of a pack's header.
 pub const HEADER_LEN: u64 = 32;
 const MAGIC: &[u8; 8] = b"DEPLOYPK";
+/// Records, and so packs, are since version 1 what they are.
+const VERSION: u16 = Version::V1.number();
 
 /// Appends records to a new pack.
 pub struct PackWriter {
@@ -30,7 +32,7 @@ impl PackWriter {
         let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         let mut header = [0; HEADER_LEN as usize];
         header[..8].copy_from_slice(MAGIC);
-        header[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        header[8..10].copy_from_slice(&VERSION.to_le_bytes());
         let crc = crc32fast::hash(&header[..28]);
         header[28..].copy_from_slice(&crc.to_le_bytes());
         file.write_all(&header)?;
@@ -110,10 +112,10 @@ pub fn scan(path: &Path) -> Result<Scan, Error> {
     if header[..8] != *MAGIC || crc32fast::hash(&header[..28]).to_le_bytes() != header[28..] {
         return Err(Error::damaged("this is not a pack", 0));
     }
-    if version > FORMAT_VERSION {
+    if version > VERSION {
         return Err(Error::Version {
             found: version,
-            supported: FORMAT_VERSION,
+            supported: VERSION,
         });
     }
     let mut reader = RecordReader::new(input, HEADER_LEN);

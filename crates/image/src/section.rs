@@ -7,7 +7,7 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 8 | `DEPLOYIM` |
-//! | 8 | 2 | format version (1) |
+//! | 8 | 2 | format version (see [`Version`]) |
 //! | 10 | 2 | kind: 1 container, 2 manifest |
 //! | 12 | 16 | reserved, zero |
 //! | 28 | 4 | CRC-32 of the 28 bytes before |
@@ -24,7 +24,7 @@
 //! | 20 | 8 | reserved, zero |
 //! | 28 | 4 | CRC-32 of the 28 bytes before |
 
-use crate::{Error, FORMAT_VERSION};
+use crate::Error;
 use std::io::{self, Read, Write};
 
 /// Length of the file header and of a section header.
@@ -36,6 +36,33 @@ pub const MAX_BODY: u64 = 16 << 20;
 
 const FILE_MAGIC: &[u8; 8] = b"DEPLOYIM";
 const SECTION_MAGIC: &[u8; 4] = b"DSec";
+
+/// Version of the format: counts up when an older reader could not read a file rightly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// The first one.
+    V1 = 1,
+    /// Containers and manifests may have a bad section and regions that are absent.
+    V2 = 2,
+}
+
+impl Version {
+    /// The newest one that is known.
+    pub const NEWEST: Version = Version::V2;
+
+    /// The number in the header.
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    fn from_number(number: u16) -> Option<Self> {
+        match number {
+            1 => Some(Version::V1),
+            2 => Some(Version::V2),
+            _ => None,
+        }
+    }
+}
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +88,8 @@ pub enum Kind {
     Signature = 5,
     /// Where the pages stand in a container.
     Index = 6,
+    /// What the disk did not give (from version 2 on).
+    Bad = 7,
 }
 
 impl Kind {
@@ -72,6 +101,7 @@ impl Kind {
             4 => Kind::Root,
             5 => Kind::Signature,
             6 => Kind::Index,
+            7 => Kind::Bad,
             _ => return None,
         })
     }
@@ -94,10 +124,10 @@ fn sealed(header: &[u8; HEADER_LEN]) -> bool {
 }
 
 /// Writes the file header.
-pub fn write_file_header(out: &mut impl Write, kind: FileKind) -> io::Result<()> {
+pub fn write_file_header(out: &mut impl Write, kind: FileKind, version: Version) -> io::Result<()> {
     let mut header = [0; HEADER_LEN];
     header[..8].copy_from_slice(FILE_MAGIC);
-    header[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    header[8..10].copy_from_slice(&version.number().to_le_bytes());
     header[10] = match kind {
         FileKind::Container => 1,
         FileKind::Manifest => 2,
@@ -106,8 +136,8 @@ pub fn write_file_header(out: &mut impl Write, kind: FileKind) -> io::Result<()>
     out.write_all(&header)
 }
 
-/// Reads and checks the file header.
-pub fn read_file_header(input: &mut impl Read, expected: FileKind) -> Result<(), Error> {
+/// Reads and checks the file header; tells the file's version.
+pub fn read_file_header(input: &mut impl Read, expected: FileKind) -> Result<Version, Error> {
     let mut header = [0; HEADER_LEN];
     input
         .read_exact(&mut header)
@@ -116,16 +146,16 @@ pub fn read_file_header(input: &mut impl Read, expected: FileKind) -> Result<(),
         return Err(Error::damaged("this is not an image", 0));
     }
     // The version comes before the checksum: a newer version may check differently.
-    let version = u16::from_le_bytes([header[8], header[9]]);
-    if version > FORMAT_VERSION {
+    let number = u16::from_le_bytes([header[8], header[9]]);
+    if number > Version::NEWEST.number() {
         return Err(Error::Version {
-            found: version,
-            supported: FORMAT_VERSION,
+            found: number,
+            supported: Version::NEWEST.number(),
         });
     }
-    if !sealed(&header) || version == 0 {
-        return Err(Error::damaged("the header's checksum does not match", 0));
-    }
+    let version = Version::from_number(number)
+        .filter(|_| sealed(&header))
+        .ok_or_else(|| Error::damaged("the header's checksum does not match", 0))?;
     let kind = match u16::from_le_bytes([header[10], header[11]]) {
         1 => FileKind::Container,
         2 => FileKind::Manifest,
@@ -140,7 +170,7 @@ pub fn read_file_header(input: &mut impl Read, expected: FileKind) -> Result<(),
     if header[12..28].iter().any(|&byte| byte != 0) {
         return Err(Error::damaged("reserved bytes of the header are set", 12));
     }
-    Ok(())
+    Ok(version)
 }
 
 /// Writes a section.

@@ -3,6 +3,7 @@
 //! Owns: reading layout, pages, root, index and footer of a seekable container without
 //! reading its records. Does not own: the records' proof (a full read).
 
+use crate::bad::{Bad, BadRange};
 use crate::index::{self, FOOTER_LEN, PagePlace};
 use crate::manifest::{PackedPage, Page, PageChecker, check_root, decode_list, read_layout};
 use crate::section::{self, Counted, FileKind, HEADER_LEN, Kind};
@@ -22,6 +23,8 @@ pub struct Structure {
     pub pages: Vec<PackedPage>,
     /// Where each page stands.
     pub places: Vec<PagePlace>,
+    /// What the disk did not give.
+    pub bad: Vec<BadRange>,
 }
 
 /// Reads and checks the structure. A truncated container, or one whose manifest was
@@ -31,7 +34,7 @@ pub fn read<R: Read + Seek>(input: &mut R) -> Result<Structure, Error> {
     let length = input.seek(SeekFrom::End(0)).map_err(io)?;
     input.seek(SeekFrom::Start(0)).map_err(io)?;
     let mut counted = Counted::new(&mut *input);
-    let (layout, json) = read_layout(&mut counted, FileKind::Container)?;
+    let (layout, json, version) = read_layout(&mut counted, FileKind::Container)?;
     let first_page = counted.position();
 
     let footer_at = length
@@ -76,8 +79,20 @@ pub fn read<R: Read + Seek>(input: &mut R) -> Result<Structure, Error> {
         tree.page(&map, &body, &chunks);
         pages.push(Page { cells, chunks }.pack());
     }
-    let root_end = section_at(input, at, Kind::Root, &mut body)?;
-    let root = check_root(&body, at, Some(tree), &checker)?;
+    let mut bad = Bad::default();
+    let (mut root_end, mut kind) = any_section_at(input, at, &mut body)?;
+    if kind == Kind::Bad {
+        bad.take(&body, version, &layout, at)?;
+        at = root_end;
+        (root_end, kind) = any_section_at(input, at, &mut body)?;
+    }
+    if kind != Kind::Root {
+        return Err(Error::damaged(
+            format!("a {kind:?} section where the root is expected"),
+            at,
+        ));
+    }
+    let root = check_root(&body, at, Some(tree), &checker, &bad)?;
     if root_end > index_at {
         return Err(Error::damaged("the index stands within the root", root_end));
     }
@@ -88,20 +103,43 @@ pub fn read<R: Read + Seek>(input: &mut R) -> Result<Structure, Error> {
         length,
         pages,
         places,
+        bad: bad.ranges().to_vec(),
     })
 }
 
-/// Reads the section at `at` and returns the offset after it.
+/// Reads the section at `at`, which has to be of `kind`, and returns the offset after it.
 fn section_at<R: Read + Seek>(
     input: &mut R,
     at: u64,
     kind: Kind,
     body: &mut Vec<u8>,
 ) -> Result<u64, Error> {
-    input
-        .seek(SeekFrom::Start(at))
-        .map_err(|e| Error::io("reading a section", e, at))?;
+    seek(input, at)?;
     let mut counted = Counted::starting_at(&mut *input, at);
     section::expect_section(&mut counted, kind, body)?;
     Ok(at.saturating_add((HEADER_LEN + body.len()) as u64))
+}
+
+/// As [`section_at`], for a section of any kind.
+fn any_section_at<R: Read + Seek>(
+    input: &mut R,
+    at: u64,
+    body: &mut Vec<u8>,
+) -> Result<(u64, Kind), Error> {
+    seek(input, at)?;
+    let mut counted = Counted::starting_at(&mut *input, at);
+    let mut first = [0; 4];
+    counted
+        .read_exact(&mut first)
+        .map_err(|e| Error::io("reading a section", e, at))?;
+    let header = section::read_section_header(&mut counted, first)?;
+    header.read_body(&mut counted, body)?;
+    Ok((counted.position(), header.kind))
+}
+
+fn seek<R: Seek>(input: &mut R, at: u64) -> Result<(), Error> {
+    input
+        .seek(SeekFrom::Start(at))
+        .map_err(|e| Error::io("reading a section", e, at))
+        .map(drop)
 }

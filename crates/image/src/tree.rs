@@ -9,13 +9,16 @@
 //! * page: context `deploy-os image page v1` over the length of the map body (u64), the
 //!   map body, the list body;
 //! * root: context `deploy-os image root v1` over the layout's hash, the pages' hashes in
-//!   order, then the counts of pages, chunks and plain bytes (u64 each).
+//!   order, then the counts of pages, chunks and plain bytes (u64 each);
+//! * bad ranges, if there are any: context `deploy-os image bad v1` over the root as it
+//!   would be without them, then the body of the bad section. That is the root then.
 
 use crate::{Error, Hash, cells::Cursor};
 
 const LAYOUT: &str = "deploy-os image layout v1";
 const PAGE: &str = "deploy-os image page v1";
 const ROOT: &str = "deploy-os image root v1";
+const BAD: &str = "deploy-os image bad v1";
 
 /// A chunk as a manifest lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,17 +124,24 @@ impl TreeHasher {
         self.plain_bytes = self.plain_bytes.saturating_add(plain);
     }
 
-    /// The root.
-    pub fn finish(mut self) -> Root {
+    /// The root; `bad` is the body of the bad section, if the image has one.
+    pub fn finish(mut self, bad: Option<&[u8]>) -> Root {
         for number in [self.pages, self.chunks, self.plain_bytes] {
             self.root.update(&number.to_le_bytes());
+        }
+        let mut root = self.root.finalize();
+        if let Some(bad) = bad {
+            root = blake3::Hasher::new_derive_key(BAD)
+                .update(root.as_bytes())
+                .update(bad)
+                .finalize();
         }
         Root {
             layout: self.layout,
             pages: self.pages,
             chunks: self.chunks,
             plain_bytes: self.plain_bytes,
-            root: Hash(*self.root.finalize().as_bytes()),
+            root: Hash(*root.as_bytes()),
         }
     }
 }

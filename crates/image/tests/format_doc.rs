@@ -8,7 +8,7 @@
 use image::cells::Cursor;
 use image::record::{Codec, Decoder, RecordHeader};
 use image::section::{self, Counted, FileKind, Kind};
-use image::{CellMap, Hash, Root, index, pack};
+use image::{BadRange, CellMap, Hash, Root, Version, bad, index, pack};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -65,10 +65,8 @@ fn golden(name: &str) -> Vec<u8> {
 
 #[test]
 fn every_example_is_a_part_of_a_golden_file() {
-    let files: Vec<Vec<u8>> = ["v1.container", "v1.manifest", "v1.pack"]
-        .into_iter()
-        .map(golden)
-        .collect();
+    let names = ["v1.container", "v1.manifest", "v1.pack", "v2.container"];
+    let files: Vec<Vec<u8>> = names.into_iter().map(golden).collect();
     let all = blocks();
     assert!(all.len() >= 10, "only {} examples", all.len());
     for (name, bytes) in all {
@@ -84,7 +82,11 @@ fn every_example_is_a_part_of_a_golden_file() {
 #[test]
 fn file_headers() {
     let container = block("container-header");
-    section::read_file_header(&mut &container[..], FileKind::Container).unwrap();
+    let version = section::read_file_header(&mut &container[..], FileKind::Container).unwrap();
+    assert_eq!(version, Version::V1);
+    let second = block("container-header-2");
+    let version = section::read_file_header(&mut &second[..], FileKind::Container).unwrap();
+    assert_eq!(version, Version::V2);
     let manifest = block("manifest-header");
     section::read_file_header(&mut &manifest[..], FileKind::Manifest).unwrap();
     section::read_file_header(&mut &manifest[..], FileKind::Container).unwrap_err();
@@ -171,6 +173,21 @@ fn root_index_and_footer() {
     let pages = index::decode(&block("index-body"), index_at).unwrap();
     let at = usize::try_from(pages[0].map).unwrap();
     assert!(container[at..].starts_with(&block("section-header")));
+}
+
+#[test]
+fn bad_ranges() {
+    let container = golden("v2.container");
+    let found = image::structure::read(&mut std::io::Cursor::new(container)).unwrap();
+    let ranges = bad::decode(&block("bad-body"), &found.layout, 0).unwrap();
+    assert_eq!(ranges, found.bad);
+    let second = BadRange {
+        region: 1,
+        start: 65_024,
+        len: 512,
+    };
+    assert_eq!((ranges.len(), ranges[1]), (3, second));
+    assert_eq!(Root::decode(&block("root-body-2"), 0).unwrap(), found.root);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Files of format version 1, made once: they have to stay readable for ever.
+//! Files of each format version, made once: they have to stay readable for ever.
 //!
 //! Owns: what the files in `golden/` hold, byte for byte, and how they were made. Does
 //! not own: the hex examples of the documentation (`format_doc.rs`).
@@ -12,10 +12,14 @@ use image::layout::{Blob, Disk, Machine, Region, Table};
 use image::manifest::{ManifestReader, ManifestWriter};
 use image::pack::{PackWriter, read_record, scan};
 use image::record::{Codec, Compression, Decoder, Encoder};
-use image::{CellMap, ChunkRef, Hash, Layout, Used, structure};
+use image::{BadRange, CellMap, ChunkRef, Hash, Layout, Used, structure};
 use std::fs::File;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+
+/// Root hash of the image in the golden files of version 2: the same image, of which
+/// partition 2 was not asked for and some sectors could not be read.
+const ROOT_2: &str = "ac5d23c82353b0ef846f3714f9f6fb7fddcf2a76e224772514f063abdfc0c518";
 
 /// Root hash of the image in the golden files.
 const ROOT: &str = "5ef5e52e3cb13d0a469ebce5213b811854c62652961cc97b5e28df17498a0a89";
@@ -142,6 +146,70 @@ fn make_manifest() -> Vec<u8> {
     writer.finish().unwrap().0
 }
 
+/// The image of version 2: one more partition, which is absent.
+fn layout_2() -> Layout {
+    let mut layout = layout();
+    layout.regions.push(Region {
+        kind: "partition".into(),
+        number: Some(2),
+        start: 200 << 10,
+        size: 32 << 10,
+        method: "none".into(),
+        reason: "Not asked for.".into(),
+        ..Region::default()
+    });
+    layout
+}
+
+fn bad_ranges() -> Vec<BadRange> {
+    let range = |region, start, len| BadRange { region, start, len };
+    vec![
+        range(0, 1024, 512),
+        range(1, 65_024, 512),
+        range(1, 66_560, 512),
+    ]
+}
+
+fn make_container_2() -> Vec<u8> {
+    let mut writer = ContainerWriter::of_bad_disk(Vec::new(), &layout_2()).unwrap();
+    writer.begin_page(&cells()).unwrap();
+    for (_, plain, compression, _) in chunks() {
+        let mut record = Vec::new();
+        let mut encoder = Encoder::new(compression).unwrap();
+        let header = encoder.encode(&plain, &mut record).unwrap();
+        writer.record(&header, &record).unwrap();
+    }
+    writer.finish_with(&bad_ranges()).unwrap().0
+}
+
+fn make_manifest_2() -> Vec<u8> {
+    let mut writer = ManifestWriter::of_bad_disk(Vec::new(), &layout_2()).unwrap();
+    writer.page(&cells(), &chunk_refs()).unwrap();
+    writer.finish_with(&bad_ranges()).unwrap().0
+}
+
+fn read_version_2(container: &[u8], manifest: &[u8]) {
+    let found = structure::read(&mut Cursor::new(container)).unwrap();
+    assert_eq!(found.layout, layout_2());
+    assert!(found.layout.is_partial());
+    assert_eq!(found.bad, bad_ranges());
+    assert_eq!(found.root.root.to_hex(), ROOT_2);
+
+    let mut reader = ContainerReader::open(container).unwrap();
+    let mut payload = Vec::new();
+    let root = loop {
+        if let Event::End(root) = reader.next_event(&mut payload).unwrap() {
+            break root;
+        }
+    };
+    assert_eq!((reader.bad(), root), (&bad_ranges()[..], found.root));
+
+    let mut reader = ManifestReader::open(manifest).unwrap();
+    while reader.next_page().unwrap().is_some() {}
+    assert_eq!(reader.bad(), bad_ranges());
+    assert_eq!(reader.root(), Some(found.root));
+}
+
 fn make_pack(path: &Path) {
     let mut writer = PackWriter::create(path).unwrap();
     for (_, plain, compression, _) in chunks() {
@@ -216,16 +284,64 @@ fn version_1_files_are_readable() {
 }
 
 #[test]
+fn version_2_files_are_readable() {
+    let read = |name| std::fs::read(golden(name)).unwrap();
+    read_version_2(&read("v2.container"), &read("v2.manifest"));
+}
+
+/// An image that needs nothing of version 2 is written as version 1, byte for byte.
+#[test]
+fn without_need_the_first_version_is_written() {
+    let manifest = std::fs::read(golden("v1.manifest")).unwrap();
+    assert_eq!(make_manifest(), manifest);
+    // Space for bad ranges that never came changes the version and nothing else.
+    let mut writer = ManifestWriter::of_bad_disk(Vec::new(), &layout()).unwrap();
+    writer.page(&cells(), &chunk_refs()).unwrap();
+    let (bytes, root) = writer.finish().unwrap();
+    assert_eq!(bytes[32..], manifest[32..]);
+    assert_eq!((bytes[8], root.root.to_hex().as_str()), (2, ROOT));
+}
+
+#[test]
+fn version_1_cannot_say_what_version_2_says() {
+    let writer = ManifestWriter::new(Vec::new(), &layout()).unwrap();
+    assert!(writer.finish_with(&bad_ranges()).is_err());
+    for (mut bytes, what) in [
+        (make_manifest_2(), "an absent region"),
+        (
+            {
+                let mut writer = ManifestWriter::of_bad_disk(Vec::new(), &layout()).unwrap();
+                writer.page(&cells(), &chunk_refs()).unwrap();
+                writer.finish_with(&bad_ranges()).unwrap().0
+            },
+            "bad ranges",
+        ),
+    ] {
+        bytes[8] = 1;
+        let crc = crc32fast::hash(&bytes[..28]);
+        bytes[28..32].copy_from_slice(&crc.to_le_bytes());
+        let read = ManifestReader::open(&bytes[..]).and_then(|mut reader| {
+            while reader.next_page()?.is_some() {}
+            Ok(())
+        });
+        assert!(read.is_err(), "{what} in version 1");
+    }
+}
+
+#[test]
 fn the_present_writer_makes_the_same_image() {
     let kept = tempfile::tempdir().unwrap();
     let folder = std::env::var_os("GOLDEN_DIR").map_or(kept.path().to_owned(), PathBuf::from);
     for (name, bytes) in [
         ("container", make_container()),
         ("manifest", make_manifest()),
+        ("v2.container", make_container_2()),
+        ("v2.manifest", make_manifest_2()),
     ] {
         assert!(bytes.len() < 4096, "{name}: {} bytes", bytes.len());
         std::fs::write(folder.join(name), bytes).unwrap();
     }
+    read_version_2(&make_container_2(), &make_manifest_2());
     make_pack(&folder.join("pack"));
     read_container(&std::fs::read(folder.join("container")).unwrap());
     read_manifest(&std::fs::read(folder.join("manifest")).unwrap());
@@ -236,11 +352,14 @@ fn the_present_writer_makes_the_same_image() {
 /// wrongly; and a reader that takes anything would pass the tests above.
 #[test]
 fn no_byte_of_the_golden_container_can_change() {
-    let bytes = std::fs::read(golden("v1.container")).unwrap();
-    for at in 0..bytes.len() {
-        let mut changed = bytes.clone();
-        changed[at] ^= 1;
-        assert!(!is_good(&changed), "a change of byte {at} is not noticed");
+    for name in ["v1.container", "v2.container"] {
+        let bytes = std::fs::read(golden(name)).unwrap();
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            let unseen = is_good(&changed);
+            assert!(!unseen, "{name}: a change of byte {at} is not noticed");
+        }
     }
 }
 
