@@ -9,7 +9,7 @@ use crate::progress::ProgressSink;
 use crate::remote::Remote;
 use crate::restore::fetch::ServerSource;
 use crate::restore::{self, Guard, Plan, Source};
-use crate::{disks, in_use, machine, map, old_tables, report, source};
+use crate::{bad_ranges, disks, in_use, machine, map, old_tables, report, source};
 use blockdev::Device;
 use image::record::Compression;
 use std::path::Path;
@@ -51,10 +51,24 @@ pub fn run(
             warnings: Vec::new(),
         }),
         JobKind::Backup {
-            disk, full, level, ..
+            disk,
+            full,
+            level,
+            partitions,
+            full_partitions,
+            skip_bad,
+            ..
         } => {
             let disk = disks::select(disks, disk.as_ref())?;
-            back_up(disk, *full, *level, remote, progress)
+            let options = backup::Options {
+                full: *full,
+                compression: Compression::Zstd((*level).clamp(1, 19)),
+                only: partitions.clone(),
+                full_partitions: full_partitions.clone(),
+                skip_bad: *skip_bad,
+                ..backup::Options::default()
+            };
+            back_up(disk, &options, remote, progress)
         }
         JobKind::Restore {
             disk,
@@ -104,25 +118,20 @@ fn check(disks: &[DiskInfo]) -> DiskCheck {
 
 fn back_up(
     disk: &DiskInfo,
-    full: bool,
-    level: i32,
+    options: &backup::Options,
     remote: &Remote,
     progress: &dyn ProgressSink,
 ) -> Result<JobResult, Report> {
     let path = Path::new(&disk.path);
     in_use::refuse_if_written(path)?;
     let device = source::open(path, None)?;
-    let options = backup::Options {
-        full,
-        compression: Compression::Zstd(level.clamp(1, 19)),
-        ..backup::Options::default()
-    };
-    let plan = backup::Plan::make(&device, disk, machine::describe(), &options)?;
-    let warnings = plan.warnings();
+    let plan = backup::Plan::make(&device, disk, machine::describe(), options)?;
+    let mut warnings = plan.warnings();
     for warning in &warnings {
         progress.note(&format!("warning: {}: {}", warning.code, warning.found));
     }
-    let sent = upload::send(&device, &plan, &options, remote, progress)?;
+    let sent = upload::send(&device, &plan, options, remote, progress)?;
+    warnings.extend(bad_ranges::warning_of_backup(&plan.layout, &sent.bad));
     progress.note(&format!(
         "image {} published: {} of {} chunks were new",
         sent.published.image,
@@ -187,6 +196,7 @@ fn restore_disk(
         verify: wanted.verify,
     };
     let done = restore::run(&device, path, &mut image, &mut guard, options, progress)?;
+    warnings.extend(bad_ranges::warning_of_image(image.layout(), &done.bad));
     let summary = Summary {
         disk_bytes: device.size_bytes(),
         used_bytes: done.root.plain_bytes,

@@ -5,6 +5,7 @@
 //! (`diskmap`), formats (`image`), devices (`blockdev`), messages (`wire`).
 
 pub mod backup;
+pub mod bad_ranges;
 pub mod cli;
 pub mod clock;
 pub mod disks;
@@ -14,7 +15,9 @@ pub mod job;
 pub mod machine;
 pub mod map;
 pub mod old_tables;
+pub mod partitions;
 pub mod progress;
+pub mod recover;
 pub mod remote;
 pub mod report;
 pub mod restore;

@@ -51,6 +51,7 @@ pub fn warning(warning: &diskmap::Warning) -> Report {
         diskmap::WarningKind::GptDamaged => Code::GptDamaged,
         diskmap::WarningKind::FsDamaged => Code::FsDamaged,
         diskmap::WarningKind::FsDirty => Code::FsDirty,
+        diskmap::WarningKind::ReadError => Code::ReadError,
     };
     let found = match warning.partition {
         Some(0) => format!("whole disk: {}", warning.detail),

@@ -3,7 +3,7 @@
 //! Owns: the bridge from `blockdev` to `diskmap`, and the choice of a raw file's sector
 //! size. Does not own: what is read when.
 
-use crate::report;
+use crate::{recover, report};
 use blockdev::{Device, Kind};
 use diskmap::{DiskRead, Geometry};
 use std::io;
@@ -19,7 +19,7 @@ pub struct Reader<'a>(pub &'a Device);
 
 impl DiskRead for Reader<'_> {
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(offset, buf)
+        recover::read_all(self.0, offset, buf)
     }
 }
 

@@ -8,13 +8,23 @@ use crate::report;
 use crossbeam_channel::{bounded, unbounded};
 use image::container::{ContainerReader, Event};
 use image::record::{Decoder, RecordHeader};
-use image::{Layout, Root};
+use image::{BadRange, Layout, Root};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wire::{Code, DiskState, Report, Step};
 
+/// A container of which every byte is what was written.
+pub struct Verified {
+    /// Its layout.
+    pub layout: Layout,
+    /// Its root.
+    pub root: Root,
+    /// What the disk did not give when it was made.
+    pub bad: Vec<BadRange>,
+}
+
 /// Reads the whole container; the first damage is the error.
-pub fn verify(input: impl Read, progress: &dyn ProgressSink) -> Result<(Layout, Root), Report> {
+pub fn verify(input: impl Read, progress: &dyn ProgressSink) -> Result<Verified, Report> {
     let damaged = |e: image::Error| report::image(&e, DiskState::NotInvolved);
     let mut reader = ContainerReader::open(input).map_err(damaged)?;
     progress.step(Step::Verifying, reader.layout().used_bytes());
@@ -73,5 +83,9 @@ pub fn verify(input: impl Read, progress: &dyn ProgressSink) -> Result<(Layout, 
             None => read,
         }
     })?;
-    Ok((reader.layout().clone(), root))
+    Ok(Verified {
+        layout: reader.layout().clone(),
+        root,
+        bad: reader.bad().to_vec(),
+    })
 }

@@ -182,6 +182,15 @@ pub enum JobRequest {
         /// zstd level.
         #[serde(default = "default_level")]
         level: i32,
+        /// Numbers of the partitions to copy; the whole disk if there is none.
+        #[serde(default)]
+        partitions: Vec<u32>,
+        /// Numbers of partitions of which every sector is copied.
+        #[serde(default)]
+        full_partitions: Vec<u32>,
+        /// Go on past sectors that cannot be read.
+        #[serde(default)]
+        skip_bad: bool,
     },
     /// Write an image to a disk.
     Restore {

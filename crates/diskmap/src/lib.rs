@@ -27,8 +27,8 @@ mod view;
 pub use error::{ScanError, TableError};
 pub use extents::{Extent, Extents};
 pub use model::{
-    Blob, DiskMap, Geometry, Method, Region, RegionKind, ScanOptions, TableKind, Warning,
-    WarningKind,
+    Blob, DiskMap, Geometry, Method, Region, RegionKind, ScanOptions, Selection, TableKind,
+    Warning, WarningKind,
 };
 pub use read::DiskRead;
-pub use scan::scan;
+pub use scan::{scan, scan_selected};

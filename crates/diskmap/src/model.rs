@@ -38,6 +38,19 @@ pub struct ScanOptions {
     pub strict: bool,
 }
 
+/// What of a disk is copied, and how: all of it by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Numbers of the partitions to copy; everything else is [`Method::Absent`]. `None`:
+    /// the whole disk. Numbers that the table does not have are no error here.
+    pub only: Option<Vec<u32>>,
+    /// Numbers of partitions that are copied in full.
+    pub full: Vec<u32>,
+    /// File systems whose metadata cannot be read are copied in full with a warning,
+    /// instead of failing the scan.
+    pub skip_bad: bool,
+}
+
 /// Kind of partition table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -103,14 +116,17 @@ pub enum Method {
     Used,
     /// Every sector.
     Full,
+    /// Not at all: it was not asked for.
+    Absent,
 }
 
 impl Method {
-    /// `used` or `full`.
+    /// `used`, `full` or `none`.
     pub fn as_str(self) -> &'static str {
         match self {
             Method::Used => "used",
             Method::Full => "full",
+            Method::Absent => "none",
         }
     }
 }
@@ -175,6 +191,8 @@ pub enum WarningKind {
     FsDamaged,
     /// A file system is not clean, or cannot be told to be; copied full-sector.
     FsDirty,
+    /// Metadata cannot be read; copied full-sector.
+    ReadError,
 }
 
 impl WarningKind {
@@ -184,6 +202,7 @@ impl WarningKind {
             WarningKind::GptDamaged => "gpt-damaged",
             WarningKind::FsDamaged => "fs-damaged",
             WarningKind::FsDirty => "fs-dirty",
+            WarningKind::ReadError => "read-error",
         }
     }
 }

@@ -8,11 +8,12 @@ use crate::extents::{Extent, Extents};
 use crate::fs::{self, Content, Findings, TroubleKind};
 use crate::gaps::gaps;
 use crate::model::{
-    DiskMap, Geometry, Method, Region, RegionKind, ScanOptions, TableKind, Warning, WarningKind,
+    DiskMap, Geometry, Method, Region, RegionKind, ScanOptions, Selection, TableKind, Warning,
+    WarningKind,
 };
 use crate::read::DiskRead;
 use crate::table::{self, FoundTable, TablePartition};
-use crate::view::View;
+use crate::view::{ReadFailure, View};
 
 /// Reads the partition table and the file systems of a disk and says what to copy.
 ///
@@ -29,6 +30,19 @@ pub fn scan(
     geometry: Geometry,
     options: &ScanOptions,
 ) -> Result<DiskMap, ScanError> {
+    scan_selected(disk, geometry, options, &Selection::default())
+}
+
+/// As [`scan`], of parts of the disk, or with regions that are copied in full.
+///
+/// # Errors
+/// As [`scan`]. What is [`Method::Absent`] is looked at and never an error.
+pub fn scan_selected(
+    disk: &dyn DiskRead,
+    geometry: Geometry,
+    options: &ScanOptions,
+    selection: &Selection,
+) -> Result<DiskMap, ScanError> {
     if !geometry.is_supported() {
         return Err(ScanError::SectorSizeUnsupported {
             size: geometry.sector_size,
@@ -44,6 +58,7 @@ pub fn scan(
         disk,
         geometry,
         options,
+        selection,
         warnings: Vec::new(),
         suspended: None,
     };
@@ -69,9 +84,10 @@ struct Scanner<'a> {
     disk: &'a dyn DiskRead,
     geometry: Geometry,
     options: &'a ScanOptions,
+    selection: &'a Selection,
     warnings: Vec<Warning>,
-    /// Number of a partition to which a system is suspended.
-    suspended: Option<u32>,
+    /// Number of a partition to which a system is suspended, and whether that is certain.
+    suspended: Option<(u32, bool)>,
 }
 
 impl Scanner<'_> {
@@ -103,8 +119,12 @@ impl Scanner<'_> {
         let end = self.geometry.sectors() * u64::from(self.geometry.sector_size);
         for gap in &gaps(end, &occupied.into_iter().collect(), &tables) {
             let mut region = empty_region(RegionKind::Gap, gap.start, gap.len);
-            region.used = Extents::whole(gap.len);
-            region.reason = "Space outside partitions, where boot loaders may live.".into();
+            if self.selection.only.is_some() {
+                leave_out(&mut region);
+            } else {
+                region.used = Extents::whole(gap.len);
+                region.reason = "Space outside partitions, where boot loaders may live.".into();
+            }
             regions.push(region);
         }
         regions.sort_by_key(|region| region.start);
@@ -138,29 +158,70 @@ impl Scanner<'_> {
         }
         let number = part.map_or(0, |part| part.number);
         region.number = Some(number);
+        let only = self.selection.only.as_ref();
+        let absent = only.is_some_and(|only| !only.contains(&number));
+        let full = self.options.full || self.selection.full.contains(&number);
         let view = View::new(self.disk, start, size);
         let mut findings = match fs::probe(&view) {
-            Err(_) if self.options.full => Findings::unknown(),
-            other => other?,
+            Ok(findings) => findings,
+            Err(failure) if full || absent || self.selection.skip_bad => {
+                self.unreadable(number, &view, &failure, !full && !absent)
+            }
+            Err(failure) => return Err(failure.into()),
         };
         region.file_system = std::mem::take(&mut findings.file_system);
         region.label = std::mem::take(&mut findings.label);
         region.uuid = std::mem::take(&mut findings.uuid);
         if findings.suspended {
-            self.suspended = Some(number);
+            self.suspended = Some((number, true));
         }
-        self.fill(&mut region, findings.content);
-        if !self.options.full {
+        if absent {
+            leave_out(&mut region);
+            return Ok(region);
+        }
+        self.fill(&mut region, findings.content, full);
+        if !full {
             self.tell(number, findings.troubles)?;
         }
         Ok(region)
     }
 
+    /// What is known of a region whose metadata cannot be read.
+    fn unreadable(
+        &mut self,
+        number: u32,
+        view: &View<'_>,
+        failure: &ReadFailure,
+        tell: bool,
+    ) -> Findings {
+        let mut findings = Findings::unknown();
+        match fs::known_file_system(view) {
+            Some(name) => findings.file_system = name.to_owned(),
+            None if self.suspended.is_none() => self.suspended = Some((number, false)),
+            None => {}
+        }
+        let place = format!(
+            "what tells its used sectors cannot be read at byte {}: {}",
+            failure.offset, failure.source
+        );
+        findings.content = Content::Full {
+            reason: format!("Every sector is copied, because {place}."),
+        };
+        if tell {
+            self.warnings.push(Warning {
+                kind: WarningKind::ReadError,
+                partition: Some(number),
+                detail: format!("{place}; every sector is copied"),
+            });
+        }
+        findings
+    }
+
     /// Sets method, extents and reason.
-    fn fill(&self, region: &mut Region, content: Content) {
+    fn fill(&self, region: &mut Region, content: Content, full: bool) {
         region.used = Extents::whole(region.size);
         match content {
-            _ if self.options.full => {
+            _ if full => {
                 region.reason = "Every sector is copied, as was asked for.".into();
             }
             Content::Used { used, reason } => {
@@ -198,18 +259,30 @@ impl Scanner<'_> {
     /// A suspended system goes on with what its memory knows of the file systems: maps
     /// made from the disk alone are not to be trusted then.
     fn heed_suspended(&self, regions: &mut [Region]) {
-        let Some(number) = self.suspended else {
+        let Some((number, certain)) = self.suspended else {
             return;
+        };
+        let why = if certain {
+            format!("a system is suspended to partition {number}")
+        } else {
+            format!("partition {number} cannot be read, to which a system may be suspended")
         };
         for region in regions.iter_mut().filter(|r| r.method == Method::Used) {
             region.method = Method::Full;
             region.used = Extents::whole(region.size);
             region.reason = format!(
-                "{}: every sector is copied, because a system is suspended to partition {number}.",
+                "{}: every sector is copied, because {why}.",
                 region.file_system
             );
         }
     }
+}
+
+/// Only lists a region.
+fn leave_out(region: &mut Region) {
+    region.method = Method::Absent;
+    region.used = Extents::new();
+    region.reason = "Not asked for.".into();
 }
 
 fn empty_region(kind: RegionKind, start: u64, size: u64) -> Region {

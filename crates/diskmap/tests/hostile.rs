@@ -63,6 +63,7 @@ fn mutate(original: &[u8], rounds: u64) {
                     full += 1;
                     assert_eq!(region.used.total(), region.size);
                 }
+                Method::Absent => panic!("nothing was left out"),
             }
         }
         let limit = numbers.below(geometry.size_bytes);

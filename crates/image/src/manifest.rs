@@ -285,6 +285,11 @@ impl<R: Read> ManifestReader<R> {
         &self.layout
     }
 
+    /// Version of the format that it is written in.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
     /// The root, known and checked after [`Self::next_page`] has returned `None`.
     pub fn root(&self) -> Option<Root> {
         self.root

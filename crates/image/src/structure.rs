@@ -8,7 +8,7 @@ use crate::index::{self, FOOTER_LEN, PagePlace};
 use crate::manifest::{PackedPage, Page, PageChecker, check_root, decode_list, read_layout};
 use crate::section::{self, Counted, FileKind, HEADER_LEN, Kind};
 use crate::tree::{Root, TreeHasher};
-use crate::{Error, Layout};
+use crate::{Error, Layout, Version};
 use std::io::{Read, Seek, SeekFrom};
 
 /// A container whose structure was found right.
@@ -23,6 +23,8 @@ pub struct Structure {
     pub pages: Vec<PackedPage>,
     /// Where each page stands.
     pub places: Vec<PagePlace>,
+    /// Version of the format that it is written in.
+    pub version: Version,
     /// What the disk did not give.
     pub bad: Vec<BadRange>,
 }
@@ -103,6 +105,7 @@ pub fn read<R: Read + Seek>(input: &mut R) -> Result<Structure, Error> {
         length,
         pages,
         places,
+        version,
         bad: bad.ranges().to_vec(),
     })
 }

@@ -9,6 +9,7 @@ pub mod build;
 pub mod debian;
 pub mod debian_disk;
 pub mod faulty;
+pub mod faulty_file;
 pub mod files;
 pub mod loopdev;
 pub mod machine;

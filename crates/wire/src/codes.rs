@@ -83,6 +83,8 @@ catalogue! {
         "Use another copy of the image; do not trust this one.";
     ImageVersion, "image-version", Refused, "The image was made by a newer version.",
         "Update this program.";
+    ImagePartial, "image-partial", Refused, "The image does not hold the whole disk.",
+        "Restore the partitions that it holds one by one, or make an image of the whole disk.";
     ImageNotFound, "image-not-found", Refused, "There is no such image.",
         "List the images and choose one that exists.";
     SectorSizeMismatch, "sector-size-mismatch", Refused, "Image and disk have different sector sizes.",

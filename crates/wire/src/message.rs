@@ -73,6 +73,22 @@ pub struct DiskSelector {
     pub path: Option<String>,
 }
 
+/// A partition that a job means: its number, and what must be true of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionChoice {
+    /// Number in the table, from 1.
+    pub number: u32,
+    /// Unique GUID of a GPT entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guid: Option<String>,
+    /// First byte on the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_bytes: Option<u64>,
+    /// Partition type: `0x83` or a GUID.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub part_type: Option<String>,
+}
+
 /// A network card.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NicInfo {
@@ -178,6 +194,15 @@ pub enum JobKind {
         full: bool,
         /// zstd level.
         level: i32,
+        /// The partitions to copy; the whole disk if there is none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        partitions: Vec<PartitionChoice>,
+        /// Numbers of partitions of which all sectors are copied.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        full_partitions: Vec<u32>,
+        /// Go on past sectors that cannot be read, and record them in the image.
+        #[serde(default, skip_serializing_if = "is_false")]
+        skip_bad: bool,
     },
     /// Write an image to a disk.
     Restore {
@@ -196,6 +221,10 @@ pub enum JobKind {
     },
     /// List disks, partitions and file systems.
     DiskCheck,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What a target does after its job.

@@ -10,9 +10,10 @@ use blockdev::Device;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use image::container::ContainerWriter;
 use image::record::{Encoder, RecordHeader};
-use image::{CellMap, PAGE_CHUNKS, Root};
+use image::{BadRange, CellMap, PAGE_CHUNKS, Root};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::thread::ScopedJoinHandle;
 use wire::{Code, DiskState, Report, Step};
 
 /// One chunk on its way; the buffers go round and round.
@@ -25,12 +26,14 @@ struct Parcel {
 }
 
 /// What was written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Written {
     /// The image's root.
     pub root: Root,
     /// Bytes of the container.
     pub bytes: u64,
+    /// What the disk did not give.
+    pub bad: Vec<BadRange>,
 }
 
 /// Threads that compress: one for each core.
@@ -68,10 +71,13 @@ pub fn write<W: Write + Send>(
     let (done_tx, done_rx) = bounded::<Result<Parcel, Report>>(buffers);
     std::thread::scope(|scope| {
         let failed = done_tx.clone();
-        scope.spawn(move || {
-            if let Err(report) = read_all(device, plan, &free_rx, &work_tx, progress) {
+        let skip_bad = options.skip_bad;
+        let reader = scope.spawn(move || {
+            let read = read_all(device, plan, skip_bad, &free_rx, &work_tx, progress);
+            read.unwrap_or_else(|report| {
                 let _ = failed.send(Err(report));
-            }
+                Vec::new()
+            })
         });
         for _ in 0..workers {
             let (work_rx, done_tx) = (work_rx.clone(), done_tx.clone());
@@ -80,22 +86,24 @@ pub fn write<W: Write + Send>(
         drop((work_rx, done_tx));
         // When this returns, on whatever way, its ends of the channels are dropped and
         // the threads end at their next send or receive.
-        write_all(plan, out, done_rx, free_tx, progress)
+        let channels = (done_rx, free_tx);
+        write_all(plan, skip_bad, out, channels, reader, progress)
     })
 }
 
 fn read_all(
     device: &Device,
     plan: &Plan,
+    skip_bad: bool,
     free: &Receiver<Parcel>,
     work: &Sender<Parcel>,
     progress: &dyn ProgressSink,
-) -> Result<(), Report> {
-    let mut reader = CellReader::new(device, &plan.layout);
+) -> Result<Vec<BadRange>, Report> {
+    let mut reader = CellReader::new(device, &plan.layout, skip_bad);
     for (number, cell) in plan.cells().enumerate() {
         // A closed channel means that the writer failed and tells why.
         let Ok(mut parcel) = free.recv() else {
-            return Ok(());
+            break;
         };
         if progress.interrupted() {
             return Err(Report::new(
@@ -108,10 +116,10 @@ fn read_all(
         parcel.number = number as u64;
         parcel.cell = Some(cell);
         if work.send(parcel).is_err() {
-            return Ok(());
+            break;
         }
     }
-    Ok(())
+    Ok(reader.into_bad())
 }
 
 fn compress_all(options: &Options, work: &Receiver<Parcel>, done: &Sender<Result<Parcel, Report>>) {
@@ -139,13 +147,19 @@ fn compress_all(options: &Options, work: &Receiver<Parcel>, done: &Sender<Result
 
 fn write_all<W: Write>(
     plan: &Plan,
+    skip_bad: bool,
     out: W,
-    done: Receiver<Result<Parcel, Report>>,
-    free: Sender<Parcel>,
+    (done, free): (Receiver<Result<Parcel, Report>>, Sender<Parcel>),
+    reader: ScopedJoinHandle<'_, Vec<BadRange>>,
     progress: &dyn ProgressSink,
 ) -> Result<(W, Written), Report> {
     let output = |e: std::io::Error| report::output(&e);
-    let mut writer = ContainerWriter::new(out, &plan.layout).map_err(output)?;
+    let writer = if skip_bad {
+        ContainerWriter::of_bad_disk(out, &plan.layout)
+    } else {
+        ContainerWriter::new(out, &plan.layout)
+    };
+    let mut writer = writer.map_err(output)?;
     let mut early: BTreeMap<u64, Parcel> = BTreeMap::new();
     let mut number = 0;
     let mut cells = plan.cells();
@@ -176,6 +190,11 @@ fn write_all<W: Write>(
         }
     }
     progress.step(Step::Finishing, 0);
-    let (out, root, bytes) = writer.finish().map_err(output)?;
-    Ok((out, Written { root, bytes }))
+    // It has read every cell, or the loop above would have failed.
+    drop(free);
+    let bad = reader
+        .join()
+        .map_err(|_| report::thread_lost(DiskState::NotInvolved))?;
+    let (out, root, bytes) = writer.finish_with(&bad).map_err(output)?;
+    Ok((out, Written { root, bytes, bad }))
 }

@@ -8,9 +8,10 @@ pub mod container;
 mod read;
 pub mod upload;
 
+use crate::partitions::{self, Choice};
 use crate::{report, source};
 use blockdev::Device;
-use diskmap::{DiskMap, ScanOptions};
+use diskmap::{DiskMap, ScanOptions, Selection};
 use image::layout::{Blob, Disk, Layout, Machine, Region, Table};
 use image::{CellMap, cells};
 use wire::{Code, DiskInfo, DiskState, Report};
@@ -24,6 +25,12 @@ pub struct Options {
     pub full: bool,
     /// Refuse damaged or unclean file systems instead of copying them whole.
     pub strict: bool,
+    /// The partitions to copy; all of the disk if there is none.
+    pub only: Vec<Choice>,
+    /// Partitions of which every sector is copied.
+    pub full_partitions: Vec<u32>,
+    /// Go on past sectors that cannot be read, and record them in the image.
+    pub skip_bad: bool,
     /// Compression of the records.
     pub compression: image::record::Compression,
     /// Grid in bytes.
@@ -35,6 +42,9 @@ impl Default for Options {
         Options {
             full: false,
             strict: false,
+            only: Vec::new(),
+            full_partitions: Vec::new(),
+            skip_bad: false,
             compression: image::record::Compression::Zstd(1),
             cell_size: image::DEFAULT_CELL_SIZE,
         }
@@ -69,8 +79,16 @@ impl Plan {
             full: options.full,
             strict: options.strict,
         };
-        let map = diskmap::scan(&source::Reader(device), geometry, &scan)
+        let only: Vec<u32> = options.only.iter().map(|choice| choice.number).collect();
+        let selection = Selection {
+            only: (!only.is_empty()).then_some(only),
+            full: options.full_partitions.clone(),
+            skip_bad: options.skip_bad,
+        };
+        let map = diskmap::scan_selected(&source::Reader(device), geometry, &scan, &selection)
             .map_err(|e| report::scan(&e, DiskState::NotInvolved))?;
+        partitions::check(&map, &options.only, DiskState::NotInvolved)?;
+        partitions::check_numbers(&map, &options.full_partitions, DiskState::NotInvolved)?;
         let layout = describe(&map, info, machine, options.cell_size);
         Ok(Plan { map, layout })
     }

@@ -1,48 +1,63 @@
 //! Reading the used bytes of a cell.
 //!
-//! Owns: joining near extents into one read, retries, and naming the sectors that
-//! cannot be read. Does not own: which cells there are.
+//! Owns: joining near extents into one read, and what happens when a read fails: the job
+//! ends with the addresses, or goes on and remembers them. Does not own: which cells there
+//! are, how often is tried (`recover`).
 
+use crate::{bad_ranges, recover};
 use blockdev::Device;
 use image::CellMap;
+use image::bad::{self, BadRange};
 use image::layout::Layout;
+use std::io;
+use std::ops::Range;
 use wire::{Code, DiskState, Report};
 
 /// A hole up to this long is read over: one call costs more than copying it.
 const READ_OVER: u32 = 32 << 10;
 /// How far the kernel is asked to read ahead, in bytes.
 const READ_AHEAD: u64 = 8 << 20;
-/// How often an unreadable range is tried again.
-const RETRIES: usize = 3;
-/// How many bad sectors are named.
-const NAMED_SECTORS: usize = 16;
-
 /// Reads cells of a disk in order.
 pub struct CellReader<'a> {
     device: &'a Device,
-    starts: Vec<u64>,
-    cell_size: u32,
+    /// The device past the page cache, once it was needed.
+    medium: Option<Device>,
+    layout: &'a Layout,
+    skip_bad: bool,
+    bad: Vec<BadRange>,
+    /// A place that could be read.
+    good: Option<u64>,
     scratch: Vec<u8>,
     asked_until: u64,
 }
 
 impl<'a> CellReader<'a> {
-    /// A reader for the regions of `layout`.
-    pub fn new(device: &'a Device, layout: &Layout) -> Self {
+    /// A reader for the regions of `layout`. `skip_bad`: what cannot be read becomes zeros
+    /// and is remembered, instead of ending the job.
+    pub fn new(device: &'a Device, layout: &'a Layout, skip_bad: bool) -> Self {
         device.advise_sequential();
         CellReader {
             device,
-            starts: layout.regions.iter().map(|region| region.start).collect(),
-            cell_size: layout.cell_size,
+            medium: None,
+            layout,
+            skip_bad,
+            bad: Vec::new(),
+            good: None,
             scratch: Vec::new(),
             asked_until: 0,
         }
     }
 
+    /// What could not be read, ascending and joined.
+    pub fn into_bad(self) -> Vec<BadRange> {
+        bad::joined(self.bad)
+    }
+
     /// Puts the cell's used bytes into `plain`.
     pub fn read(&mut self, cell: &CellMap, plain: &mut Vec<u8>) -> Result<(), Report> {
-        let base = self.starts.get(cell.region as usize).copied().unwrap_or(0)
-            + cell.cell * u64::from(self.cell_size);
+        let region = self.layout.regions.get(cell.region as usize);
+        let base =
+            region.map_or(0, |region| region.start) + cell.cell * u64::from(self.layout.cell_size);
         self.read_ahead(base);
         let total = cell.used.len() as usize;
         // Old contents are overwritten below; only growth is zeroed.
@@ -60,11 +75,13 @@ impl<'a> CellReader<'a> {
             let from = base + u64::from(start);
             if next == at + 1 {
                 let part = &mut plain[filled..filled + len as usize];
-                read_or_name(self.device, from, part)?;
+                self.fill(cell, base, from, part)?;
                 filled += len as usize;
             } else {
                 self.scratch.resize((end - start) as usize, 0);
-                read_or_name(self.device, from, &mut self.scratch)?;
+                let mut scratch = std::mem::take(&mut self.scratch);
+                self.fill(cell, base, from, &mut scratch)?;
+                self.scratch = scratch;
                 for &(s, l) in &extents[at..next] {
                     let part = &self.scratch[(s - start) as usize..(s - start + l) as usize];
                     plain[filled..filled + part.len()].copy_from_slice(part);
@@ -74,6 +91,96 @@ impl<'a> CellReader<'a> {
             at = next;
         }
         Ok(())
+    }
+
+    /// Reads a range that holds used bytes of the cell, which starts at `base`.
+    fn fill(&mut self, cell: &CellMap, base: u64, from: u64, buf: &mut [u8]) -> Result<(), Report> {
+        match self.device.read_exact_at(from, buf) {
+            Ok(()) => {
+                self.good.get_or_insert(from);
+                Ok(())
+            }
+            Err(error) => self.recover(cell, base, from, buf, error),
+        }
+    }
+
+    /// Reads again what failed with `first`, in smaller and smaller pieces.
+    fn recover(
+        &mut self,
+        cell: &CellMap,
+        base: u64,
+        from: u64,
+        buf: &mut [u8],
+        first: io::Error,
+    ) -> Result<(), Report> {
+        let failed = |error: &io::Error| {
+            Report::new(Code::ReadError, error.to_string(), DiskState::NotInvolved)
+        };
+        if !recover::is_medium(&first) {
+            return Err(failed(&first));
+        }
+        if self.medium.is_none() {
+            self.medium = recover::past_the_cache(self.device);
+        }
+        let device = self.medium.as_ref().unwrap_or(self.device);
+        let sector = self.device.sector_size().max(512) as usize;
+        let unread = recover::read(device, sector, from, buf).map_err(|error| failed(&error))?;
+        let Some(error) = unread.error else {
+            return Ok(());
+        };
+        let ranges: Vec<BadRange> = unread
+            .ranges
+            .iter()
+            .flat_map(|range| used_part(cell, base, self.layout.cell_size, range))
+            .collect();
+        if ranges.is_empty() {
+            return Ok(()); // only what is not copied: the space between extents
+        }
+        if !self.skip_bad {
+            let found = format!(
+                "cannot be read: {}; {error}",
+                bad_ranges::describe(self.layout, &bad::joined(ranges))
+            );
+            return Err(
+                Report::new(Code::ReadError, found, DiskState::NotInvolved).with_advice(
+                    "Replace the disk soon. --skip-bad saves what can be read and records the rest as lost.",
+                ),
+            );
+        }
+        self.refuse_if_gone(device, buf.len() as u64, &ranges, &error)?;
+        self.bad.extend(ranges);
+        if self.bad.len() > bad::MAX_BAD_RANGES {
+            let found = format!("more than {} places cannot be read", bad::MAX_BAD_RANGES);
+            return Err(Report::new(Code::ReadError, found, DiskState::NotInvolved));
+        }
+        Ok(())
+    }
+
+    /// A disk that gave up answers every read with an error, like one bad sector after the
+    /// other: then nothing more is to be had, and the rest of it is not bad.
+    fn refuse_if_gone(
+        &self,
+        device: &Device,
+        asked: u64,
+        ranges: &[BadRange],
+        error: &io::Error,
+    ) -> Result<(), Report> {
+        if bad::total(ranges) < asked {
+            return Ok(());
+        }
+        let Some(good) = self.good else {
+            return Ok(());
+        };
+        let mut sector = vec![0; self.device.sector_size().max(512) as usize];
+        if device.read_exact_at(good, &mut sector).is_ok() {
+            return Ok(());
+        }
+        let found = format!(
+            "the disk answers no more: byte {good}, which it gave before, cannot be read \
+             either; {error}"
+        );
+        Err(Report::new(Code::ReadError, found, DiskState::NotInvolved)
+            .with_advice("Check cable and power of the disk, and try again."))
     }
 
     /// Keeps the kernel reading ahead, so that the disk works while the CPU does.
@@ -88,40 +195,24 @@ impl<'a> CellReader<'a> {
     }
 }
 
-/// Reads a range; if it cannot be read, tries again, then sector by sector.
-fn read_or_name(device: &Device, offset: u64, buf: &mut [u8]) -> Result<(), Report> {
-    let mut last = match device.read_exact_at(offset, buf) {
-        Ok(()) => return Ok(()),
-        Err(error) => error,
-    };
-    for _ in 0..RETRIES {
-        match device.read_exact_at(offset, buf) {
-            Ok(()) => return Ok(()),
-            Err(error) => last = error,
-        }
-    }
-    let sector = device.sector_size().max(512) as usize;
-    let mut bad = Vec::new();
-    let mut more = false;
-    for (number, part) in buf.chunks_mut(sector).enumerate() {
-        let at = offset + (number * sector) as u64;
-        if device.read_exact_at(at, part).is_err() {
-            more = bad.len() == NAMED_SECTORS;
-            if more {
-                break;
-            }
-            bad.push(at / sector as u64);
-        }
-    }
-    if bad.is_empty() {
-        return Ok(());
-    }
-    let list: Vec<String> = bad.iter().map(u64::to_string).collect();
-    let found = format!(
-        "sectors {}{} of {} bytes cannot be read: {last}",
-        list.join(", "),
-        if more { " and more" } else { "" },
-        sector
+/// The parts of an unreadable range of the disk that are used bytes of the cell, whose
+/// first byte is at `base`.
+fn used_part(cell: &CellMap, base: u64, cell_size: u32, range: &Range<u64>) -> Vec<BadRange> {
+    let offset = cell.cell * u64::from(cell_size);
+    let (from, to) = (
+        range.start.saturating_sub(base),
+        range.end.saturating_sub(base),
     );
-    Err(Report::new(Code::ReadError, found, DiskState::NotInvolved))
+    let extents = cell.used.extents().iter();
+    extents
+        .filter_map(|&(start, len)| {
+            let (start, end) = (u64::from(start), u64::from(start) + u64::from(len));
+            let (first, last) = (from.max(start), to.min(end));
+            (first < last).then(|| BadRange {
+                region: cell.region,
+                start: offset + first,
+                len: last - first,
+            })
+        })
+        .collect()
 }

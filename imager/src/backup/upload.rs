@@ -12,7 +12,7 @@ use blockdev::Device;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use image::manifest::ManifestWriter;
 use image::record::Encoder;
-use image::{CellMap, ChunkRef, Hash, PAGE_CHUNKS};
+use image::{BadRange, CellMap, ChunkRef, Hash, PAGE_CHUNKS};
 use std::sync::atomic::{AtomicU64, Ordering};
 use wire::{Code, DiskState, Published, Report, Step};
 
@@ -38,6 +38,8 @@ pub struct Sent {
     pub chunks: u64,
     /// Chunks that the server had.
     pub known: u64,
+    /// What the disk did not give.
+    pub bad: Vec<BadRange>,
 }
 
 /// Totals of the senders.
@@ -60,12 +62,15 @@ pub fn send(
     let (batch_tx, batch_rx) = bounded::<Batch>(1);
     let (free_tx, free_rx) = crossbeam_channel::unbounded::<Vec<u8>>();
     let (named_tx, named_rx) = bounded::<Result<(usize, Vec<ChunkRef>), Report>>(SENDERS * 2);
-    let chunks = std::thread::scope(|scope| {
+    let (chunks, bad) = std::thread::scope(|scope| {
         let failed = named_tx.clone();
-        scope.spawn(move || {
-            if let Err(report) = read_all(device, plan, &batch_tx, &free_rx, progress) {
+        let skip_bad = options.skip_bad;
+        let reader = scope.spawn(move || {
+            let read = read_all(device, plan, skip_bad, &batch_tx, &free_rx, progress);
+            read.unwrap_or_else(|report| {
                 let _ = failed.send(Err(report));
-            }
+                Vec::new()
+            })
         });
         for _ in 0..SENDERS {
             let sender = BatchSender {
@@ -79,10 +84,15 @@ pub fn send(
             scope.spawn(move || sender.run(&batch_rx, &named_tx));
         }
         drop((batch_rx, named_tx, free_tx));
-        collect(named_rx)
+        let chunks = collect(named_rx)?;
+        // The channel is closed, so it has ended; a failure of it was among the results.
+        let bad = reader
+            .join()
+            .map_err(|_| report::thread_lost(DiskState::NotInvolved))?;
+        Ok((chunks, bad))
     })?;
     progress.step(Step::Finishing, 0);
-    let manifest = manifest(plan, &chunks)?;
+    let manifest = manifest(plan, &chunks, &bad)?;
     let (manifest, root) = manifest;
     let published = remote.put_manifest(manifest.len() as u64, || Ok(manifest.as_slice()))?;
     if published.root != root {
@@ -96,6 +106,7 @@ pub fn send(
         wire_bytes: totals.wire_bytes.load(Ordering::Relaxed) + manifest.len() as u64,
         chunks: chunks.len() as u64,
         known: totals.known.load(Ordering::Relaxed),
+        bad,
     })
 }
 
@@ -122,11 +133,12 @@ fn collect(
 fn read_all(
     device: &Device,
     plan: &Plan,
+    skip_bad: bool,
     batches: &Sender<Batch>,
     free: &Receiver<Vec<u8>>,
     progress: &dyn ProgressSink,
-) -> Result<(), Report> {
-    let mut reader = CellReader::new(device, &plan.layout);
+) -> Result<Vec<BadRange>, Report> {
+    let mut reader = CellReader::new(device, &plan.layout, skip_bad);
     let mut batch = Batch {
         first: 0,
         chunks: Vec::new(),
@@ -155,14 +167,14 @@ fn read_all(
             );
             bytes = 0;
             if batches.send(full).is_err() {
-                return Ok(()); // the senders failed and tell why
+                return Ok(Vec::new()); // the senders failed and tell why
             }
         }
     }
     if !batch.chunks.is_empty() {
         let _ = batches.send(batch);
     }
-    Ok(())
+    Ok(reader.into_bad())
 }
 
 struct BatchSender<'a> {
@@ -244,9 +256,18 @@ impl BatchSender<'_> {
 }
 
 /// The manifest. A few dozen bytes a chunk: 50 MB for 1 TiB of used data.
-fn manifest(plan: &Plan, chunks: &[ChunkRef]) -> Result<(Vec<u8>, String), Report> {
+fn manifest(
+    plan: &Plan,
+    chunks: &[ChunkRef],
+    bad: &[BadRange],
+) -> Result<(Vec<u8>, String), Report> {
     let output = |e: std::io::Error| report::output(&e);
-    let mut writer = ManifestWriter::new(Vec::new(), &plan.layout).map_err(output)?;
+    let writer = if bad.is_empty() {
+        ManifestWriter::new(Vec::new(), &plan.layout)
+    } else {
+        ManifestWriter::of_bad_disk(Vec::new(), &plan.layout)
+    };
+    let mut writer = writer.map_err(output)?;
     let mut cells = plan.cells();
     for page in chunks.chunks(PAGE_CHUNKS) {
         let maps: Vec<CellMap> = cells.by_ref().take(page.len()).collect();
@@ -255,6 +276,6 @@ fn manifest(plan: &Plan, chunks: &[ChunkRef]) -> Result<(Vec<u8>, String), Repor
     if cells.next().is_some() {
         return Err(report::thread_lost(DiskState::NotInvolved));
     }
-    let (bytes, root) = writer.finish().map_err(output)?;
+    let (bytes, root) = writer.finish_with(bad).map_err(output)?;
     Ok((bytes, root.root.to_hex()))
 }

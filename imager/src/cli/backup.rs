@@ -6,7 +6,8 @@
 use super::shown::Shown;
 use super::{Output, print_warnings, warnings_json};
 use crate::backup::{Options, Plan, container};
-use crate::{in_use, machine, report, source};
+use crate::partitions::Given;
+use crate::{bad_ranges, in_use, machine, report, source};
 use image::record::Compression;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -25,9 +26,24 @@ pub struct Args {
     disk: PathBuf,
     /// Image file to make; `-` is standard output
     file: PathBuf,
-    /// Copy every sector instead of the used ones
+    /// Copy only this partition, by its number; may be given several times. More may be
+    /// asked of it: NUMBER,guid=GUID,start=BYTES,type=TYPE
+    #[arg(long = "partition", value_name = "NUMBER")]
+    partitions: Vec<Given>,
+    /// Copy every sector instead of the used ones, of the whole disk or (--full=NUMBER) of
+    /// one partition
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "0"
+    )]
+    full: Vec<u32>,
+    /// Go on past sectors that cannot be read: they become zeros and are recorded in the
+    /// image
     #[arg(long)]
-    full: bool,
+    skip_bad: bool,
     /// Refuse damaged or unclean file systems instead of copying them whole
     #[arg(long)]
     strict: bool,
@@ -64,7 +80,14 @@ impl Args {
 /// Makes an image.
 pub fn run(args: &Args) -> Result<Output, Report> {
     let options = Options {
-        full: args.full,
+        full: args.full.contains(&0),
+        full_partitions: args.full.iter().copied().filter(|&n| n > 0).collect(),
+        only: args
+            .partitions
+            .iter()
+            .map(|given| given.0.clone())
+            .collect(),
+        skip_bad: args.skip_bad,
         strict: args.strict,
         compression: compression(&args.codec, args.level)?,
         ..Options::default()
@@ -77,7 +100,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     let in_place = !to_stdout && may_write_in_place(args)?;
     let info = in_use::identify(&args.disk)?;
     let plan = Plan::make(&device, &info, machine::describe(), &options)?;
-    let warnings = plan.warnings();
+    let mut warnings = plan.warnings();
     print_warnings(&warnings);
 
     let started = Instant::now();
@@ -97,10 +120,19 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         written
     };
     drop(shown);
+    let lost = bad_ranges::warning_of_backup(&plan.layout, &written.bad);
+    print_warnings(lost.as_slice());
+    let complete = lost.is_none();
+    warnings.extend(lost);
     let seconds = started.elapsed().as_secs_f64();
     Ok(Output {
         text: format!(
-            "Backup done: {} used of {}, image of {} in {}.\nRoot {}\n",
+            "Backup done{}: {} used of {}, image of {} in {}.\nRoot {}\n",
+            if complete {
+                ""
+            } else {
+                ", but not all of it could be read"
+            },
             size::bytes(plan.used_bytes()),
             size::bytes(device.size_bytes()),
             size::bytes(written.bytes),
@@ -108,13 +140,14 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             written.root.root
         ),
         json: json!({
-            "result": "done",
+            "result": bad_ranges::result(&written.bad),
             "disk_bytes": device.size_bytes(),
             "used_bytes": plan.used_bytes(),
             "image_bytes": written.bytes,
             "chunks": written.root.chunks,
             "root": written.root.root.to_hex(),
             "seconds": seconds,
+            "bad_ranges": bad_ranges::json(&plan.layout, &written.bad),
             "warnings": warnings_json(&warnings),
         }),
         aside: to_stdout,

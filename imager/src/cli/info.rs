@@ -4,7 +4,7 @@
 
 use super::Output;
 use crate::map::printable;
-use crate::report;
+use crate::{bad_ranges, report};
 use image::structure;
 use serde_json::json;
 use std::fmt::Write;
@@ -103,9 +103,12 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         size::bytes(u64::from(layout.cell_size)),
         size::bytes(found.length)
     );
+    if let Some(lost) = bad_ranges::warning_of_image(layout, &found.bad) {
+        let _ = writeln!(text, "warning: {}: {}", lost.code, lost.found);
+    }
     let _ = writeln!(text, "Root {}", found.root.root);
     let json = json!({
-        "format_version": image::FORMAT_VERSION,
+        "format_version": found.version.number(),
         "created": layout.created,
         "tool": layout.tool,
         "machine": layout.machine,
@@ -113,6 +116,8 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         "table": layout.table.kind,
         "regions": layout.regions,
         "warnings": layout.warnings,
+        "partial": layout.is_partial(),
+        "bad_ranges": bad_ranges::json(layout, &found.bad),
         "cell_size": layout.cell_size,
         "chunks": found.root.chunks,
         "used_bytes": found.root.plain_bytes,

@@ -4,10 +4,10 @@
 //! tables. Does not own: the checks and the writing (`crate::restore`).
 
 use super::shown::Shown;
-use super::{Output, info};
+use super::{Output, info, print_warnings, warnings_json};
 use crate::restore::stream::ContainerSource;
 use crate::restore::{self, Guard, Plan, Source};
-use crate::{in_use, old_tables, report, source};
+use crate::{bad_ranges, in_use, old_tables, report, source};
 use blockdev::{Device, Kind};
 use image::Layout;
 use serde_json::json;
@@ -82,9 +82,16 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     drop(shown);
     target.keep();
     let seconds = started.elapsed().as_secs_f64();
+    let lost = bad_ranges::warning_of_image(&layout, &done.bad);
+    print_warnings(lost.as_slice());
     Ok(Output {
         text: format!(
-            "Restore done: {} written to {}{} in {}.\n",
+            "Restore done{}: {} written to {}{} in {}.\n",
+            if lost.is_some() {
+                ", but not all of it was in the image"
+            } else {
+                ""
+            },
             size::bytes(done.root.plain_bytes),
             args.disk.display(),
             if done.verified {
@@ -95,7 +102,9 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             size::duration(seconds.round() as u64),
         ),
         json: json!({
-            "result": "done",
+            "result": bad_ranges::result(&done.bad),
+            "bad_ranges": bad_ranges::json(&layout, &done.bad),
+            "warnings": warnings_json(lost.as_slice()),
             "used_bytes": done.root.plain_bytes,
             "verified": done.verified,
             "root": done.root.root.to_hex(),

@@ -3,8 +3,8 @@
 //! Owns: its options. Does not own: the check (`crate::verify_image`).
 
 use super::shown::Shown;
-use super::{Output, info};
-use crate::verify_image;
+use super::{Output, info, print_warnings};
+use crate::{bad_ranges, verify_image};
 use serde_json::json;
 use std::io::BufReader;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub struct Args {
 /// Checks every byte of an image.
 pub fn run(args: &Args) -> Result<Output, Report> {
     let shown = Shown::start("verify", args.quiet);
-    let (_, root) = if args.file.as_os_str() == "-" {
+    let found = if args.file.as_os_str() == "-" {
         verify_image::verify(std::io::stdin().lock(), shown.sink())?
     } else {
         verify_image::verify(
@@ -35,15 +35,24 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         )?
     };
     drop(shown);
+    let root = found.root;
+    let lost = bad_ranges::warning_of_image(&found.layout, &found.bad);
+    print_warnings(lost.as_slice());
     Ok(Output {
         text: format!(
-            "The image is good: {} in {} chunks, every byte checked.\nRoot {}\n",
+            "The image is {}: {} in {} chunks, every byte checked.\nRoot {}\n",
+            if lost.is_some() {
+                "what was written, but not all of its disk"
+            } else {
+                "good"
+            },
             size::bytes(root.plain_bytes),
             root.chunks,
             root.root
         ),
         json: json!({
-            "result": "done",
+            "result": bad_ranges::result(&found.bad),
+            "bad_ranges": bad_ranges::json(&found.layout, &found.bad),
             "used_bytes": root.plain_bytes,
             "chunks": root.chunks,
             "root": root.root.to_hex(),

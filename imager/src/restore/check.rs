@@ -36,6 +36,9 @@ pub fn plan(layout: &Layout, device: &Device) -> Result<Plan, Report> {
         )
         .with_advice("Remove the write protection."));
     }
+    if layout.is_partial() {
+        return Err(refuse(Code::ImagePartial, partial(layout)));
+    }
     if layout.disk.sector_size != target.sector_size {
         return Err(refuse(
             Code::SectorSizeMismatch,
@@ -95,6 +98,29 @@ pub fn plan(layout: &Layout, device: &Device) -> Result<Plan, Report> {
         areas,
         disk_bytes: target.size_bytes,
     })
+}
+
+/// Which partitions a partial image has, and which it lacks.
+fn partial(layout: &Layout) -> String {
+    let numbers = |absent: bool| -> String {
+        let wanted = layout
+            .regions
+            .iter()
+            .filter(|region| region.kind == "partition" && region.is_absent() == absent);
+        let list: Vec<String> = wanted
+            .filter_map(|region| region.number.map(|number| number.to_string()))
+            .collect();
+        if list.is_empty() {
+            "none".to_owned()
+        } else {
+            list.join(", ")
+        }
+    };
+    format!(
+        "the image holds of its disk's partitions only {}; not in it: {}",
+        numbers(false),
+        numbers(true)
+    )
 }
 
 /// Smallest disk that the image fits on, in bytes.

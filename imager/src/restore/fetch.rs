@@ -9,7 +9,7 @@ use crate::report;
 use crossbeam_channel::{Receiver, bounded};
 use image::manifest::{ManifestReader, PackedPage};
 use image::record::{Decoder, RecordReader};
-use image::{CellMap, ChunkRef, Error, Layout, Root};
+use image::{BadRange, CellMap, ChunkRef, Error, Layout, Root};
 use std::io::BufReader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +30,7 @@ pub struct ServerSource {
     layout: Layout,
     pages: Arc<[PackedPage]>,
     root: Root,
+    bad: Vec<BadRange>,
 }
 
 type Chunk = (CellMap, ChunkRef);
@@ -74,6 +75,7 @@ impl ServerSource {
             layout: reader.layout().clone(),
             pages: pages.into(),
             root: found,
+            bad: reader.bad().to_vec(),
         })
     }
 }
@@ -119,6 +121,7 @@ impl Source for ServerSource {
         Ok(Delivered {
             pages: Arc::clone(&self.pages),
             root: self.root,
+            bad: self.bad.clone(),
         })
     }
 

@@ -20,7 +20,7 @@ use crate::progress::ProgressSink;
 use crate::report;
 use blockdev::Device;
 use image::manifest::PackedPage;
-use image::{CellMap, Layout, Root};
+use image::{BadRange, CellMap, Layout, Root};
 use std::path::Path;
 use std::sync::Arc;
 use wire::{Code, DiskState, Report, Step};
@@ -47,6 +47,8 @@ pub struct Delivered {
     pub pages: Arc<[PackedPage]>,
     /// The root, proved against pages and layout.
     pub root: Root,
+    /// What the disk did not give at backup; proved as the pages are.
+    pub bad: Vec<BadRange>,
 }
 
 /// Where an image comes from: a container as a file or stream, or a server.
@@ -70,7 +72,7 @@ pub trait Guard {
 }
 
 /// What a restore did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Restored {
     /// Root of the image.
     pub root: Root,
@@ -78,6 +80,8 @@ pub struct Restored {
     pub wire_bytes: u64,
     /// Whether the disk was read back.
     pub verified: bool,
+    /// What the image does not have, and the disk now has zeros for.
+    pub bad: Vec<BadRange>,
 }
 
 /// Writes the image to the disk at `path`, which `device` has open for writing.
@@ -136,6 +140,7 @@ pub fn run(
         root: delivered.root,
         wire_bytes: writer.wire_bytes(),
         verified: options.verify,
+        bad: delivered.bad,
     })
 }
 

@@ -122,6 +122,7 @@ impl<R: Read> ContainerSource<R> {
                     return Ok(Delivered {
                         pages: pages.into(),
                         root,
+                        bad: self.reader.bad().to_vec(),
                     });
                 }
                 Event::Record { header, offset } => {

@@ -7,6 +7,7 @@
 //! Loop devices and mounts are used, so these run as root. One test program, so that the
 //! disks that many tests read are built once.
 
+mod bad_sectors;
 mod compare;
 mod disks;
 mod file_systems;

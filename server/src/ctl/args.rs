@@ -158,9 +158,24 @@ pub struct Backup {
     /// Serial number, WWN or path of the disk [default: the only fixed one].
     #[arg(long)]
     pub disk: Option<String>,
-    /// Copy every sector, not only used ones.
+    /// Copy only this partition, by its number in the last disk check; may be given
+    /// several times.
+    #[arg(long = "partition", value_name = "NUMBER")]
+    pub partitions: Vec<u32>,
+    /// Copy every sector, not only used ones, of the whole disk or (--full=NUMBER) of one
+    /// partition.
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "0"
+    )]
+    pub full: Vec<u32>,
+    /// Go on past sectors that cannot be read: they become zeros and are recorded in the
+    /// image.
     #[arg(long)]
-    pub full: bool,
+    pub skip_bad: bool,
     /// zstd level.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
     pub level: i32,

@@ -134,8 +134,11 @@ fn backup(client: &Client, json: bool, arguments: &Backup) -> Answer<u8> {
     let job = JobRequest::Backup {
         disk: arguments.disk.as_deref().map(args::disk),
         image: arguments.image.clone(),
-        full: arguments.full,
+        full: arguments.full.contains(&0),
         level: arguments.level,
+        partitions: arguments.partitions.clone(),
+        full_partitions: arguments.full.iter().copied().filter(|&n| n > 0).collect(),
+        skip_bad: arguments.skip_bad,
     };
     let new = NewExecution {
         job,

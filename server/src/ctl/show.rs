@@ -307,7 +307,41 @@ pub fn image(info: &ImageInfo) -> String {
         ));
     }
     lines.extend(l.warnings.iter().map(|w| format!("warning   {w}")));
+    lines.extend(lost(info));
     lines.join("\n")
+}
+
+/// Bad ranges that are listed; more are only counted.
+const BAD_LISTED: usize = 20;
+
+/// What is not in an image although it belongs there.
+fn lost(info: &ImageInfo) -> Vec<String> {
+    let mut lines = Vec::new();
+    if info.layout.is_partial() {
+        lines.push("partial   only the partitions with a method other than none".to_owned());
+    }
+    if info.bad_ranges.is_empty() {
+        return lines;
+    }
+    let total: u64 = info.bad_ranges.iter().map(|bad| bad.size_bytes).sum();
+    lines.push(format!(
+        "lost      {} could not be read at backup; zeros stand for it:",
+        bytes(total)
+    ));
+    lines.extend(info.bad_ranges.iter().take(BAD_LISTED).map(|bad| {
+        let owner = match bad.partition {
+            Some(number) => format!("partition {number} {}", bad.file_system),
+            None => "outside of partitions".to_owned(),
+        };
+        format!(
+            "  {} bytes at byte {}: {owner}",
+            bad.size_bytes, bad.start_bytes
+        )
+    }));
+    if info.bad_ranges.len() > BAD_LISTED {
+        lines.push(format!("  and {} more", info.bad_ranges.len() - BAD_LISTED));
+    }
+    lines
 }
 
 /// Result of a verification.
@@ -350,6 +384,7 @@ pub fn what_will_be_overwritten(
             lines.extend(several.iter().map(|d| format!("  {}", disk(d))));
         }
     }
+    lines.extend(lost(info));
     lines.join("\n")
 }
 

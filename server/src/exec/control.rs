@@ -3,7 +3,7 @@
 //! Owns: creating, interrupting and clearing. Does not own: what targets report.
 
 use super::state::State;
-use super::{conclude, concluded, failed, kind_name, watch};
+use super::{choices, conclude, concluded, failed, kind_name, watch};
 use crate::app::App;
 use crate::db::executions::{self, Execution};
 use crate::db::machines::Machine;
@@ -96,6 +96,9 @@ async fn job(
             image,
             full,
             level,
+            partitions,
+            full_partitions,
+            skip_bad,
         } => {
             check_name("image", &image)?;
             if !(1..=19).contains(&level) {
@@ -108,12 +111,16 @@ async fn job(
                     format!("the name \"{image}\" is that of an image of machine \"{owner}\"");
                 return Err(Failure::new(Code::ImageExists, found));
             }
+            let partitions = choices::partitions(machine, disk.as_ref(), &partitions)?;
             Ok((
                 JobKind::Backup {
                     disk,
                     image,
                     full,
                     level,
+                    partitions,
+                    full_partitions,
+                    skip_bad,
                 },
                 None,
             ))

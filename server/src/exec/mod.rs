@@ -5,6 +5,7 @@
 //! transaction that reads what it depends on.
 
 pub mod checkin;
+mod choices;
 pub mod control;
 pub mod decider;
 mod files;

@@ -220,6 +220,9 @@ pub(crate) mod tests {
             image: "n".into(),
             full: false,
             level: 1,
+            partitions: Vec::new(),
+            full_partitions: Vec::new(),
+            skip_bad: false,
         }
     }
 

@@ -64,6 +64,9 @@ fn backup() -> NewExecution {
         image: "gold".into(),
         full: false,
         level: 1,
+        partitions: Vec::new(),
+        full_partitions: Vec::new(),
+        skip_bad: false,
     };
     NewExecution {
         job,

@@ -50,6 +50,36 @@ pub struct ImageInfo {
     pub image: ImageView,
     /// Disk, partitions and file systems.
     pub layout: image::Layout,
+    /// What the disk did not give when it was backed up.
+    #[serde(default)]
+    pub bad_ranges: Vec<BadRangeView>,
+}
+
+/// Bytes of an image that were not read: zeros stand for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRangeView {
+    /// Partition number; none outside of partitions.
+    pub partition: Option<u32>,
+    /// File system that they belong to; empty if unknown.
+    pub file_system: String,
+    /// First byte on the disk.
+    pub start_bytes: u64,
+    /// Bytes.
+    pub size_bytes: u64,
+}
+
+fn bad_ranges(layout: &image::Layout, bad: &[image::BadRange]) -> Vec<BadRangeView> {
+    bad.iter()
+        .filter_map(|range| {
+            let region = layout.regions.get(range.region as usize)?;
+            Some(BadRangeView {
+                partition: region.number,
+                file_system: region.file_system.clone(),
+                start_bytes: region.start.saturating_add(range.start),
+                size_bytes: range.len,
+            })
+        })
+        .collect()
 }
 
 /// The routes, without `/api`.
@@ -276,9 +306,10 @@ async fn image_of(app: &App, reference: &str) -> Outcome<(images::Image, bool)> 
 
 async fn one_image(State(app): Shared, Path(image): Path<String>) -> Outcome<Json<ImageInfo>> {
     let (image, newest) = image_of(&app, &image).await?;
-    let layout = app.store.layout(&image.id).await?;
+    let (layout, bad) = app.store.contents(&image.id).await?;
     Ok(Json(ImageInfo {
         image: view::image(image, newest),
+        bad_ranges: bad_ranges(&layout, &bad),
         layout,
     }))
 }

@@ -8,9 +8,9 @@ use super::publish::open_manifest;
 use crate::db::chunks;
 use crate::db::images::Image;
 use crate::failure::{Failure, Outcome};
-use image::Hash;
 use image::manifest::Page;
 use image::record::Decoder;
+use image::{BadRange, Hash, Layout, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -35,13 +35,21 @@ pub struct Verified {
 }
 
 impl Store {
-    /// The layout of an image.
+    /// The layout of an image, and what its disk did not give.
     ///
     /// # Errors
     /// `image-damaged` if the manifest cannot be read.
-    pub async fn layout(&self, id: &str) -> Outcome<image::Layout> {
+    pub async fn contents(&self, id: &str) -> Outcome<(Layout, Vec<BadRange>)> {
         let path = self.manifest_path(id);
-        tokio::task::spawn_blocking(move || Ok(open_manifest(&path)?.layout().clone())).await?
+        tokio::task::spawn_blocking(move || {
+            let mut reader = open_manifest(&path)?;
+            // Bad ranges stand at the end; the first version has none.
+            if reader.version() > Version::V1 {
+                while reader.next_page()?.is_some() {}
+            }
+            Ok((reader.layout().clone(), reader.bad().to_vec()))
+        })
+        .await?
     }
 
     /// Reads and rehashes every chunk of an image once, and its manifest.

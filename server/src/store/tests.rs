@@ -68,6 +68,9 @@ impl Fixture {
             image: name.to_owned(),
             full: false,
             level: 1,
+            partitions: Vec::new(),
+            full_partitions: Vec::new(),
+            skip_bad: false,
         };
         new.open = false;
         let mut tx = self.db.write().await.unwrap();

@@ -202,6 +202,24 @@ fn stands_a_table(name: &'static str) -> bool {
     table::owns_first_sector(name) || matches!(name, "iso9660" | "udf")
 }
 
+/// Names of file systems to which no system can be suspended, and that hold nothing to
+/// which one could be.
+const PLAIN: &[&str] = &[
+    "ext2", "ext3", "ext4", "fat12", "fat16", "fat32", "exfat", "ntfs", "xfs", "f2fs",
+];
+
+/// Name of a file system that a region certainly is, although not all of its metadata can
+/// be read.
+pub(crate) fn known_file_system(view: &View<'_>) -> Option<&'static str> {
+    if !signature::find(view).ok()?.is_empty() {
+        return None;
+    }
+    match &volumes(view).ok()?[..] {
+        [only] => PLAIN.iter().copied().find(|plain| *plain == only.name),
+        _ => None,
+    }
+}
+
 /// Finds out what a region holds and what of it to copy.
 pub(crate) fn probe(view: &View<'_>) -> Result<Findings, ReadFailure> {
     probe_at(view, 0)
