@@ -190,8 +190,8 @@ fn block_bitmap(imaged: &Imaged, number: usize) -> u64 {
 fn unreadable_metadata_makes_one_partition_full_sector() {
     let dir = folder();
     let sector = block_bitmap(disks::gpt(), 1) / 512;
-    let device =
-        FaultyDevice::new(&disks::gpt().disk.path, dir.path(), 512).bad(&[sector..sector + 1], 512);
+    let device = FaultyDevice::new(&disks::gpt().disk.path, dir.path(), 512)
+        .bad(std::slice::from_ref(&(sector..sector + 1)), 512);
     let image = dir.path().join("image");
     let run = imager!["backup", "-q", "--json", device.path(), image].fails("read-error", FAILED);
     let found = run.json()["found"].to_string();
