@@ -203,9 +203,9 @@ fn stands_a_table(name: &'static str) -> bool {
 }
 
 /// Names of file systems to which no system can be suspended, and that hold nothing to
-/// which one could be.
+/// which one could be. NTFS may hold the memory of a hibernated Windows.
 const PLAIN: &[&str] = &[
-    "ext2", "ext3", "ext4", "fat12", "fat16", "fat32", "exfat", "ntfs", "xfs", "f2fs",
+    "ext2", "ext3", "ext4", "fat12", "fat16", "fat32", "exfat", "xfs", "f2fs",
 ];
 
 /// Name of a file system that a region certainly is, although not all of its metadata can
