@@ -87,6 +87,23 @@ seed_exfat() {
     keep exfat-packed 4
 }
 
+# Superblock, checkpoint and both copies of the first segment entries, one after the other.
+seed_f2fs() {
+    need mkfs.f2fs f2fs-tools
+    local i=0 options
+    for options in "" "-O extra_attr,sb_checksum" "-i"; do
+        i=$((i + 1))
+        image f2fs $((100 << 10))
+        # shellcheck disable=SC2086
+        mkfs.f2fs -q $options "$work/f2fs" >/dev/null
+        {
+            dd if="$work/f2fs" bs=1024 skip=1 count=3 status=none
+            dd if="$work/f2fs" bs=4096 skip=512 count=8 status=none
+            dd if="$work/f2fs" bs=4096 skip=1536 count=2 status=none
+        } >"$out/f2fs$i"
+    done
+}
+
 seed_swap() {
     need mkswap util-linux
     image swap 64

@@ -10,6 +10,7 @@ mod btrfs;
 mod collect;
 mod exfat;
 mod ext;
+mod f2fs;
 mod fat;
 mod md;
 mod ntfs;
@@ -173,6 +174,7 @@ const FORMATS: &[Look] = &[
     fat::look,
     exfat::look,
     ntfs::look,
+    f2fs::look,
     optical::look,
     squashfs::look,
     btrfs::look,

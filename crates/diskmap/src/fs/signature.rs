@@ -55,7 +55,6 @@ const FIXED: &[(&str, &str, u64, &[u8])] = &[
         b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
     ),
     ("refs", "ReFS", 3, b"ReFS\0\0\0\0"),
-    ("f2fs", "F2FS", 1024, b"\x10\x20\xf5\xf2"),
     ("apfs", "APFS", 32, b"NXSB"),
     ("hfsplus", "HFS+", 1024, b"H+\0\x04"),
     ("hfsplus", "HFS+", 1024, b"HX\0\x05"),
