@@ -1,6 +1,7 @@
 //! Group descriptors.
 //!
-//! Owns: their fields, checksums and ranges. Does not own: what the bitmaps say.
+//! Owns: their fields, checksums and ranges, and what several versions of one say
+//! together. Does not own: what the bitmaps say.
 
 use super::super::{Fault, damaged};
 use super::{Superblock, layout};
@@ -23,6 +24,11 @@ pub(super) struct Group {
     pub inode_bitmap: u64,
     pub inode_table: u64,
     pub free_clusters: u64,
+    /// Blocks at the start of the inode table that hold something, in some version; the
+    /// rest was never initialised by anybody (see the module `ext`).
+    pub initialised: u64,
+    /// Some version says that there is a block bitmap.
+    pub has_bitmap: bool,
     flags: u16,
     itable_unused: u64,
     bitmap_checksum: u32,
@@ -42,7 +48,12 @@ pub(super) fn read_block(
         return damaged(format!("the descriptors of group {first} are outside"));
     }
     let raw = view.bytes(block * sb.block_size, sb.block_size as usize)?;
-    (first..sb.groups.min(first + per_block))
+    decode_block(sb, first, &raw)
+}
+
+/// As [`read_block`], from the block's bytes.
+pub(super) fn decode_block(sb: &Superblock, first: u64, raw: &[u8]) -> Result<Vec<Group>, Fault> {
+    (first..sb.groups.min(first + sb.descriptors_per_block()))
         .zip(raw.chunks_exact(sb.descriptor_size as usize))
         .map(|(number, raw)| Group::decode(sb, number, raw))
         .collect()
@@ -54,19 +65,38 @@ impl Group {
         let low = |at| u64::from(le32(raw, at).unwrap_or(0));
         let half = |at| u64::from(le16(raw, at).unwrap_or(0));
         let high = |value: u64, shift: u32| if sb.has64() { value << shift } else { 0 };
-        let group = Group {
+        let mut group = Group {
             number,
             block_bitmap: low(0x00) | high(low(0x20), 32),
             inode_bitmap: low(0x04) | high(low(0x24), 32),
             inode_table: low(0x08) | high(low(0x28), 32),
             free_clusters: half(0x0c) | high(half(0x2c), 16),
+            initialised: 0,
+            has_bitmap: false,
             flags: half(0x12) as u16,
             itable_unused: half(0x1c) | high(half(0x32), 16),
             bitmap_checksum: (half(0x18) | high(half(0x38), 16)) as u32,
             wide_checksum: sb.has64(),
         };
         group.check_ranges(sb)?;
+        group.initialised = group.initialised_inode_blocks(sb);
+        group.has_bitmap = !group.block_uninit(sb);
         Ok(group)
+    }
+
+    /// Takes what a later version says, without forgetting what this one said.
+    pub fn update(&mut self, mut later: Group) -> Result<(), Fault> {
+        let places = |group: &Group| (group.block_bitmap, group.inode_bitmap, group.inode_table);
+        if places(self) != places(&later) {
+            return damaged(format!(
+                "its journal moves the metadata of group {}",
+                self.number
+            ));
+        }
+        later.initialised = later.initialised.max(self.initialised);
+        later.has_bitmap |= self.has_bitmap;
+        *self = later;
+        Ok(())
     }
 
     /// Without flex_bg a group's metadata lies in the group itself.
@@ -103,9 +133,8 @@ impl Group {
         self.flag(sb, BLOCK_UNINIT)
     }
 
-    /// Blocks at the start of the inode table that hold something; the rest was
-    /// never initialised by anybody (see the module `ext`).
-    pub fn initialised_inode_blocks(&self, sb: &Superblock) -> u64 {
+    /// As [`Group::initialised`], of this version alone.
+    fn initialised_inode_blocks(&self, sb: &Superblock) -> u64 {
         let all = sb.inode_table_blocks();
         let checksummed = sb.group_checksums() || sb.metadata_checksums();
         if !checksummed || self.flags & INODE_ZEROED != 0 {

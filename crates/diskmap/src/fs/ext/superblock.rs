@@ -1,9 +1,10 @@
 //! The superblock: 1024 bytes at offset 1024.
 //!
-//! Owns: its fields, its checksum, and which features and states allow a map. Does
-//! not own: where the other metadata lies (`layout`).
+//! Owns: its fields and their ranges. Does not own: whether its features and state
+//! allow a map (`verdict`), nor where the other metadata lies (`layout`).
 
 use super::super::{Fault, damaged};
+use super::features::{compat, incompat, ro_compat};
 use crate::bytes::{array, has, le16, le32, text};
 use crate::checksum::crc32c;
 use crate::guid;
@@ -14,69 +15,13 @@ const BYTES: usize = 1024;
 /// Fewer blocks in a group are made by no tool; each group costs time.
 const MIN_GROUP: u64 = 256;
 
-mod compat {
-    pub const HAS_JOURNAL: u32 = 0x4;
-    pub const SPARSE_SUPER2: u32 = 0x200;
-}
-mod incompat {
-    pub const RECOVER: u32 = 0x4;
-    pub const JOURNAL_DEV: u32 = 0x8;
-    pub const META_BG: u32 = 0x10;
-    pub const B64: u32 = 0x80;
-    pub const MMP: u32 = 0x100;
-    pub const FLEX_BG: u32 = 0x200;
-    pub const CSUM_SEED: u32 = 0x2000;
-    /// file types, recovery, meta_bg, extents, 64bit, mmp, flex_bg, ea_inode,
-    /// checksum seed, large directories, inline data, encryption, case folding.
-    pub const KNOWN: u32 = 0x2
-        | RECOVER
-        | META_BG
-        | 0x40
-        | B64
-        | MMP
-        | FLEX_BG
-        | 0x400
-        | CSUM_SEED
-        | 0x4000
-        | 0x8000
-        | 0x1_0000
-        | 0x2_0000;
-    /// Those that ext2 and ext3 have.
-    pub const OLD: u32 = 0x2 | RECOVER | META_BG;
-}
-mod ro_compat {
-    pub const SPARSE_SUPER: u32 = 0x1;
-    pub const GDT_CSUM: u32 = 0x10;
-    pub const BIGALLOC: u32 = 0x200;
-    pub const METADATA_CSUM: u32 = 0x400;
-    pub const ORPHAN_PRESENT: u32 = 0x1_0000;
-    /// sparse_super, large and huge files, group checksums, many directories, extra
-    /// inode size, quota, bigalloc, metadata checksums, read-only, project quota,
-    /// shared blocks, verity, orphans.
-    pub const KNOWN: u32 = 0x1
-        | 0x2
-        | 0x8
-        | GDT_CSUM
-        | 0x20
-        | 0x40
-        | 0x100
-        | BIGALLOC
-        | METADATA_CSUM
-        | 0x1000
-        | 0x2000
-        | 0x4000
-        | 0x8000
-        | ORPHAN_PRESENT;
-    /// Those that ext2 and ext3 have.
-    pub const OLD: u32 = 0x1 | 0x2 | 0x4;
-}
-
 /// What a map needs of the superblock. Counts are in blocks unless named otherwise.
 pub(in crate::fs) struct Superblock {
-    raw: Vec<u8>,
-    compat: u32,
-    incompat: u32,
-    ro_compat: u32,
+    /// Its 1024 bytes.
+    pub raw: Vec<u8>,
+    pub compat: u32,
+    pub incompat: u32,
+    pub ro_compat: u32,
     pub block_size: u64,
     pub blocks: u64,
     pub first_data_block: u64,
@@ -113,7 +58,7 @@ impl Superblock {
     }
 
     /// `None` if two of its bytes match but the sizes are those of no ext at all.
-    fn decode(raw: Vec<u8>) -> Option<Superblock> {
+    pub fn decode(raw: Vec<u8>) -> Option<Superblock> {
         let u32_at = |at| le32(&raw, at);
         let wide = |at| u32_at(at).map(u64::from);
         let (compat, incompat, ro_compat) = (u32_at(0x5c)?, u32_at(0x60)?, u32_at(0x64)?);
@@ -199,52 +144,16 @@ impl Superblock {
         self.blocks.saturating_mul(self.block_size)
     }
 
-    /// Whether a map can be made: known features, right checksum, clean, sane sizes.
-    pub fn check(&self) -> Result<(), Fault> {
-        if self.incompat & incompat::JOURNAL_DEV != 0 {
-            return Err(Fault::Unsupported(
-                "it is the journal of another file system".into(),
-            ));
-        }
-        let (odd, ro_odd) = (
-            self.incompat & !incompat::KNOWN,
-            self.ro_compat & !ro_compat::KNOWN,
-        );
-        if odd != 0 || ro_odd != 0 {
-            return Err(Fault::Dirty(format!(
-                "it uses unknown features ({odd:#x}, {ro_odd:#x}), so that its map cannot be trusted"
-            )));
-        }
-        if self.metadata_checksums() {
-            if self.raw.get(0x175) != Some(&1) {
-                return damaged("its checksums are of an unknown kind");
-            }
-            if le32(&self.raw, 0x3fc) != Some(crc32c(!0, &self.raw[..0x3fc])) {
-                return damaged("wrong checksum of the superblock");
-            }
-        }
-        self.check_clean()?;
-        self.check_sizes()
+    /// Block and offset in it of the first superblock.
+    pub fn place(&self) -> (u64, usize) {
+        (
+            OFFSET / self.block_size,
+            (OFFSET % self.block_size) as usize,
+        )
     }
 
-    fn check_clean(&self) -> Result<(), Fault> {
-        let state = le16(&self.raw, 0x3a).unwrap_or(0);
-        let orphan = le32(&self.raw, 0xe8).unwrap_or(0);
-        let why = if self.incompat & incompat::RECOVER != 0 {
-            "its journal needs recovery (mounted, or not cleanly unmounted)"
-        } else if state & 2 != 0 {
-            "it recorded errors that were not repaired"
-        } else if state & 1 == 0 {
-            "it was not cleanly unmounted"
-        } else if state & 4 != 0 || orphan != 0 || self.ro_compat & ro_compat::ORPHAN_PRESENT != 0 {
-            "it has deleted files that wait for clean-up"
-        } else {
-            return Ok(());
-        };
-        Err(Fault::Dirty(why.into()))
-    }
-
-    fn check_sizes(&self) -> Result<(), Fault> {
+    /// Whether the sizes are possible ones.
+    pub fn check_sizes(&self) -> Result<(), Fault> {
         let bits = self.block_size * 8;
         let group_fits = self.blocks_per_group >= MIN_GROUP
             && self.clusters_per_group <= bits
@@ -349,14 +258,13 @@ impl Superblock {
 #[cfg(test)]
 pub(super) mod tests {
     use super::{Fault, Superblock};
-    use crate::checksum::crc32c;
 
     /// 60 groups of 256 blocks of 1 KiB with the given features, clean.
     pub(crate) fn superblock(compat: u32, incompat: u32, ro_compat: u32) -> Superblock {
         Superblock::decode(raw(compat, incompat, ro_compat)).unwrap()
     }
 
-    fn raw(compat: u32, incompat: u32, ro_compat: u32) -> Vec<u8> {
+    pub(crate) fn raw(compat: u32, incompat: u32, ro_compat: u32) -> Vec<u8> {
         let mut raw = vec![0u8; 1024];
         let fields = [
             (0x00, 60 * 16),
@@ -389,31 +297,6 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_wrong_checksum_an_unknown_feature_and_a_dirty_state() {
-        assert!(superblock(0, 0, 1).check().is_ok());
-        let mut bytes = raw(0, 0, 0x401);
-        bytes[0x175] = 1;
-        assert!(matches!(
-            Superblock::decode(bytes.clone()).unwrap().check(),
-            Err(Fault::Damaged(_))
-        ));
-        let crc = crc32c(!0, &bytes[..0x3fc]);
-        bytes[0x3fc..].copy_from_slice(&crc.to_le_bytes());
-        assert!(Superblock::decode(bytes).unwrap().check().is_ok());
-        for (incompat, ro_compat) in [(1 << 30, 1), (0, 1 << 30), (4, 1), (0, 0x1_0001), (1, 1)] {
-            let verdict = superblock(0, incompat, ro_compat).check();
-            assert!(
-                matches!(verdict, Err(Fault::Dirty(_))),
-                "{incompat:#x} {ro_compat:#x}"
-            );
-        }
-        assert!(matches!(
-            superblock(0, 8, 1).check(),
-            Err(Fault::Unsupported(_))
-        ));
-    }
-
-    #[test]
     fn impossible_sizes_are_no_ext_or_damage() {
         let with = |at: usize, value: u32| {
             let mut bytes = raw(0, 0, 1);
@@ -433,7 +316,7 @@ pub(super) mod tests {
             (0, 1),
             (0xcc, 300 << 16),
         ] {
-            let verdict = with(at, value).unwrap().check();
+            let verdict = with(at, value).unwrap().check_sizes();
             assert!(matches!(verdict, Err(Fault::Damaged(_))), "{at:#x} {value}");
         }
     }

@@ -1,0 +1,236 @@
+//! The inode of the journal and the blocks of its file.
+//!
+//! Owns: finding an inode, its checksum, and its extent tree or indirect blocks. Does
+//! not own: what the file holds.
+
+use super::super::{Fault, damaged};
+use super::{Superblock, group};
+use crate::bytes::{array, le16, le32};
+use crate::checksum::crc32c;
+use crate::extents::Extent;
+use crate::view::View;
+
+const EXTENTS_FLAG: u32 = 0x8_0000;
+const EXTENT_MAGIC: u16 = 0xf30a;
+/// The kernel's limit of an extent tree's depth.
+const MAX_DEPTH: u16 = 5;
+/// Longest initialised extent; larger numbers mean one that was never written.
+const MAX_EXTENT: u16 = 1 << 15;
+/// More pieces than this have only journals that nobody made: 2^18 blocks of a journal of
+/// 1 GiB, each apart from the others, are the most that a tool makes without being asked.
+const MAX_RUNS: usize = 1 << 19;
+/// Bytes of an inode that are always there.
+const OLD_INODE: usize = 128;
+
+/// An inode whose checksum is right.
+pub(super) struct Inode {
+    raw: Vec<u8>,
+    /// Start value of the checksums of its extent tree.
+    seed: u32,
+}
+
+/// The blocks of a file without holes.
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    /// In the order of the file; none is empty.
+    pub runs: Vec<Extent>,
+    /// Blocks of the file.
+    pub len: u64,
+    /// Blocks that hold the tree itself.
+    pub tree: Vec<u64>,
+}
+
+impl Inode {
+    /// Reads an inode by the descriptors on the disk.
+    pub fn read(view: &View<'_>, sb: &Superblock, number: u64) -> Result<Inode, Fault> {
+        if number == 0 || number > sb.inodes() {
+            return damaged(format!("its journal is inode {number}"));
+        }
+        let (group, index) = (
+            (number - 1) / sb.inodes_per_group,
+            (number - 1) % sb.inodes_per_group,
+        );
+        let per_block = sb.descriptors_per_block();
+        let groups = group::read_block(view, sb, group / per_block * per_block)?;
+        let Some(group) = groups.into_iter().find(|g| g.number == group) else {
+            return damaged(format!("its journal is inode {number}"));
+        };
+        let offset = group.inode_table * sb.block_size + index * sb.inode_size;
+        let raw = view.bytes(offset, sb.inode_size as usize)?;
+        let generation = array::<4>(&raw, 0x64).unwrap_or_default();
+        let own = (number as u32).to_le_bytes();
+        let inode = Inode {
+            seed: crc32c(crc32c(sb.seed, &own), &generation),
+            raw,
+        };
+        if sb.metadata_checksums() && !inode.checksum_is_right() {
+            return damaged("wrong checksum of its journal's inode");
+        }
+        Ok(inode)
+    }
+
+    fn checksum_is_right(&self) -> bool {
+        let raw = &self.raw;
+        let part = |from: usize, to: usize| raw.get(from..to).unwrap_or_default();
+        let zero = [0u8; 2];
+        let mut crc = crc32c(crc32c(self.seed, part(0, 0x7c)), &zero);
+        crc = crc32c(crc, part(0x7e, OLD_INODE));
+        // The upper half is there if the inode says that its fields reach so far.
+        let wide = raw.len() > OLD_INODE && le16(raw, 0x80).is_some_and(|extra| extra >= 4);
+        if wide {
+            crc = crc32c(crc32c(crc, part(OLD_INODE, 0x82)), &zero);
+            crc = crc32c(crc, part(0x84, raw.len()));
+        } else {
+            crc = crc32c(crc, part(OLD_INODE, raw.len()));
+        }
+        let half = |at| u32::from(le16(raw, at).unwrap_or(0));
+        if wide {
+            crc == half(0x7c) | half(0x82) << 16
+        } else {
+            crc & 0xffff == half(0x7c)
+        }
+    }
+
+    /// The first `len` blocks of the file, or only the first run of them.
+    pub fn blocks(
+        &self,
+        view: &View<'_>,
+        sb: &Superblock,
+        len: u64,
+        first_only: bool,
+    ) -> Result<Blocks, Fault> {
+        let mut walk = Walk {
+            view,
+            sb,
+            seed: self.seed,
+            wanted: if first_only { 1 } else { len },
+            found: Blocks::default(),
+        };
+        let root = self.raw.get(0x28..0x28 + 60).unwrap_or_default();
+        if le32(&self.raw, 0x20).unwrap_or(0) & EXTENTS_FLAG != 0 {
+            walk.extents(root, None)?;
+        } else {
+            walk.pointers(root)?;
+        }
+        if walk.found.len < walk.wanted {
+            return damaged("its journal has holes");
+        }
+        Ok(walk.found)
+    }
+
+    /// Size of the file in bytes.
+    pub fn size(&self) -> u64 {
+        let part = |at| u64::from(le32(&self.raw, at).unwrap_or(0));
+        part(0x04) | part(0x6c) << 32
+    }
+}
+
+/// A tree on its way from left to right.
+struct Walk<'a> {
+    view: &'a View<'a>,
+    sb: &'a Superblock,
+    seed: u32,
+    /// Blocks that are wanted; the walk ends when it has them.
+    wanted: u64,
+    found: Blocks,
+}
+
+impl Walk<'_> {
+    fn done(&self) -> bool {
+        self.found.len >= self.wanted
+    }
+
+    fn add(&mut self, start: u64, len: u64) -> Result<(), Fault> {
+        let end = start.checked_add(len);
+        if start == 0 || len == 0 || end.is_none_or(|end| end > self.sb.blocks) {
+            return damaged("its journal lies outside");
+        }
+        let blocks = &mut self.found;
+        let room = blocks.runs.len() < MAX_RUNS;
+        match blocks.runs.last_mut() {
+            Some(last) if last.end() == start => last.len += len,
+            _ if room => blocks.runs.push(Extent { start, len }),
+            _ => return damaged("its journal is in too many pieces"),
+        }
+        blocks.len = blocks.len.saturating_add(len);
+        Ok(())
+    }
+
+    /// A block of the tree.
+    fn node(&mut self, block: u64) -> Result<Vec<u8>, Fault> {
+        if block == 0 || block >= self.sb.blocks {
+            return damaged("its journal lies outside");
+        }
+        self.found.tree.push(block);
+        let size = self.sb.block_size;
+        Ok(self.view.bytes(block * size, size as usize)?)
+    }
+
+    /// A node of an extent tree. Each adds at least one block, and depth falls, so that
+    /// the walk ends.
+    fn extents(&mut self, node: &[u8], above: Option<u16>) -> Result<(), Fault> {
+        let half = |at| le16(node, at).unwrap_or(0);
+        let (count, most, depth) = (half(2), half(4), half(6));
+        let falls = above.is_none_or(|above| depth + 1 == above);
+        let fits = (12 + usize::from(most) * 12) <= node.len() && count <= most && count > 0;
+        if half(0) != EXTENT_MAGIC || depth > MAX_DEPTH || !falls || !fits {
+            return damaged("the extent tree of its journal is damaged");
+        }
+        if above.is_some() && self.sb.metadata_checksums() {
+            let end = 12 + usize::from(most) * 12;
+            if le32(node, end) != Some(crc32c(self.seed, &node[..end])) {
+                return damaged("wrong checksum in the extent tree of its journal");
+            }
+        }
+        for entry in node[12..].chunks_exact(12).take(usize::from(count)) {
+            let first = le32(entry, 0).map(u64::from);
+            if first != Some(self.found.len) {
+                return damaged("its journal has holes");
+            }
+            let low = |at| u64::from(le32(entry, at).unwrap_or(0));
+            let high = |at| u64::from(le16(entry, at).unwrap_or(0)) << 32;
+            if depth == 0 {
+                let len = le16(entry, 4).unwrap_or(0);
+                if len > MAX_EXTENT {
+                    return damaged("its journal was never written");
+                }
+                self.add(low(8) | high(6), u64::from(len))?;
+            } else {
+                let below = self.node(low(4) | high(8))?;
+                self.extents(&below, Some(depth))?;
+            }
+            if self.done() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Direct and indirect blocks: each pointer adds at least one block.
+    fn pointers(&mut self, root: &[u8]) -> Result<(), Fault> {
+        for (index, pointer) in root.chunks_exact(4).enumerate() {
+            if self.done() {
+                break;
+            }
+            let block = le32(pointer, 0).map_or(0, u64::from);
+            self.pointer(block, index.saturating_sub(11))?;
+        }
+        Ok(())
+    }
+
+    /// A block, or `level` of pointers above some.
+    fn pointer(&mut self, block: u64, level: usize) -> Result<(), Fault> {
+        if level == 0 {
+            return self.add(block, 1);
+        }
+        let node = self.node(block)?;
+        for pointer in node.chunks_exact(4) {
+            if self.done() {
+                break;
+            }
+            let block = le32(pointer, 0).map_or(0, u64::from);
+            self.pointer(block, level - 1)?;
+        }
+        Ok(())
+    }
+}
