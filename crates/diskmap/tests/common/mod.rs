@@ -77,6 +77,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("unsquashfs", "squashfs-tools"),
     ("mount", "mount"),
     ("losetup", "mount"),
+    ("xfs_io", "xfsprogs"),
     ("partclone.info", "partclone"),
 ];
 
