@@ -11,11 +11,13 @@ const HEAD: u64 = 32 << 20;
 /// Free space elsewhere is kept up to this many bytes from its own start.
 const TAIL: u64 = 1 << 20;
 
-/// Gaps of a disk of `size` bytes: outside `partitions` and outside `tables`.
-pub(crate) fn gaps(size: u64, partitions: &Extents, tables: &Extents) -> Extents {
+/// Gaps of a disk of `size` bytes: outside `partitions` and outside `tables`. Of free
+/// space, `keep` is kept in any case.
+pub(crate) fn gaps(size: u64, partitions: &Extents, tables: &Extents, keep: &Extents) -> Extents {
     let first = partitions.iter().next().map_or(size, |e| e.start);
     let free = Extents::whole(size).subtract(&partitions.union(tables));
-    free.iter()
+    let near: Extents = free
+        .iter()
         .map(|gap| {
             let cap = if gap.start < first {
                 HEAD
@@ -24,7 +26,9 @@ pub(crate) fn gaps(size: u64, partitions: &Extents, tables: &Extents) -> Extents
             };
             Extent::between(gap.start, gap.end().min(cap))
         })
-        .collect()
+        .collect();
+    let unkept = Extents::whole(size).subtract(keep);
+    near.union(&free.subtract(&unkept))
 }
 
 #[cfg(test)]
@@ -49,19 +53,34 @@ mod tests {
         ]);
         let tables = set(&[(0, 512), (30 * MIB, 30 * MIB + 512), (99 * MIB, 100 * MIB)]);
         assert_eq!(
-            gaps(100 * MIB, &parts, &tables),
-            set(&[(512, 2 * MIB), (10 * MIB, 11 * MIB), (40 * MIB, 41 * MIB)])
+            gaps(
+                100 * MIB,
+                &parts,
+                &tables,
+                &set(&[(0, MIB), (70 * MIB, 71 * MIB)])
+            ),
+            set(&[
+                (512, 2 * MIB),
+                (10 * MIB, 11 * MIB),
+                (40 * MIB, 41 * MIB),
+                (70 * MIB, 71 * MIB)
+            ])
         );
     }
 
     #[test]
     fn without_partitions_the_head_is_capped() {
         assert_eq!(
-            gaps(100 * MIB, &Extents::new(), &set(&[(0, 512)])),
+            gaps(
+                100 * MIB,
+                &Extents::new(),
+                &set(&[(0, 512)]),
+                &Extents::new()
+            ),
             set(&[(512, 32 * MIB)])
         );
         assert_eq!(
-            gaps(MIB, &Extents::new(), &set(&[(0, 512)])),
+            gaps(MIB, &Extents::new(), &set(&[(0, 512)]), &Extents::new()),
             set(&[(512, MIB)])
         );
     }

@@ -17,6 +17,7 @@ mod extents;
 mod fs;
 mod gaps;
 mod guid;
+mod ldm;
 mod model;
 mod read;
 mod scan;

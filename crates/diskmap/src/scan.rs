@@ -7,12 +7,13 @@ use crate::error::ScanError;
 use crate::extents::{Extent, Extents};
 use crate::fs::{self, Content, Findings, TroubleKind};
 use crate::gaps::gaps;
+use crate::ldm;
 use crate::model::{
     DiskMap, Geometry, Method, Region, RegionKind, ScanOptions, Selection, TableKind, Warning,
     WarningKind,
 };
 use crate::read::DiskRead;
-use crate::table::{self, FoundTable, TablePartition};
+use crate::table::{self, FoundTable, ParsedTable, TablePartition};
 use crate::view::{ReadFailure, View};
 
 /// Reads the partition table and the file systems of a disk and says what to copy.
@@ -61,6 +62,7 @@ pub fn scan_selected(
         selection,
         warnings: Vec::new(),
         suspended: None,
+        dynamic: None,
     };
     match table {
         None => {
@@ -88,6 +90,8 @@ struct Scanner<'a> {
     warnings: Vec<Warning>,
     /// Number of a partition to which a system is suspended, and whether that is certain.
     suspended: Option<(u32, bool)>,
+    /// The volumes of a Windows dynamic disk.
+    dynamic: ldm::Found,
 }
 
 impl Scanner<'_> {
@@ -99,6 +103,7 @@ impl Scanner<'_> {
                 detail,
             });
         }
+        self.dynamic = self.read_dynamic(&found.parsed)?;
         let mut regions = Vec::new();
         let mut occupied = Vec::new();
         for part in found.parsed.partitions.iter().filter(|p| !p.extended) {
@@ -117,7 +122,8 @@ impl Scanner<'_> {
             })
             .collect();
         let end = self.geometry.sectors() * u64::from(self.geometry.sector_size);
-        for gap in &gaps(end, &occupied.into_iter().collect(), &tables) {
+        let keep = self.kept_behind();
+        for gap in &gaps(end, &occupied.into_iter().collect(), &tables, &keep) {
             let mut region = empty_region(RegionKind::Gap, gap.start, gap.len);
             if self.selection.only.is_some() {
                 leave_out(&mut region);
@@ -137,6 +143,32 @@ impl Scanner<'_> {
             regions,
             warnings: self.warnings,
         })
+    }
+
+    fn read_dynamic(&self, table: &ParsedTable) -> Result<ldm::Found, ScanError> {
+        let view = View::new(self.disk, 0, self.geometry.size_bytes);
+        match ldm::read(&view, self.geometry, table) {
+            Err(failure) if self.options.full || self.selection.skip_bad => Ok(Some(Err(format!(
+                "its database cannot be read at byte {}",
+                failure.offset
+            )))),
+            other => Ok(other?),
+        }
+    }
+
+    /// Free space that somebody keeps something in: the database of a dynamic disk, or
+    /// all of its end if that is not understood.
+    fn kept_behind(&self) -> Extents {
+        const END: u64 = 32 << 20;
+        let size = self.geometry.size_bytes;
+        let kept = match &self.dynamic {
+            None => return Extents::new(),
+            Some(Ok(dynamic)) => dynamic.database,
+            Some(Err(_)) => Extent::between(size.saturating_sub(END), size),
+        };
+        // A private header stands in the last sector too.
+        let last = Extent::between(size.saturating_sub(1 << 20), size);
+        Extents::from_iter([kept, last])
     }
 
     /// A partition or the whole disk, with its file system looked into.
@@ -162,7 +194,12 @@ impl Scanner<'_> {
         let absent = only.is_some_and(|only| !only.contains(&number));
         let full = self.options.full || self.selection.full.contains(&number);
         let view = View::new(self.disk, start, size);
-        let mut findings = match fs::probe(&view) {
+        let dynamic = part.filter(|part| ldm::is_dynamic(&part.part_type));
+        let probed = match (&self.dynamic, dynamic) {
+            (Some(dynamic), Some(_)) => ldm::findings(dynamic, &view, start),
+            _ => fs::probe(&view),
+        };
+        let mut findings = match probed {
             Ok(findings) => findings,
             Err(failure) if full || absent || self.selection.skip_bad => {
                 self.unreadable(number, &view, &failure, !full && !absent)

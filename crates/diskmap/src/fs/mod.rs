@@ -227,6 +227,11 @@ pub(crate) fn probe(view: &View<'_>) -> Result<Findings, ReadFailure> {
     probe_at(view, 0)
 }
 
+/// As [`probe`], for a volume of something that is not a format of this module.
+pub(crate) fn probe_inside(view: &View<'_>) -> Result<Findings, ReadFailure> {
+    probe_at(view, 1)
+}
+
 /// As [`probe`], for a volume inside `depth` others.
 fn probe_at(view: &View<'_>, depth: u32) -> Result<Findings, ReadFailure> {
     if depth > MAX_DEPTH {
