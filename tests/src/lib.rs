@@ -6,6 +6,7 @@
 
 pub mod built;
 pub mod machines;
+pub mod matrix;
 pub mod page;
 pub mod proof;
 pub mod site;
