@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use testkit::loopdev::{LoopDevice, Mounted};
 
 /// A competitor: its name and its command.
-type Side = (&'static str, String);
+pub type Side = (&'static str, String);
 
 /// Measures everything and prints the tables.
 pub fn measure(built: &Built) -> io::Result<()> {
@@ -123,7 +123,7 @@ pub fn measure(built: &Built) -> io::Result<()> {
 }
 
 /// Where the disks are made: beside other temporary files, unless told otherwise.
-fn scratch() -> PathBuf {
+pub fn scratch() -> PathBuf {
     std::env::var_os("BENCH_DIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }
 
@@ -157,7 +157,7 @@ fn hash_of(device: &str) -> io::Result<String> {
 }
 
 /// Runs all sides of a case in turns and prints their medians; ratios are to the first.
-fn case(title: &str, sides: &[Side], prepare: &str, runs: usize) -> io::Result<()> {
+pub fn case(title: &str, sides: &[Side], prepare: &str, runs: usize) -> io::Result<()> {
     let mut results: Vec<Vec<Figures>> = vec![Vec::new(); sides.len()];
     for _ in 0..runs {
         for ((_, script), results) in sides.iter().zip(&mut results) {

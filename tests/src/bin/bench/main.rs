@@ -2,14 +2,15 @@
 //! from kernel start to check-in beside a minimal initramfs.
 //!
 //! Owns: which cases there are, and the report. Does not own: measuring (`run`), the
-//! disk (`disk`), booting (`boot`).
+//! disks (`disk`, `scale`), booting (`boot`).
 //!
 //! Settings by environment: `BENCH_RUNS` (default 5), `BENCH_MIB` (size of the disk in
-//! MiB, default 4096), `BENCH_ONLY` (`disk` or `boot`).
+//! MiB, default 4096), `BENCH_ONLY` (`disk`, `scale` or `boot`).
 
 mod boot;
 mod disk;
 mod run;
+mod scale;
 
 use e2e::built::Built;
 use std::process::ExitCode;
@@ -27,10 +28,14 @@ fn main() -> ExitCode {
 fn all() -> std::io::Result<()> {
     let built = Built::find()?;
     let only = std::env::var("BENCH_ONLY").unwrap_or_default();
-    if only != "boot" {
+    let wanted = |name: &str| only.is_empty() || only == name;
+    if wanted("disk") {
         disk::measure(&built)?;
     }
-    if only != "disk" {
+    if wanted("scale") {
+        scale::measure(&built)?;
+    }
+    if wanted("boot") {
         boot::measure(&built)?;
     }
     Ok(())
