@@ -12,6 +12,7 @@ mod exfat;
 mod ext;
 mod f2fs;
 mod fat;
+mod lvm;
 mod md;
 mod ntfs;
 mod optical;
@@ -169,6 +170,7 @@ type Look = fn(&View<'_>) -> Result<Option<Volume>, ReadFailure>;
 /// Every format with a used map, wrapping ones first.
 const FORMATS: &[Look] = &[
     md::look,
+    lvm::look,
     ext::look,
     swap::look,
     fat::look,

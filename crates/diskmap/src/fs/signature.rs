@@ -44,10 +44,6 @@ const FIXED: &[(&str, &str, u64, &[u8])] = &[
         424,
         b"\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01",
     ),
-    ("lvm2", "LVM2", 24, b"LVM2 001"),
-    ("lvm2", "LVM2", 512 + 24, b"LVM2 001"),
-    ("lvm2", "LVM2", 1024 + 24, b"LVM2 001"),
-    ("lvm2", "LVM2", 1536 + 24, b"LVM2 001"),
     (
         "bcache",
         "bcache",

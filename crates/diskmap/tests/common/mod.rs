@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
+pub mod lvm;
 pub mod md;
 
 /// Debian package of every tool that the tests run.
