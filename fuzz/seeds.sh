@@ -104,6 +104,59 @@ seed_f2fs() {
     done
 }
 
+# pages IMAGE: the superblock and the tree nodes that the btrfs target wants, as it reads
+# them; in what mkfs.btrfs makes without copies, logical addresses are places.
+pages() {
+    local image=$work/$1 size at
+    size=$(btrfs inspect-internal dump-super "$image" | sed -n 's/^nodesize[[:space:]]*//p')
+    {
+        printf '\004'
+        page "$image" 16
+        for at in $(btrfs inspect-internal dump-tree "$image" |
+            sed -nE 's/^(leaf|node) ([0-9]*) .* owner (ROOT|CHUNK|EXTENT|DEV|TREE)_.*/\2/p' | sort -nu); do
+            seq $((at / 4096)) $(((at + size) / 4096 - 1)) |
+                while read -r at; do page "$image" "$at"; done
+        done
+    } >"$out/$1"
+}
+
+# page IMAGE NUMBER
+page() {
+    le "$2" 2
+    dd if="$1" bs=4096 skip="$2" count=1 status=none
+}
+
+seed_btrfs() {
+    need mkfs.btrfs btrfs-progs
+    local i=0 options
+    for options in "-M -n 4096" "-M -n 4096 -O ^skinny-metadata,^no-holes -R ^free-space-tree" \
+        "-m single -d single -n 8192"; do
+        i=$((i + 1))
+        image "btrfs$i" $((64 << 10))
+        # shellcheck disable=SC2086
+        mkfs.btrfs -q $options "$work/btrfs$i" 2>/dev/null >&2
+        pages "btrfs$i"
+    done
+    # Many tiny files make trees of two levels.
+    mkdir "$work/tree"
+    for i in $(seq 120); do printf '%2000s' "$i" >"$work/tree/$i"; done
+    image btrfs-deep $((64 << 10))
+    mkfs.btrfs -q -M -n 4096 --rootdir "$work/tree" "$work/btrfs-deep" 2>/dev/null >&2
+    pages btrfs-deep
+    # A log is left behind only by a kernel, which only root can ask for it.
+    [ "$(id -u)" = 0 ] || return 0
+    mkdir "$work/mount"
+    trap 'umount "$work/mount" 2>/dev/null || true; rm -rf "$work"' EXIT
+    cp "$work/btrfs1" "$work/btrfs-log"
+    mount -o loop,commit=300 "$work/btrfs-log" "$work/mount"
+    echo now >"$work/mount/now"
+    dd if=/dev/zero of="$work/mount/data" bs=64K count=1 conv=fsync status=none
+    sync "$work/mount/now"
+    cp "$work/btrfs-log" "$work/logged"
+    umount "$work/mount"
+    pages logged
+}
+
 seed_swap() {
     need mkswap util-linux
     image swap 64

@@ -9,10 +9,10 @@ use crate::oracle::{assert_matches, oracle};
 use diskmap::{Extents, Method, WarningKind};
 use std::path::Path;
 
-const SUPER: u64 = 65536;
-const NODE: usize = 16384;
+pub const SUPER: u64 = 65536;
+pub const NODE: usize = 16384;
 /// Bytes of a node's header; addresses in heads of items count from its end.
-const HEADER: usize = 101;
+pub const HEADER: usize = 101;
 
 /// CRC-32C, one bit at a time.
 fn crc32c(data: &[u8]) -> u32 {
@@ -24,7 +24,7 @@ fn crc32c(data: &[u8]) -> u32 {
 }
 
 /// Overwrites bytes behind a checksum and corrects it.
-fn lie<const N: usize>(path: &Path, place: u64, offset: usize, value: &[u8]) {
+pub fn lie<const N: usize>(path: &Path, place: u64, offset: usize, value: &[u8]) {
     let mut block: [u8; N] = peek(path, place);
     block[offset..offset + value.len()].copy_from_slice(value);
     let sum = crc32c(&block[32..]);
@@ -33,7 +33,7 @@ fn lie<const N: usize>(path: &Path, place: u64, offset: usize, value: &[u8]) {
 }
 
 /// Copied in full for a reason with these words, and with a warning of that kind.
-fn assert_full(path: &Path, kind: Option<WarningKind>, words: &str) {
+pub fn assert_full(path: &Path, kind: Option<WarningKind>, words: &str) {
     let (region, map) = whole(path);
     assert_eq!(region.method, Method::Full, "{words}: {}", region.reason);
     assert_eq!(region.used, Extents::whole(region.size));
@@ -139,13 +139,13 @@ fn superblocks() {
 
 /// The leaf that a tree consists of: its place on the device, and its items' heads and
 /// data by kind of key.
-struct Leaf {
-    place: u64,
-    bytes: [u8; NODE],
+pub struct Leaf {
+    pub place: u64,
+    pub bytes: [u8; NODE],
 }
 
 impl Leaf {
-    fn find(path: &Path, tree: &str) -> Leaf {
+    pub fn find(path: &Path, tree: &str) -> Leaf {
         let dump = ok("btrfs", &["inspect-internal", "dump-tree", s(path)]);
         let owner = format!(" owner {tree}");
         let line = dump
@@ -173,7 +173,7 @@ impl Leaf {
         (head, HEADER + u32::from_le_bytes(offset) as usize)
     }
 
-    fn u64(&self, at: usize) -> u64 {
+    pub fn u64(&self, at: usize) -> u64 {
         u64::from_le_bytes(self.bytes[at..at + 8].try_into().unwrap())
     }
 
@@ -230,8 +230,6 @@ fn chunks_and_device_extents() {
     look(device + 8, &[217], None, "items of kind 217");
     let (_, first) = leaf.item(228, 0);
     let (head, second) = leaf.item(228, 1);
-    let before = leaf.u64(head - 25 + 9).to_le_bytes();
-    let len = leaf.u64(first).to_le_bytes();
     look(head + 9 + 5, &[1], DAMAGED, "");
     look(second, &[1], DAMAGED, "is impossible");
     look(second + 16, &[1], DAMAGED, "is impossible");
@@ -255,7 +253,6 @@ fn chunks_and_device_extents() {
         "overlap on the device",
     );
     look(first, &(1u64 << 40).to_le_bytes(), DAMAGED, "");
-    let _ = (before, len);
 
     let leaf = Leaf::find(path, "DEV_TREE");
     let look = |offset, value: &[u8], kind, words| leaf.seen(path, offset, value, kind, words);

@@ -58,6 +58,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mkfs.btrfs", "btrfs-progs"),
     ("btrfs", "btrfs-progs"),
     ("btrfs-map-logical", "btrfs-progs"),
+    ("btrfs-convert", "btrfs-progs"),
+    ("btrfstune", "btrfs-progs"),
     ("mkfs.exfat", "exfatprogs"),
     ("fsck.exfat", "exfatprogs"),
     ("dump.exfat", "exfatprogs"),
