@@ -152,6 +152,11 @@ impl Leaf {
             .lines()
             .find(|l| l.starts_with("leaf ") && l.ends_with(&owner));
         let logical: u64 = line.unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        Leaf::at(path, logical)
+    }
+
+    /// By its logical address.
+    pub fn at(path: &Path, logical: u64) -> Leaf {
         let oracle = oracle(path);
         let inside = |c: &&crate::oracle::Copy| (c.logical..c.logical + c.len).contains(&logical);
         let chunk = oracle.chunks.iter().find(inside).unwrap();
@@ -163,7 +168,7 @@ impl Leaf {
     }
 
     /// Places in the leaf of the head and the data of the `nth` item of a kind.
-    fn item(&self, kind: u8, nth: usize) -> (usize, usize) {
+    pub fn item(&self, kind: u8, nth: usize) -> (usize, usize) {
         let head = (0..)
             .map(|at| HEADER + at * 25)
             .filter(|&head| self.bytes[head + 8] == kind)
@@ -177,7 +182,7 @@ impl Leaf {
         u64::from_le_bytes(self.bytes[at..at + 8].try_into().unwrap())
     }
 
-    fn seen(
+    pub fn seen(
         &self,
         path: &Path,
         offset: usize,

@@ -3,7 +3,8 @@
 //! Owns: making such images with the kernel, and what has to be in them after a
 //! restore. Does not own: clean ones.
 
-use crate::common::{Numbers, ok, restore_onto_garbage, run, s, sparse, whole, whole_used};
+use crate::common::{Numbers, ok, poke, restore_onto_garbage, run, s, sparse, whole, whole_used};
+use crate::damage::{Leaf, NODE, assert_full, lie};
 use crate::image::{Image, assert_whole, check, files, mounted};
 use crate::oracle::{assert_matches, oracle};
 use diskmap::{Method, Region, WarningKind};
@@ -143,6 +144,50 @@ fn a_log_in_small_nodes_of_mixed_groups_with_old_features() {
         "-R",
         "^free-space-tree",
     ]);
+}
+
+/// Logs that contradict themselves or the rest.
+#[test]
+fn lies_in_a_log() {
+    let image = with_log(&["-m", "single"]);
+    let path = &image.path;
+    let all = used(path, true).used;
+    let top = Leaf::find(path, "TREE_LOG");
+    let look = |leaf: &Leaf, offset, value: &[u8], words| {
+        leaf.seen(path, offset, value, Some(WarningKind::FsDamaged), words);
+    };
+    let [(first, one), (_, two)] = [0, 1].map(|nth| top.item(132, nth));
+    look(&top, first + 8, &[131], "holds something else");
+    look(&top, two, &top.bytes[one..one + 239], "occurs twice");
+    look(&top, two + 160, &[0xff], "is impossible");
+    look(&top, 0x50, &[top.bytes[0x50] - 1], "of another generation");
+    look(&top, 0x58, &[5], "of another tree");
+    poke(path, top.place + 500, &[top.bytes[500] ^ 1]);
+    assert_full(path, Some(WarningKind::FsDamaged), "wrong checksum");
+    poke(path, top.place, &top.bytes);
+
+    // The log of the subvolume is one leaf.
+    let log = Leaf::at(path, top.u64(two + 176));
+    let (_, data) = log.item(108, 0);
+    let metadata = log.u64(0x30).to_le_bytes();
+    look(&log, data + 20, &[9], "impossible file extent");
+    look(&log, data + 21, &metadata, "which is no data");
+    look(&log, data + 21, &[1], "which is no data");
+    look(&log, data + 29, &[0; 8], "impossible file extent");
+
+    // A copy of it in the place of a node that is in use.
+    let other = Leaf::find(path, "UUID_TREE");
+    let mut moved = log.bytes;
+    moved[0x30..0x38].copy_from_slice(&other.bytes[0x30..0x38]);
+    lie::<NODE>(path, other.place, 32, &moved[32..]);
+    look(
+        &top,
+        two + 176,
+        &other.bytes[0x30..0x38],
+        "lies on other data",
+    );
+    poke(path, other.place, &other.bytes);
+    assert_eq!(used(path, true).used, all);
 }
 
 /// Clones a file that is the disk of a mounted file system, at one moment of a writer's

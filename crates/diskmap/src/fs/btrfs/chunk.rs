@@ -101,6 +101,18 @@ impl Chunk {
         })
     }
 
+    /// One with two copies.
+    #[cfg(test)]
+    pub fn at(logical: u64, len: u64, kind: u64, [first, second]: [u64; 2]) -> Chunk {
+        Chunk {
+            logical,
+            len,
+            kind,
+            first,
+            second: Some(second),
+        }
+    }
+
     /// First logical address behind it.
     pub fn end(&self) -> u64 {
         self.logical + self.len

@@ -223,3 +223,85 @@ impl<'a> Space<'a> {
         used
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::node::{Format, Item, Key};
+    use super::super::sum::Sum;
+    use super::{Chunk, Chunks, METADATA, Space, chunk};
+
+    const FORMAT: Format = Format {
+        node_size: 16384,
+        sector_size: 4096,
+        uuid: [0; 16],
+        sum: Sum::Crc32c,
+    };
+
+    /// Two chunks of 16 MiB, whose copies lie on the device in another order.
+    fn chunks() -> Chunks {
+        let mut chunks = Chunks::default();
+        for chunk in [
+            Chunk::at(16 << 20, 16 << 20, chunk::METADATA, [64 << 20, 96 << 20]),
+            Chunk::at(32 << 20, 16 << 20, chunk::SYSTEM, [48 << 20, 32 << 20]),
+        ] {
+            assert!(chunks.push(chunk).is_ok());
+        }
+        chunks
+    }
+
+    /// A tree node at an address.
+    fn add(space: &mut Space<'_>, at: u64) -> bool {
+        let mut data = [0; 33];
+        data[16] = 2;
+        let item = Item {
+            key: Key::new(at, METADATA, 0),
+            data: &data,
+        };
+        space.extent_tree(&item, true).is_ok()
+    }
+
+    #[test]
+    fn every_copy_is_on_the_device() {
+        let chunks = chunks();
+        let mut space = Space::new(&chunks, FORMAT);
+        for at in [16 << 20, (16 << 20) + 49152, (48 << 20) - 16384] {
+            assert!(add(&mut space, at), "{at}");
+        }
+        // In no chunk, before the last, across the end.
+        for at in [8 << 20, (16 << 20) + 65536, (48 << 20) - 4096] {
+            assert!(!add(&mut space, at), "{at}");
+        }
+        // The last node of the second chunk: its copies end at 48 and at 64 MiB.
+        let used: Vec<_> = space.on_device().iter().map(|e| (e.start, e.len)).collect();
+        assert_eq!(
+            used,
+            [
+                ((48 << 20) - 16384, 16384),
+                // Two chunks that touch.
+                ((64 << 20) - 16384, 32768),
+                ((64 << 20) + 49152, 16384),
+                (96 << 20, 16384),
+                ((96 << 20) + 49152, 16384),
+            ]
+        );
+    }
+
+    #[test]
+    fn past_the_limit_it_covers_more_with_fewer() {
+        let chunks = chunks();
+        let mut exact = Space::new(&chunks, FORMAT);
+        let mut coarse = Space::with_limit(&chunks, FORMAT, 100);
+        for at in 0..500u64 {
+            let at = (16 << 20) + at * 65536;
+            assert!(add(&mut exact, at) && add(&mut coarse, at));
+        }
+        assert!(coarse.is_coarse() && !exact.is_coarse());
+        // The counters stay exact.
+        let counted = |space: &Space<'_>| space.accounts.iter().map(|a| a.counted).sum::<u64>();
+        assert_eq!(counted(&coarse), counted(&exact));
+        let (coarse, exact) = (coarse.on_device(), exact.on_device());
+        assert_eq!((exact.len(), exact.total()), (1000, 1000 * 16384));
+        assert!(coarse.len() <= 100, "{}", coarse.len());
+        assert!(exact.subtract(&coarse).is_empty());
+    }
+}
