@@ -262,7 +262,13 @@ fn chunks_and_device_extents() {
     let leaf = Leaf::find(path, "DEV_TREE");
     let look = |offset, value: &[u8], kind, words| leaf.seen(path, offset, value, kind, words);
     let (head, extent) = leaf.item(204, 0);
-    look(head + 8, &[203], DAMAGED, "is of no chunk");
+    look(head + 8, &[203], None, "items of kind 203");
+    look(
+        96,
+        &[leaf.bytes[96] - 1],
+        DAMAGED,
+        "does not know of the chunk",
+    );
     look(extent + 16, &[1], DAMAGED, "is of no chunk");
     look(extent + 24, &[1], DAMAGED, "is of no chunk");
     whole_used(path);

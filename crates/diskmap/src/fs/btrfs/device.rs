@@ -11,6 +11,8 @@ use crate::bytes::le64;
 
 /// Kind of an extent of a device.
 const EXTENT: u8 = 204;
+/// Kind of the item that counts errors.
+const STATISTICS: u8 = 249;
 /// Kind of the item about a device that replaces another.
 const REPLACE: u8 = 250;
 /// States of a replacement: under way, and suspended.
@@ -41,7 +43,8 @@ impl<'a> Extents<'a> {
                 unsupported("a device of it is being replaced")
             }
             EXTENT => self.extent(item),
-            _ => Ok(()),
+            REPLACE | STATISTICS => Ok(()),
+            kind => unsupported(format!("its device tree holds items of kind {kind}")),
         }
     }
 
@@ -69,7 +72,9 @@ impl<'a> Extents<'a> {
     pub fn finish(mut self) -> Result<(), Fault> {
         match self.places.next() {
             None => Ok(()),
-            Some((place, _)) => damaged(format!("the chunk on the device at {place} is not its")),
+            Some((place, _)) => damaged(format!(
+                "the device tree does not know of the chunk on the device at {place}"
+            )),
         }
     }
 }
