@@ -21,7 +21,7 @@ use testkit::loopdev::{LoopDevice, Mounted};
 const SYNCED: u64 = 12;
 
 /// Moments at which a copy is taken in the middle of writing.
-const CLONES: usize = 4;
+const CLONES: usize = 3;
 
 /// As [`whole_used`], with the warning about a log if there is one.
 fn used(path: &Path, log: bool) -> Region {
@@ -221,7 +221,7 @@ fn in_the_middle_of_writing() {
         let mut clones = Vec::new();
         for number in 0..CLONES {
             // More is on the device each time.
-            while synced.lock().unwrap().len() < 25 * (number + 1) && !writer.is_finished() {
+            while synced.lock().unwrap().len() < 15 * (number + 1) && !writer.is_finished() {
                 std::thread::sleep(Duration::from_millis(5));
             }
             let clone = outer_mount.path().join(format!("clone{number}"));
