@@ -60,6 +60,8 @@ struct Entry {
     name: Vec<u8>,
     first: u64,
     holder: Reference,
+    /// Its number among the attributes of the holder.
+    instance: u16,
 }
 
 impl<'a, 'd> Mft<'a, 'd> {
@@ -262,7 +264,10 @@ fn part<'r>(record: &'r Record, entry: &Entry) -> Result<Attribute<'r>, Fault> {
             Body::Resident(_) => 0,
             Body::Outside(body) => body.first,
         };
-        a.kind == entry.kind && a.name == entry.name && first == entry.first
+        a.kind == entry.kind
+            && a.name == entry.name
+            && a.instance == entry.instance
+            && first == entry.first
     });
     wanted.map_or_else(
         || {
@@ -292,6 +297,7 @@ fn entries(bytes: &[u8]) -> Option<Vec<Entry>> {
             },
             first: le64(entry, 8)?,
             holder: Reference::new(le64(entry, 16)?),
+            instance: le16(entry, 24)?,
         });
         at += len;
     }

@@ -156,6 +156,8 @@ pub(super) struct Attribute<'a> {
     pub name: &'a [u8],
     /// Compressed, encrypted, sparse.
     pub flags: u16,
+    /// Its number among the attributes of its record.
+    pub instance: u16,
     pub body: Body<'a>,
 }
 
@@ -214,6 +216,7 @@ impl<'a> Attribute<'a> {
             kind,
             name,
             flags: le16(bytes, 12)?,
+            instance: le16(bytes, 14)?,
             body,
         })
     }
