@@ -219,6 +219,28 @@ le() {
     done
 }
 
+# The sectors of a volume that are neither empty, nor of the log, nor of the table of
+# capital letters, as the ntfs target reads them.
+seed_ntfs() {
+    need mkntfs ntfs-3g
+    local knobs sector line letters
+    image ntfs 2048
+    mkntfs -F -q -Q -c 512 -L seed "$work/ntfs" 2>/dev/null
+    letters=$(ntfsinfo -v -i 10 "$work/ntfs" | awk '/LCN/ { getline; print $2 }')
+    sector=-1
+    od -v -An -t x1 -w512 "$work/ntfs" | while read -r line; do
+        sector=$((sector + 1))
+        [[ $line =~ ^[0\ ]+$ || $line =~ ^[f\ ]+$ ]] && continue
+        [ "$sector" -ge $((letters)) ] && [ "$sector" -lt $((letters + 256)) ] && continue
+        le "$sector" 4
+        le 512 2
+        printf '%b' "\\x${line// /\\x}"
+    done >"$work/parts"
+    for knobs in 100 140; do
+        { printf "\\$knobs"; cat "$work/parts"; } >"$out/empty-$knobs"
+    done
+}
+
 # part IMAGE SECTOR COUNT: a part as the relocate target reads it
 part() {
     le "$2" 4

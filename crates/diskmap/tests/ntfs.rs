@@ -9,8 +9,8 @@ mod common;
 #[path = "common/ntfs.rs"]
 mod image;
 
-use common::{partclone, poke, restore_onto_garbage, scan_file, whole_used};
-use diskmap::{Extent, Extents, Method};
+use common::{ok, partclone, poke, restore_onto_garbage, s, scan_file, whole_used};
+use diskmap::{Extent, Extents, Method, WarningKind};
 use image::{Image, Sizes, assert_holds, bitmap, bytes, filled, is_consistent, sizes};
 use std::path::Path;
 
@@ -143,4 +143,37 @@ fn sector_512_cluster_2097152() {
     let image = filled(480, &["-c", "2097152"]);
     assert_eq!(sizes(&image.path).cluster, 2 << 20);
     assert_eq!(whole_used(&image.path).used, expected(&image.path));
+}
+
+/// A volume that was made smaller and larger again. The tool leaves the dirty flag behind,
+/// so that Windows has a look at it; then its boot sector, bitmap and end must agree.
+#[test]
+fn a_resized_volume() {
+    let image = filled(40, &["-c", "4096"]);
+    let resize = |args: &[&str]| {
+        let mut all = vec!["-f", "-f"];
+        all.extend(args);
+        all.push(s(&image.path));
+        ok("ntfsresize", &all);
+        let map = scan_file(&image.path, 512);
+        assert_eq!(map.regions[0].method, Method::Full);
+        assert_eq!(map.warnings[0].kind, WarningKind::FsDirty);
+        ok("ntfsfix", &["-d", s(&image.path)]);
+    };
+    resize(&["-s", "28000000"]);
+    let sizes = sizes(&image.path);
+    assert!(sizes.size < 28_000_000);
+    let used = whole_used(&image.path).used;
+    let in_clusters = used.intersect(0..sizes.clusters * sizes.cluster);
+    assert_eq!(in_clusters, bitmap(&image.path));
+    // The volume's own copy of the boot sector, wherever the partition ends.
+    assert!(used.contains_all(Extent {
+        start: sizes.size,
+        len: 512
+    }));
+    restored(&image, &used).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&image.path);
+    file.unwrap().set_len(68 << 20).unwrap();
+    resize(&[]);
+    verify(&image, 512);
 }

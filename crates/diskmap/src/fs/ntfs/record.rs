@@ -235,3 +235,118 @@ pub(super) fn same_name(utf16: &[u8], ascii: &str) -> bool {
             .zip(ascii.bytes())
             .all(|(unit, byte)| unit == [byte, 0])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Body, DATA, Record, VOLUME_NAME, same_name, unprotect};
+    use crate::bytes::put;
+
+    /// A record of 1024 bytes with these attributes, as it is on disk.
+    fn record(attributes: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = vec![0u8; 1024];
+        put(&mut bytes, 0, b"FILE");
+        put(&mut bytes, 4, &[48, 0, 3, 0]);
+        put(&mut bytes, 16, &[5, 0]);
+        put(&mut bytes, 20, &[56, 0, 3, 0]);
+        let mut at = 56;
+        for attribute in attributes {
+            put(&mut bytes, at, attribute);
+            at += attribute.len();
+        }
+        put(&mut bytes, at, &[0xff; 4]);
+        put(&mut bytes, 24, &(at as u32 + 8).to_le_bytes());
+        // The number, and what stands in its places.
+        let saved = [bytes[510], bytes[511], bytes[1022], bytes[1023]];
+        put(&mut bytes, 48, &[7, 1]);
+        put(&mut bytes, 50, &saved);
+        put(&mut bytes, 510, &[7, 1]);
+        put(&mut bytes, 1022, &[7, 1]);
+        bytes
+    }
+
+    fn name(text: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0u8; (24 + text.len()).next_multiple_of(8)];
+        let len = bytes.len() as u32;
+        put(&mut bytes, 0, &VOLUME_NAME.to_le_bytes());
+        put(&mut bytes, 4, &len.to_le_bytes());
+        put(&mut bytes, 16, &(text.len() as u32).to_le_bytes());
+        put(&mut bytes, 20, &[24]);
+        put(&mut bytes, 24, text);
+        bytes
+    }
+
+    fn data() -> Vec<u8> {
+        let mut bytes = vec![0u8; 80];
+        put(&mut bytes, 0, &DATA.to_le_bytes());
+        put(&mut bytes, 4, &[80, 0, 0, 0, 1, 1, 72]);
+        put(&mut bytes, 16, &3u64.to_le_bytes());
+        put(&mut bytes, 24, &9u64.to_le_bytes());
+        put(&mut bytes, 32, &[64]);
+        put(&mut bytes, 64, &[0x11, 7, 5, 0]);
+        put(&mut bytes, 72, b"a\0");
+        bytes
+    }
+
+    #[test]
+    fn what_stood_under_the_numbers_comes_back() {
+        let long = vec![0xabu8; 600];
+        let record = Record::decode(3, record(&[name(&long), data()])).unwrap();
+        assert!(record.in_use && record.directory && record.sequence == 5);
+        let all = record.attributes().unwrap();
+        assert!(matches!(&all[0].body, Body::Resident(bytes) if *bytes == long));
+        assert!(all[0].is(VOLUME_NAME, "") && all[1].is(DATA, "a") && !all[1].is(DATA, ""));
+        let Body::Outside(body) = &all[1].body else {
+            panic!()
+        };
+        assert_eq!((body.first, body.count), (3, 7));
+        assert!(body.pairs.starts_with(&[0x11, 7, 5, 0]));
+    }
+
+    #[test]
+    fn copies_may_have_other_numbers() {
+        let one = record(&[name(b"x")]);
+        let mut other = one.clone();
+        for at in [48, 510, 1022] {
+            put(&mut other, at, &[9, 9]);
+        }
+        let content = |bytes| Record::decode(0, bytes).unwrap().content();
+        assert_eq!(content(one), content(other));
+        assert_ne!(
+            content(record(&[name(b"x")])),
+            content(record(&[name(b"y")]))
+        );
+    }
+
+    #[test]
+    fn records_without_sense_are_refused() {
+        let good = record(&[name(b"x"), data()]);
+        let cases: [(usize, &[u8], &str); 11] = [
+            (0, b"BAAD", "begins with"),
+            (6, &[2, 0], "sequence numbers"),
+            (4, &[0xfe, 1], "sequence numbers"),
+            (1022, &[0, 0], "not written whole (part 1)"),
+            (20, &[57], "attributes from byte 57"),
+            (24, &[0xff, 0xff], "to 65535"),
+            (24, &[64, 0], "without sense"),
+            (24, &[168, 0], "no end"),
+            (60, &[0], "without sense"),
+            (64, &[2], "without sense"),
+            (72, &[0xff], "without sense"),
+        ];
+        for (at, change, words) in cases {
+            let mut bytes = good.clone();
+            put(&mut bytes, at, change);
+            let result = Record::decode(4, bytes).and_then(|r| r.attributes().map(|a| a.len()));
+            let error = result.expect_err(words);
+            assert!(error.contains(words), "{at}: {error}");
+        }
+        assert!(unprotect(&mut [], b"FILE").is_err());
+        assert!(unprotect(&mut b"FILE".to_vec(), b"FILE").is_err());
+    }
+
+    #[test]
+    fn names_in_ascii() {
+        assert!(same_name(b"$\0I\0", "$I") && same_name(b"", ""));
+        assert!(!same_name(b"$\0I\x01", "$I") && !same_name(b"$\0", "$I"));
+    }
+}
