@@ -66,14 +66,14 @@ macro_rules! variants {
 }
 
 variants! {
-    sector_512_cluster_512: 512, 512, 40;
-    sector_512_cluster_1024: 512, 1024, 40;
-    sector_512_cluster_4096: 512, 4096, 40;
+    sector_512_cluster_512: 512, 512, 24;
+    sector_512_cluster_1024: 512, 1024, 24;
+    sector_512_cluster_4096: 512, 4096, 24;
     sector_512_cluster_65536: 512, 65536, 64;
-    sector_512_cluster_131072: 512, 131072, 100;
-    sector_1024_cluster_4096: 1024, 4096, 40;
-    sector_2048_cluster_2048: 2048, 2048, 40;
-    sector_4096_cluster_4096: 4096, 4096, 40;
+    sector_512_cluster_131072: 512, 131072, 64;
+    sector_1024_cluster_4096: 1024, 4096, 24;
+    sector_2048_cluster_2048: 2048, 2048, 24;
+    sector_4096_cluster_4096: 4096, 4096, 24;
     sector_4096_cluster_65536: 4096, 65536, 64;
 }
 

@@ -64,7 +64,7 @@ impl Editor {
 
     /// Offset on the volume of a record; with clusters smaller than a record its second
     /// half may be elsewhere.
-    fn halves(&self, number: u64) -> [u64; 2] {
+    pub fn halves(&self, number: u64) -> [u64; 2] {
         [0, 512].map(|half| self.offset(&self.table, number * RECORD + half))
     }
 
