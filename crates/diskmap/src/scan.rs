@@ -5,7 +5,7 @@
 
 use crate::error::ScanError;
 use crate::extents::{Extent, Extents};
-use crate::fs::{self, Content, Findings, TroubleKind};
+use crate::fs::{self, Content, DiskRaid, Findings, TroubleKind};
 use crate::gaps::gaps;
 use crate::ldm;
 use crate::model::{
@@ -53,6 +53,8 @@ pub fn scan_selected(
     let bare = || fs::identify(&view).map_err(ScanError::from);
     let table = match table::detect(&view, geometry, bare) {
         Err(_) if options.full => None,
+        // The table is the one of a whole set of disks, of which this is a part.
+        Err(_) if selection.only.is_none() && is_spread(&view)? => None,
         other => other?,
     };
     let mut scanner = Scanner {
@@ -63,6 +65,7 @@ pub fn scan_selected(
         warnings: Vec::new(),
         suspended: None,
         dynamic: None,
+        raid: None,
     };
     match table {
         None => {
@@ -82,6 +85,12 @@ pub fn scan_selected(
     }
 }
 
+/// Whether the disk belongs to a RAID set that spreads its blocks.
+fn is_spread(view: &View<'_>) -> Result<bool, ScanError> {
+    let raid = fs::whole_disk(view, &[])?;
+    Ok(raid.is_some_and(|raid| raid.spread.is_some()))
+}
+
 struct Scanner<'a> {
     disk: &'a dyn DiskRead,
     geometry: Geometry,
@@ -92,6 +101,8 @@ struct Scanner<'a> {
     suspended: Option<(u32, bool)>,
     /// The volumes of a Windows dynamic disk.
     dynamic: ldm::Found,
+    /// The RAID set that a partitioned disk belongs to.
+    raid: Option<DiskRaid>,
 }
 
 impl Scanner<'_> {
@@ -121,8 +132,9 @@ impl Scanner<'_> {
                 len: blob.data.len() as u64,
             })
             .collect();
+        self.raid = self.read_raid(&occupied)?;
         let end = self.geometry.sectors() * u64::from(self.geometry.sector_size);
-        let keep = self.kept_behind();
+        let keep = self.kept_behind().union(&self.kept_by_raid());
         for gap in &gaps(end, &occupied.into_iter().collect(), &tables, &keep) {
             let mut region = empty_region(RegionKind::Gap, gap.start, gap.len);
             if self.selection.only.is_some() {
@@ -135,6 +147,7 @@ impl Scanner<'_> {
         }
         regions.sort_by_key(|region| region.start);
         self.heed_suspended(&mut regions);
+        self.heed_raid(&mut regions);
         Ok(DiskMap {
             geometry: self.geometry,
             table: found.parsed.kind,
@@ -153,6 +166,51 @@ impl Scanner<'_> {
                 failure.offset
             )))),
             other => Ok(other?),
+        }
+    }
+
+    /// Looks for a RAID set, and tells what is wrong with it.
+    fn read_raid(&mut self, partitions: &[Extent]) -> Result<Option<DiskRaid>, ScanError> {
+        let size = self.geometry.size_bytes;
+        let view = View::new(self.disk, 0, size);
+        let mut raid = match fs::whole_disk(&view, partitions) {
+            Err(failure) if self.options.full || self.selection.skip_bad => Some(DiskRaid {
+                kept: Extent::between(0, size),
+                spread: Some(format!(
+                    "what would tell whether the disk belongs to a RAID set cannot be read at \
+                     byte {}",
+                    failure.offset
+                )),
+                troubles: Vec::new(),
+            }),
+            other => other?,
+        };
+        if let Some(raid) = raid.as_mut().filter(|_| !self.options.full) {
+            self.tell(0, std::mem::take(&mut raid.troubles))?;
+        }
+        Ok(raid)
+    }
+
+    /// Where blocks are spread over several disks, the partitions of this one's table are
+    /// not on this disk.
+    fn heed_raid(&self, regions: &mut [Region]) {
+        let Some(why) = self.raid.as_ref().and_then(|raid| raid.spread.as_ref()) else {
+            return;
+        };
+        for region in regions.iter_mut().filter(|r| r.method == Method::Used) {
+            region.method = Method::Full;
+            region.used = Extents::whole(region.size);
+            region.reason = format!("Every sector is copied, because {why}.");
+        }
+    }
+
+    /// Free space that somebody keeps something in: a RAID set.
+    fn kept_by_raid(&self) -> Extents {
+        let size = self.geometry.size_bytes;
+        match &self.raid {
+            None => Extents::new(),
+            Some(raid) if raid.spread.is_some() => Extents::whole(size),
+            Some(raid) => Extents::from_iter([raid.kept]),
         }
     }
 

@@ -19,11 +19,13 @@ mod optical;
 mod signature;
 mod squashfs;
 mod swap;
+mod whole_disk;
 mod xfs;
 
 use crate::extents::{Extent, Extents};
 use crate::table;
 use crate::view::{ReadFailure, View};
+pub(crate) use whole_disk::{DiskRaid, whole_disk};
 
 /// Space behind a file system that is kept, counted from the end of the region:
 /// other layers keep their labels there.

@@ -66,6 +66,33 @@ const FIXED: &[(&str, &str, u64, &[u8])] = &[
 
 const ZFS: (&str, &str) = ("zfs", "ZFS");
 
+/// RAID sets of whole disks that firmware makes: how many sectors before the end, and what
+/// stands there.
+const FIRMWARE_RAID: &[(&str, &str, u64, &[u8])] = &[
+    (
+        "imsm",
+        "Intel firmware RAID",
+        2,
+        b"Intel Raid ISM Cfg Sig. ",
+    ),
+    ("ddf", "DDF firmware RAID", 1, b"\xde\x11\xde\x11"),
+];
+
+/// The first firmware RAID format whose metadata stands at the end of a disk.
+pub(super) fn firmware_raid(view: &View<'_>) -> Result<Option<Signature>, ReadFailure> {
+    for &(name, title, sectors, magic) in FIRMWARE_RAID {
+        for sector in [512, 4096] {
+            let Some(place) = view.size().checked_sub(sectors * sector) else {
+                continue;
+            };
+            if has(&view.bytes_up_to(place, magic.len())?, 0, magic) {
+                return Ok(Some(Signature { name, title }));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// Every recognised format of a region, each name once, wrapping ones first.
 pub(super) fn find(view: &View<'_>) -> Result<Vec<Signature>, ReadFailure> {
     let mut found: Vec<Signature> = Vec::new();
@@ -78,6 +105,9 @@ pub(super) fn find(view: &View<'_>) -> Result<Vec<Signature>, ReadFailure> {
         if has(&view.bytes_up_to(offset, magic.len())?, 0, magic) {
             add(name, title);
         }
+    }
+    if let Some(raid) = firmware_raid(view)? {
+        add(raid.name, raid.title);
     }
     if zfs(view)? {
         add(ZFS.0, ZFS.1);
@@ -103,7 +133,7 @@ fn zfs(view: &View<'_>) -> Result<bool, ReadFailure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FIXED, find};
+    use super::{FIRMWARE_RAID, FIXED, find};
     use crate::view::View;
 
     fn names(data: &[u8]) -> Vec<&'static str> {
@@ -125,6 +155,20 @@ mod tests {
             data[at..at + magic.len()].fill(0);
             data[at + 1..at + 1 + magic.len()].copy_from_slice(magic);
             assert_eq!(names(&data), [""; 0], "{name} one byte further");
+        }
+    }
+
+    #[test]
+    fn firmware_raid_at_the_end() {
+        for &(name, _, sectors, magic) in FIRMWARE_RAID {
+            for sector in [512, 4096] {
+                let mut data = vec![0u8; 2 << 20];
+                let at = data.len() - (sectors * sector) as usize;
+                data[at..at + magic.len()].copy_from_slice(magic);
+                assert_eq!(names(&data), [name]);
+                data.push(0);
+                assert_eq!(names(&data), [""; 0]);
+            }
         }
     }
 

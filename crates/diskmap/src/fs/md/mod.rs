@@ -100,6 +100,31 @@ pub(super) fn look(view: &View<'_>) -> Result<Option<Volume>, ReadFailure> {
     }))
 }
 
+/// Looks for a superblock of the whole disk at its end: the end of the array's data, or
+/// why the disk cannot be read alone.
+pub(super) fn whole_disk(
+    view: &View<'_>,
+    partitions: &[Extent],
+) -> Result<Option<Result<u64, Fault>>, ReadFailure> {
+    let found: Vec<Superblock> = superblocks(view)?
+        .into_iter()
+        .filter(|sb| sb.version.at_end() && !sb.is_of(partitions))
+        .collect();
+    let Some(first) = found.first() else {
+        return Ok(None);
+    };
+    if found.len() > 1 {
+        return Ok(Some(damaged("it has two RAID superblocks")));
+    }
+    let alone = first.mirror().and_then(|mirror| {
+        mirror
+            .bad_blocks
+            .map_or(Ok(()), |place| check_bad_blocks(view, place))?;
+        Ok(mirror.data.end())
+    });
+    Ok(Some(alone))
+}
+
 /// Every superblock of a view, in the order of the versions.
 fn superblocks(view: &View<'_>) -> Result<Vec<Superblock>, ReadFailure> {
     let mut found = Vec::new();
@@ -134,6 +159,21 @@ impl Superblock {
             Version::V090 => version0::uuid(&self.raw),
             _ => version1::uuid(&self.raw),
         }
+    }
+
+    /// Whether a superblock at the disk's end is the one of a partition that ends there:
+    /// it says how much there is in front of it, or where it stands.
+    fn is_of(&self, partitions: &[Extent]) -> bool {
+        partitions.iter().any(|partition| {
+            let own = self.version.place(partition.len);
+            let fits = match self.version {
+                Version::V090 => {
+                    version0::fits(&self.raw, self.place - partition.start.min(self.place))
+                }
+                _ => version1::stands_at(&self.raw, own),
+            };
+            own.and_then(|own| own.checked_add(partition.start)) == Some(self.place) && fits
+        })
     }
 
     /// The content, if the member can be read alone.

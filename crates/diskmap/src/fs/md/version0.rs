@@ -40,6 +40,12 @@ pub(super) fn uuid(raw: &[u8]) -> String {
     guid::plain(&bytes)
 }
 
+/// Whether the superblock can be the one of a device with `room` bytes in front of it: the
+/// whole disk has more room than any of its partitions. Some levels do not say.
+pub(super) fn fits(raw: &[u8], room: u64) -> bool {
+    le32(raw, 8 * 4).is_some_and(|kib| kib > 0 && u64::from(kib) * 1024 <= room)
+}
+
 /// The member's content, if it can be read alone.
 pub(super) fn mirror(superblock: &Superblock) -> Result<Mirror, Fault> {
     let raw = superblock.raw.as_slice();

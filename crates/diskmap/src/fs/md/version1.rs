@@ -43,6 +43,12 @@ pub(super) fn uuid(raw: &[u8]) -> String {
         .unwrap_or_default()
 }
 
+/// Whether the superblock says that it stands at that byte offset.
+pub(super) fn stands_at(raw: &[u8], place: Option<u64>) -> bool {
+    let own = le64(raw, 144).and_then(|sector| sector.checked_mul(SECTOR));
+    own.is_some() && own == place
+}
+
 /// The member's content, if it can be read alone.
 pub(super) fn mirror(superblock: &Superblock) -> Result<Mirror, Fault> {
     let raw = superblock.raw.as_slice();
@@ -57,7 +63,7 @@ pub(super) fn mirror(superblock: &Superblock) -> Result<Mirror, Fault> {
     if checksum(summed) != word(216)? {
         return damaged("wrong checksum of the RAID superblock");
     }
-    if long(144)?.checked_mul(SECTOR) != Some(superblock.place) {
+    if !stands_at(raw, Some(superblock.place)) {
         return damaged("the RAID superblock belongs to another place");
     }
     let features = word(8)?;
