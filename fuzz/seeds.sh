@@ -343,6 +343,77 @@ seed_message() {
     printf '\007{"code":"disk-in-use","found":"x","advice":"y","disk":"untouched"}' >"$out/report"
 }
 
+# fill FILE OFFSET: standard input over the bytes of a file
+fill() {
+    dd of="$work/$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+# Members of the four versions, with nothing inside; the target adds what it knows.
+seed_md() {
+    local knob place data
+    for knob in 0 1 2 3; do
+        place=$((knob == 0 ? 0 : knob == 1 ? 4096 : 131072))
+        data=$((knob < 2 ? 16384 : 0))
+        image md 192
+        [ "$knob" != 3 ] || place=$((192 * 1024 - 8192))
+        if [ "$knob" = 2 ]; then
+            { le 0 4; le 90 4; } | fill md $((place + 4))
+            { le 1 4; le 64 4; le 2 4; le 2 4; } | fill md $((place + 28))
+            le 1 4 | fill md $((place + 132))
+            { le 0 8; le 0 4; le 0 4; le 6 4; } | fill md $((place + 512))
+        else
+            { le 1 4; le 9 4; } | fill md $((place + 4))
+            { le 1 4; le 0 4; le 128 8; le 0 4; le 2 4; le 8 4; } | fill md $((place + 72))
+            { le $((data / 512)) 8; le 128 8; le $((place / 512)) 8; } | fill md $((place + 128))
+            le 1 4 | fill md $((place + 188))
+            printf '\377\377\377\377\377\377\377\377' | fill md $((place + 208))
+            le 2 4 | fill md $((place + 220))
+            printf '\377\377\377\377\377\377\377\377' | fill md $((place + 512))
+        fi
+        keep md "$knob"00
+        mv "$out/md" "$out/md$knob"
+    done
+}
+
+# A group with a linear and a striped volume, in extents of 4 KiB.
+seed_lvm() {
+    image lvm 192
+    local uuid=abcdefghijklmnopqrstuvwxyz012345
+    {
+        le 32 4
+        zeros 8
+        printf %s "$uuid"
+        le $((192 * 1024)) 8
+        le 16384 8
+        le 0 8
+        zeros 16
+        le 4096 8
+        le 8192 8
+        zeros 16
+        le 2 4
+        le 1 4
+    } | fill lvm 532
+    printf '%s\n' 'vg {' 'id="x"' 'seqno=1' 'format="lvm2"' 'status=["READ","WRITE"]' 'flags=[]' \
+        'extent_size=8' 'physical_volumes {' 'pv0 {' 'id="abcdef-ghij-klmn-opqr-stuv-wxyz-012345"' \
+        'status=["ALLOCATABLE"]' 'flags=[]' 'pe_start=32' 'pe_count=40' '}' '}' 'logical_volumes {' \
+        'a {' 'status=["READ","VISIBLE"]' 'segment_count=1' 'segment1 {' 'start_extent=0' \
+        'extent_count=4' 'type="striped"' 'stripe_count=1' 'stripes=["pv0",2]' '}' '}' \
+        'b {' 'status=["VISIBLE"]' 'segment_count=1' 'segment1 {' 'start_extent=0' 'extent_count=4' \
+        'type="striped"' 'stripe_count=2' 'stripe_size=2' 'stripes=["pv0",8,"pv0",12]' '}' '}' \
+        's {' 'status=[]' 'segment_count=1' 'segment1 {' 'start_extent=0' 'extent_count=4' \
+        'type="snapshot"' 'origin="a"' '}' '}' '}' '}' \
+        'contents="Text Format Volume Group"' 'version=1' >"$work/text"
+    {
+        le 1 4
+        le 4096 8
+        le 8192 8
+        le 512 8
+        le "$(stat -c %s "$work/text")" 8
+    } | fill lvm $((4096 + 20))
+    fill lvm $((4096 + 512)) <"$work/text"
+    keep lvm 0
+}
+
 if declare -F "seed_$target" >/dev/null; then
     "seed_$target"
 fi
