@@ -6,7 +6,7 @@
 use crate::extents::{Extent, Extents};
 
 /// Most extents that are kept (16 bytes each).
-const LIMIT: usize = 4 << 20;
+const LIMIT: usize = 512 << 10;
 
 /// Takes extents in ascending order.
 pub(super) struct Collector {
