@@ -55,10 +55,36 @@ seed_ext() {
         keep "ext$i" 0
     done
     # With a journal the least is larger; most of it is a hole behind the seed.
-    image ext-journal 1600
-    mke2fs -q -F -N 16 -t ext3 -b 1024 -J size=1 "$work/ext-journal" 2>/dev/null
+    image ext-journal 4096
+    mke2fs -q -F -N 16 -t ext3 -b 1024 -J size=1 -O ^resize_inode "$work/ext-journal"
     truncate -s 96K "$work/ext-journal"
     keep ext-journal 4
+}
+
+# A journal as the jbd2 target reads it: its superblock, then two transactions with a new
+# bitmap, a revoke block, and one without an end.
+seed_jbd2() {
+    need debugfs e2fsprogs
+    local version place knobs
+    for version in "" "-c -v 1" "-c -v 2" "-c -v 3"; do
+        image journal 4096
+        mke2fs -q -F -N 16 -t ext3 -b 1024 -J size=1 "$work/journal"
+        head -c 1024 /dev/zero | tr '\0' '\377' >"$work/block"
+        printf 'jo %s\njw -b 3 %s\njw -b 2,3,200 %s\njw -r 200,201\njw -c -b 1 %s\njc\n' \
+            "$version" "$work/block" "$work/block" "$work/block" |
+            debugfs -w -f - "$work/journal" >/dev/null 2>&1
+        place=$(debugfs -c -R 'bmap <8> 0' "$work/journal" 2>/dev/null)
+        dd if="$work/journal" of="$work/log" bs=1024 skip="$place" count=24 status=none
+        for knobs in 000 001 002 003; do
+            {
+                printf "\\$knobs"
+                head -c 16 "$work/log"
+                # As long as the journal of the target.
+                printf '\000\000\000\140'
+                tail -c +21 "$work/log"
+            } >"$out/journal${version##* }-$knobs"
+        done
+    done
 }
 
 seed_fat() {

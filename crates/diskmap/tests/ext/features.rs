@@ -7,6 +7,7 @@
 use crate::common::{ok, s, sparse, whole_used};
 use crate::image::{assert_matches, dumpe2fs, image, verify};
 use diskmap::{Extent, Extents};
+use std::path::Path;
 
 macro_rules! variants {
     ($($name:ident: $mib:literal, $flavour:literal, [$($arg:literal),*];)*) => {
@@ -48,8 +49,31 @@ variants! {
     ext4_journal_without_extents: 64, "ext4", ["-t", "ext4", "-O", "^extents,^64bit"];
     ext4_multi_mount_protection: 64, "ext4", ["-t", "ext4", "-O", "mmp"];
     ext4_many_features: 64, "ext4", ["-t", "ext4", "-O", "quota,project,inline_data,large_dir,casefold,orphan_file,ea_inode,encrypt,verity"];
+    ext4_inodes_of_1k: 40, "ext4", ["-t", "ext4", "-b", "4096", "-I", "1024", "-O", "inline_data"];
+    ext4_inodes_of_4k: 40, "ext4", ["-t", "ext4", "-b", "4096", "-I", "4096", "-N", "2000"];
+    ext4_fast_commit: 40, "ext4", ["-t", "ext4", "-O", "fast_commit"];
+    ext4_stable_inodes: 40, "ext4", ["-t", "ext4", "-b", "4096", "-O", "stable_inodes,encrypt,verity"];
+    ext4_wide_flex_groups: 90, "ext4", ["-t", "ext4", "-b", "1024", "-G", "64", "-O", "project,quota"];
     ext4_lazy_inode_tables: 100, "ext4", ["-t", "ext4", "-N", "100000", "-E", "nodiscard,lazy_itable_init=1"];
     ext4_lazy_uninit_bg_1k: 100, "ext4", ["-t", "ext4", "-N", "100000", "-b", "1024", "-O", "uninit_bg,^metadata_csum", "-E", "nodiscard,lazy_itable_init=1"];
+}
+
+/// A value of an attribute that is as large as a block has an inode of its own.
+#[test]
+fn ext4_large_attributes() {
+    let image = image(40, &["-t", "ext4", "-b", "4096", "-O", "ea_inode"]);
+    let value = image.work.join("value");
+    std::fs::write(&value, vec![0x5a; 4096]).unwrap();
+    let request = format!("ea_set -f {} /d1/file1 user.large", s(&value));
+    ok("debugfs", &["-w", "-R", &request, s(&image.path)]);
+    verify(&image);
+    let get = |path: &Path| {
+        let request = "ea_get -x /d1/file1 user.large";
+        ok("debugfs", &["-R", request, s(path)])
+    };
+    let value = get(&image.path);
+    assert!(value.len() > 12_000, "{} characters", value.len());
+    assert!(get(&image.work.join("restored")) == value, "another value");
 }
 
 #[test]

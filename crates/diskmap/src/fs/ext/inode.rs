@@ -234,3 +234,105 @@ impl Walk<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::superblock::tests::superblock;
+    use super::{Blocks, Fault, Inode};
+    use crate::extents::Extent;
+    use crate::view::View;
+
+    const BLOCK: usize = 1024;
+
+    /// Blocks of a file whose inode has these bytes from 0x28 on, on a disk on which
+    /// `tree` are the blocks from 100 on.
+    fn blocks(extents: bool, root: &[u8], tree: &[Vec<u8>], len: u64) -> Result<Blocks, Fault> {
+        let mut disk = vec![0u8; 400 * BLOCK];
+        for (number, node) in tree.iter().enumerate() {
+            disk[(100 + number) * BLOCK..][..node.len()].copy_from_slice(node);
+        }
+        let mut raw = vec![0u8; 128];
+        raw[0x22] = if extents { 8 } else { 0 };
+        raw[0x28..0x28 + root.len()].copy_from_slice(root);
+        let view = View::new(&disk, 0, 400 * BLOCK as u64);
+        let inode = Inode { raw, seed: 0 };
+        inode.blocks(&view, &superblock(4, 4, 1), len, false)
+    }
+
+    fn halves(halves: &[u16]) -> Vec<u8> {
+        halves.iter().flat_map(|half| half.to_le_bytes()).collect()
+    }
+
+    /// A leaf of (first, length, block), or with a depth an index of (first, _, block).
+    fn node(depth: u16, entries: &[(u16, u16, u16)]) -> Vec<u8> {
+        let mut all = vec![0xf30a, entries.len() as u16, 4, depth, 0, 0];
+        for &(first, len, block) in entries {
+            all.extend(match depth {
+                0 => [first, 0, len, 0, block, 0],
+                _ => [first, 0, block, 0, 0, 0],
+            });
+        }
+        halves(&all)
+    }
+
+    fn damaged(outcome: Result<Blocks, Fault>) -> bool {
+        matches!(outcome, Err(Fault::Damaged(_)))
+    }
+
+    #[test]
+    fn extents_of_two_levels() {
+        let root = node(1, &[(0, 0, 100), (15, 0, 101)]);
+        let leaves = [
+            node(0, &[(0, 10, 200), (10, 5, 210)]),
+            node(0, &[(15, 9, 50)]),
+        ];
+        let found = blocks(true, &root, &leaves, 20).ok().unwrap();
+        let run = |start, len| Extent { start, len };
+        assert_eq!(found.runs, [run(200, 15), run(50, 9)]);
+        assert_eq!(found.tree, [100, 101]);
+    }
+
+    #[test]
+    fn trees_that_lie() {
+        let leaf = |entries: &[_]| node(0, entries);
+        for root in [
+            // A hole, nothing, an extent that was never written, outside, too short.
+            leaf(&[(1, 10, 200)]),
+            leaf(&[]),
+            leaf(&[(0, 0x8001, 200)]),
+            leaf(&[(0, 10, 0)]),
+            leaf(&[(0, 10, 20_000)]),
+            leaf(&[(0, 10, 200)]),
+            leaf(&[(0, 10, 200), (11, 10, 220)]),
+            // A level that is not below, and one that is itself.
+            node(2, &[(0, 0, 100)]),
+            node(1, &[(0, 0, 101)]),
+            node(9, &[(0, 0, 100)]),
+        ] {
+            let tree = [leaf(&[(0, 20, 200)]), node(1, &[(0, 0, 101)])];
+            assert!(damaged(blocks(true, &root, &tree, 20)));
+        }
+    }
+
+    #[test]
+    fn pointers_of_every_level() {
+        let list = |from: u32, count: u32| -> Vec<u8> {
+            (from..from + count).flat_map(u32::to_le_bytes).collect()
+        };
+        // 12 direct blocks, 256 behind block 100, the rest behind 101, 102.
+        let mut root = list(120, 12);
+        root.extend(list(100, 2));
+        let tree = [list(132, 256), list(102, 1), list(500, 3)];
+        let found = blocks(false, &root, &tree, 12 + 256 + 3).ok().unwrap();
+        let run = |start, len| Extent { start, len };
+        assert_eq!(found.runs, [run(120, 268), run(500, 3)]);
+        assert_eq!(found.tree, [100, 101, 102]);
+        // One more is a hole, and a pointer may lead outside.
+        assert!(damaged(blocks(false, &root, &tree, 12 + 256 + 4)));
+        assert!(damaged(blocks(false, &list(20_000, 12), &[], 3)));
+        // Three levels on the same block end, too.
+        root.extend(list(103, 1));
+        let own = [list(132, 256), list(102, 1), list(500, 256), list(103, 256)];
+        assert!(blocks(false, &root, &own, 1 << 20).is_err());
+    }
+}

@@ -279,3 +279,154 @@ fn tags(shape: &Shape, block: &[u8]) -> Vec<Tag> {
     }
     list
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Checks, MAGIC, Record, Shape, Write, unescape, walk};
+    use crate::fs::Fault;
+
+    const BLOCK: usize = 1024;
+
+    fn shape(start: u64) -> Shape {
+        Shape {
+            block_size: BLOCK,
+            first: 1,
+            last: 9,
+            start,
+            sequence: u32::MAX,
+            checks: Checks::None,
+            wide: false,
+            seed: 0,
+            blocks: 1000,
+        }
+    }
+
+    /// A block with a header and big-endian words behind it.
+    fn block(kind: u32, sequence: u32, words: &[u32]) -> Vec<u8> {
+        let mut block: Vec<u8> = [MAGIC, kind, sequence]
+            .iter()
+            .chain(words)
+            .flat_map(|word| word.to_be_bytes())
+            .collect();
+        block.resize(BLOCK, 0);
+        block
+    }
+
+    /// The tags of a descriptor for these blocks; the first one is escaped and has a UUID.
+    fn tags(targets: &[u32]) -> Vec<u32> {
+        let mut words = Vec::new();
+        for (number, target) in targets.iter().enumerate() {
+            let last = if number + 1 == targets.len() { 8 } else { 0 };
+            words.extend([*target, last | if number == 0 { 1 } else { 2 }]);
+            if number == 0 {
+                words.extend([0; 4]);
+            }
+        }
+        words
+    }
+
+    fn run(shape: &Shape, log: &[Vec<u8>]) -> Result<(u32, Vec<Record>), Fault> {
+        let mut records = Vec::new();
+        let read = |at: u64| Ok(log.get(at as usize).cloned().unwrap_or(vec![0; BLOCK]));
+        let committed = walk(shape, read, |record| {
+            records.push(record);
+            Ok(())
+        })?;
+        Ok((committed, records))
+    }
+
+    /// Transactions -1, 0 and 1; the first goes over the end, the last has no commit.
+    fn log() -> Vec<Vec<u8>> {
+        let data = vec![7; BLOCK];
+        vec![
+            vec![],
+            data.clone(),
+            block(2, u32::MAX, &[]),
+            block(5, 0, &[24, 50, 60]),
+            block(2, 0, &[]),
+            block(1, 1, &tags(&[80])),
+            data.clone(),
+            block(1, u32::MAX, &tags(&[10, 20])),
+            data,
+        ]
+    }
+
+    #[test]
+    fn over_the_end_of_the_log_and_of_the_numbers() {
+        let (committed, records) = run(&shape(7), &log()).ok().unwrap();
+        assert_eq!(committed, 2);
+        let write = |target, at, escaped, transaction| {
+            Record::Write(Write {
+                target,
+                at,
+                escaped,
+                transaction,
+            })
+        };
+        let wanted = [
+            write(10, 8, true, 0),
+            write(20, 1, false, 0),
+            Record::Revoke(50),
+            Record::Revoke(60),
+            write(80, 6, true, 2),
+        ];
+        assert_eq!(records, wanted);
+        let mut first = vec![0; 8];
+        unescape(&mut first);
+        assert_eq!(first, [0xc0, 0x3b, 0x39, 0x98, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn block_numbers_of_64_bits() {
+        let wide = Shape {
+            wide: true,
+            blocks: 1 << 40,
+            ..shape(1)
+        };
+        let log = [
+            vec![],
+            block(1, u32::MAX, &[10, 2, 1, 20, 8 | 2, 0]),
+            vec![],
+            vec![],
+            block(5, u32::MAX, &[32, 1, 50, 0, 60]),
+        ];
+        let (_, records) = run(&wide, &log).ok().unwrap();
+        let targets: Vec<u64> = records
+            .iter()
+            .map(|record| match record {
+                Record::Write(write) => write.target,
+                Record::Revoke(block) => *block,
+            })
+            .collect();
+        assert_eq!(targets, [1 << 32 | 10, 20, 1 << 32 | 50, 60]);
+    }
+
+    #[test]
+    fn the_walk_ends_at_what_is_not_of_it() {
+        for other in [
+            vec![0; BLOCK],
+            block(1, 5, &tags(&[1])),
+            block(3, u32::MAX, &[]),
+        ] {
+            assert!(matches!(run(&shape(1), &[vec![], other]), Ok((0, none)) if none.is_empty()));
+        }
+    }
+
+    #[test]
+    fn lies_are_seen() {
+        let whole: Vec<u32> = (0..20).collect();
+        for wrong in [
+            // More data than the log has room for, a block outside, an odd length.
+            block(1, u32::MAX, &tags(&whole)),
+            block(1, u32::MAX, &tags(&[1000])),
+            block(5, u32::MAX, &[8]),
+            block(5, u32::MAX, &[1025]),
+        ] {
+            let outcome = run(&shape(1), &[vec![], wrong]);
+            assert!(matches!(outcome, Err(Fault::Damaged(_))));
+        }
+        // A log that is nothing but one transaction without an end.
+        let log = vec![block(5, u32::MAX, &[16]); 9];
+        assert!(matches!(run(&shape(1), &log), Err(Fault::Damaged(_))));
+    }
+}
