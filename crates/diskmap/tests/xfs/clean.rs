@@ -1,9 +1,14 @@
 //! Clean file systems of all shapes.
 
-use crate::common::{assert_same_tree, restore_onto_garbage, s, whole_used};
-use crate::image::{Image, empty, filled, filled_without_kernel, mount};
+use crate::common::{
+    assert_same_tree, fill, ok, ok_with_input, restore_onto_garbage, run, s, scan_file, sparse,
+    whole_used,
+};
+use crate::hostile::changed;
+use crate::image::{Image, empty, filled, filled_without_kernel, make, mount};
 use crate::oracle::{assert_matches, assert_sound, inspect};
 use diskmap::{Extent, Extents};
+use testkit::loopdev::{LoopDevice, Mounted};
 
 /// Compares the map with xfs_db, restores by it and checks the copy.
 fn verify(image: &Image, mountable: bool) -> Extents {
@@ -86,12 +91,12 @@ fn thousands_of_pieces() {
     let image = empty(64, &["-b", "size=1024", "-m", "rmapbt=1"]);
     let mounted = mount(&image.path);
     let file = mounted.path().join("comb");
-    crate::common::ok("xfs_io", &["-f", "-c", "falloc 0 24m", s(&file)]);
+    ok("xfs_io", &["-f", "-c", "falloc 0 24m", s(&file)]);
     // A hole in every second block.
     let script: String = (0..12_000).fold(String::new(), |text, i| {
         text + &format!("fpunch {} 1k\n", i * 2048)
     });
-    crate::common::ok_with_input("xfs_io", &[s(&file)], &script);
+    ok_with_input("xfs_io", &[s(&file)], &script);
     drop(mounted);
     let db = inspect(&image.path);
     assert!(db.extents > 12_000, "{} free extents", db.extents);
@@ -138,4 +143,79 @@ fn the_oracles_notice_one_block() {
         let more = used.union(&one(extent.end()));
         assert!(std::panic::catch_unwind(|| assert_matches(&more, &db)).is_err());
     }
+}
+
+/// Another imaging program's count. It takes the blocks that are kept ready for the trees
+/// as free, though the kernel goes on from the list of them.
+#[test]
+fn no_more_than_partclone_copies() {
+    let image = filled(64, &[]);
+    let file = image.dir.path().join("image");
+    let log = image.dir.path().join("log");
+    let (from, to, log) = (s(&image.path), s(&file), s(&log));
+    ok(
+        "partclone.xfs",
+        &["-q", "-c", "-s", from, "-o", to, "-L", log],
+    );
+    let output = run("partclone.info", &["-s", to]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().find(|l| l.contains("Space in use:")).unwrap();
+    let blocks = line.split_once('=').unwrap().1.split_whitespace().next();
+    let theirs = blocks.unwrap().parse::<u64>().unwrap();
+    let db = inspect(&image.path);
+    let ours = whole_used(&image.path).used.total() / db.block;
+    assert_eq!(ours, theirs + db.ready.total() / db.block);
+}
+
+/// The realtime device is another disk; its bitmap lies in files on this one.
+#[test]
+fn with_a_realtime_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, other) = (dir.path().join("fs"), dir.path().join("realtime"));
+    sparse(&path, 96 << 20);
+    sparse(&other, 64 << 20);
+    let option = format!("rtdev={}", s(&other));
+    make(&path, &["-r", &option]);
+    assert_matches(&whole_used(&path).used, &inspect(&path));
+}
+
+/// Metadata keeps the UUID that it was made with.
+#[test]
+fn another_uuid() {
+    let image = filled(64, &[]);
+    ok("xfs_admin", &["-U", "generate", s(&image.path)]);
+    verify(&image, true);
+}
+
+/// A feature that the xfsprogs of this test do not know, but the kernel does: the
+/// exchange of file ranges.
+#[test]
+fn a_feature_of_newer_kernels() {
+    let image = filled(64, &[]);
+    let db = inspect(&image.path);
+    let copy = changed(&image, &["sb 0"], "features_incompat", "0x4b");
+    let region = whole_used(&copy);
+    assert_matches(&region.used, &db);
+    let target = image.dir.path().join("restored");
+    restore_onto_garbage(&copy, &region.used, &target);
+    assert_same_tree(&image.tree, mount(&target).path());
+}
+
+/// Its sectors are those of the disk; blocks are no smaller.
+#[test]
+fn on_a_disk_with_sectors_of_4_kib() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = sparse(&dir.path().join("fs"), 64 << 20);
+    let device = LoopDevice::attach(&path, 4096);
+    make(device.path(), &[]);
+    {
+        let mounted = Mounted::new(device.path(), "nouuid");
+        fill(mounted.path(), 100, 20_000);
+    }
+    drop(device);
+    let db = inspect(&path);
+    let map = scan_file(&path, 4096);
+    assert_eq!(map.warnings, []);
+    assert_matches(&map.regions[0].used, &db);
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 /// A copy with one field changed, under a right checksum; where xfs_db finds it is said
 /// by some of its commands.
-fn changed(image: &Image, place: &[&str], field: &str, value: &str) -> PathBuf {
+pub fn changed(image: &Image, place: &[&str], field: &str, value: &str) -> PathBuf {
     let copy = image.dir.path().join("changed");
     ok("cp", &["--sparse=always", s(&image.path), s(&copy)]);
     let write = format!("write -d {field} {value}");

@@ -7,6 +7,7 @@
 mod common;
 
 mod clean;
+mod covered;
 mod hostile;
 mod image;
 mod log;

@@ -14,7 +14,7 @@ mod log;
 mod superblock;
 
 use super::collect::Collector;
-use super::{Fault, Map, Mapped, Volume, damaged};
+use super::{Fault, Map, Mapped, Trouble, TroubleKind, Volume, damaged};
 use crate::extents::{Extent, Extents};
 use crate::view::{ReadFailure, View};
 use btree::{Free, Order};
@@ -35,33 +35,52 @@ pub(super) fn look(view: &View<'_>) -> Result<Option<Volume>, ReadFailure> {
 
 impl Map for Superblock {
     fn used(&self, view: &View<'_>, _: u32) -> Result<Mapped, Fault> {
-        used(view, self).map(Mapped::from)
+        used(view, self)
     }
 }
 
 /// Bytes to copy, relative to the region.
-fn used(view: &View<'_>, sb: &Superblock) -> Result<Extents, Fault> {
+fn used(view: &View<'_>, sb: &Superblock) -> Result<Mapped, Fault> {
     sb.check()?;
-    let log_end = log::check(view, sb)?;
-    log_end.check(sb.checksums().then(|| sb.lsn()))?;
+    let log = log::check(view, sb)?;
+    log.end.check(sb.checksums().then(|| sb.lsn()))?;
     let mut used = Collector::new();
     let mut free = 0;
     for number in 0..sb.groups {
-        let group = Group::read(view, sb, &log_end, number)?;
-        free += add_group(view, &group, &mut used)?;
+        let group = Group::read(view, sb, &log.end, number)?;
+        free += add_group(view, &group, log.pending.as_ref(), &mut used)?;
     }
-    if free != sb.free_blocks {
-        return damaged(format!(
-            "there are {free} free blocks, its superblock says {}",
-            sb.free_blocks
-        ));
+    let Some(pending) = log.pending else {
+        if free != sb.free_blocks {
+            return damaged(format!(
+                "there are {free} free blocks, its superblock says {}",
+                sb.free_blocks
+            ));
+        }
+        return Ok(Mapped::from(used.finish()));
+    };
+    if !pending.iter().all(|&change| used.covers(change)) {
+        return damaged("its log changes what is listed as free");
     }
-    Ok(used.finish())
+    Ok(Mapped {
+        troubles: vec![Trouble {
+            kind: TroubleKind::Dirty,
+            detail: "its log has to be replayed, which leaves the free space as it is; \
+                     the log and all space in use are copied"
+                .into(),
+        }],
+        ..Mapped::from(used.finish())
+    })
 }
 
 /// Adds the used bytes of a group; returns how many blocks the superblock's counter has
 /// to contain for it.
-fn add_group(view: &View<'_>, group: &Group<'_>, used: &mut Collector) -> Result<u64, Fault> {
+fn add_group(
+    view: &View<'_>,
+    group: &Group<'_>,
+    pending: Option<&Extents>,
+    used: &mut Collector,
+) -> Result<u64, Fault> {
     let (sb, number) = (group.sb, group.number);
     let mut by_place = Tally::default();
     let mut at = 0;
@@ -101,6 +120,12 @@ fn add_group(view: &View<'_>, group: &Group<'_>, used: &mut Collector) -> Result
         }
     }
     check_fixed(group, &blocks, used)?;
+    let stale = |&block: &u32| pending.is_some_and(|p| p.contains(sb.offset(number, block.into())));
+    if blocks.iter().any(stale) {
+        return Err(Fault::Dirty(
+            "its log has to be replayed, which changes the free space".into(),
+        ));
+    }
     Ok(group.free_blocks() + group.free_list_blocks() + group.tree_blocks())
 }
 

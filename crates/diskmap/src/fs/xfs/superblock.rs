@@ -123,6 +123,11 @@ impl Superblock {
         })
     }
 
+    /// Bytes of its sector.
+    pub fn bytes(&self, range: std::ops::Range<usize>) -> Option<&[u8]> {
+        self.raw.get(range)
+    }
+
     /// Size of the file system in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.blocks.saturating_mul(self.block_size)

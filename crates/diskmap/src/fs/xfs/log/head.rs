@@ -25,6 +25,8 @@ const MOST_HEADERS: u64 = 8;
 pub(super) struct Head {
     /// Less than the sectors of the log.
     pub sector: u64,
+    /// Something stands behind it that is not all there.
+    pub torn: bool,
 }
 
 impl Head {
@@ -48,20 +50,25 @@ impl Log<'_> {
             let mut head = self.cycle_start(end - 1, 0)?;
             let scan = self.scan_sectors().min(head);
             let start = head - scan;
+            let zeros = head;
             head = self.find_cycle(start, scan, 0)?.unwrap_or(head);
-            let Some(head) = self.after_record(start, head, 0)? else {
+            let Some(sector) = self.after_record(start, head, 0)? else {
                 return dirty("its log has no record at its start");
             };
-            return Ok(Some(Head { sector: head }));
+            let torn = sector != zeros;
+            return Ok(Some(Head { sector, torn }));
         }
-        let (mut head, stop) = if first == last {
+        let (fall, stop) = if first == last {
             (end, last.wrapping_sub(1))
         } else {
             (self.cycle_start(end - 1, last)?, last)
         };
-        head = self.without_holes(head, stop)?;
-        head = self.whole_records(head)?;
-        Ok(Some(Head { sector: head % end }))
+        let head = self.without_holes(fall, stop)?;
+        let head = self.whole_records(head)?;
+        Ok(Some(Head {
+            sector: head % end,
+            torn: head != fall,
+        }))
     }
 
     /// The record before the head.
@@ -186,4 +193,143 @@ fn cycle(sector: &[u8]) -> u32 {
         other => other,
     }
     .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Log, SECTOR};
+    use super::MAGIC;
+    use crate::view::View;
+
+    const UUID: [u8; 16] = [9; 16];
+
+    /// Sectors of a log, each stamped with `cycle`.
+    fn blank(sectors: usize, cycle: u32) -> Vec<u8> {
+        let mut bytes = vec![0; sectors * SECTOR as usize];
+        stamp(&mut bytes, 0..sectors, cycle);
+        bytes
+    }
+
+    fn stamp(bytes: &mut [u8], sectors: std::ops::Range<usize>, cycle: u32) {
+        for at in sectors {
+            bytes[at * 512..at * 512 + 4].copy_from_slice(&cycle.to_be_bytes());
+        }
+    }
+
+    /// Writes a record of one header and `data` sectors, round the end if it must.
+    fn write(bytes: &mut [u8], at: usize, cycle: u32, data: usize) {
+        let sectors = bytes.len() / 512;
+        let header = &mut bytes[at * 512..][..512];
+        header.fill(0);
+        let lsn = u64::from(cycle) << 32 | at as u64;
+        for (offset, word) in [
+            (0, MAGIC),
+            (4, cycle),
+            (8, 2),
+            (12, data as u32 * 512),
+            (40, 1),
+            (320, 32 << 10),
+        ] {
+            header[offset..offset + 4].copy_from_slice(&word.to_be_bytes());
+        }
+        header[16..24].copy_from_slice(&lsn.to_be_bytes());
+        header[304..320].copy_from_slice(&UUID);
+        for i in at + 1..=at + data {
+            let cycle = cycle + u32::from(i >= sectors);
+            stamp(bytes, i % sectors..i % sectors + 1, cycle);
+        }
+    }
+
+    /// The log written in the given cycle from `from` to `to`, in records of 8 sectors.
+    fn fill(bytes: &mut [u8], from: usize, to: usize, cycle: u32) {
+        for at in (from..to).step_by(8) {
+            write(bytes, at, cycle, 7);
+        }
+    }
+
+    /// Head, whether something broken is behind it, and the record before it with the
+    /// cycle in which the next one would be written.
+    fn found(bytes: &[u8]) -> Option<(u64, bool, u64, u64)> {
+        let bytes = bytes.to_vec();
+        let view = View::new(&bytes, 0, bytes.len() as u64);
+        let log = Log {
+            view: &view,
+            start: 0,
+            sectors: bytes.len() as u64 / SECTOR,
+            v2: true,
+            uuid: UUID,
+        };
+        let head = log.head().ok()??;
+        let record = log.last_record(head).ok()?;
+        Some((head.sector, head.torn, record.sector, head.cycle(&record)))
+    }
+
+    const SECTORS: usize = 8192;
+
+    #[test]
+    fn nothing_or_little_written() {
+        assert_eq!(found(&blank(SECTORS, 0)), None);
+        let mut log = blank(SECTORS, 0);
+        for end in [8, 16, 4096, 4104, 8000] {
+            fill(&mut log, 0, end, 1);
+            assert_eq!(found(&log), Some((end as u64, false, end as u64 - 8, 1)));
+        }
+        // The newest record was not written to its end, or not at its start.
+        stamp(&mut log, 7998..8000, 0);
+        assert_eq!(found(&log), Some((7992, true, 7984, 1)));
+        let mut log = blank(SECTORS, 0);
+        fill(&mut log, 0, 4000, 1);
+        stamp(&mut log, 3200..3208, 0);
+        assert_eq!(found(&log), Some((3200, true, 3192, 1)));
+    }
+
+    #[test]
+    fn written_round() {
+        let mut log = blank(SECTORS, 0);
+        fill(&mut log, 0, SECTORS, 6);
+        assert_eq!(found(&log), Some((0, false, 8184, 7)));
+        for end in [8, 512, 2048, 4096, 8184] {
+            let mut log = log.clone();
+            fill(&mut log, 0, end, 7);
+            assert_eq!(found(&log), Some((end as u64, false, end as u64 - 8, 7)));
+        }
+    }
+
+    #[test]
+    fn a_record_over_the_end() {
+        let mut log = blank(SECTORS, 0);
+        fill(&mut log, 0, SECTORS, 6);
+        write(&mut log, 8184, 6, 20);
+        assert_eq!(found(&log), Some((13, false, 8184, 7)));
+        // Its second half is missing: sector 12 is still of the last round.
+        stamp(&mut log, 12..13, 6);
+        assert_eq!(found(&log), Some((8184, true, 8176, 6)));
+    }
+
+    #[test]
+    fn holes_that_records_under_way_have_left() {
+        let mut log = blank(SECTORS, 0);
+        fill(&mut log, 0, SECTORS, 6);
+        fill(&mut log, 0, 4800, 7);
+        // New, old, new, old: the search by halves stops at the last fall.
+        fill(&mut log, 4400, 4408, 6);
+        assert_eq!(found(&log), Some((4400, true, 4392, 7)));
+        // The hole is at the end of the last round.
+        let mut log = blank(SECTORS, 0);
+        fill(&mut log, 0, SECTORS, 5);
+        fill(&mut log, 0, 8000, 6);
+        fill(&mut log, 8008, SECTORS, 6);
+        assert_eq!(found(&log), Some((8000, true, 7992, 6)));
+        fill(&mut log, 0, 80, 7);
+        assert_eq!(found(&log), Some((8000, true, 7992, 6)));
+    }
+
+    #[test]
+    fn no_record_or_a_foreign_one() {
+        assert_eq!(found(&blank(SECTORS, 3)), None);
+        let mut log = blank(SECTORS, 0);
+        fill(&mut log, 0, 80, 1);
+        log[72 * 512 + 304] = 0;
+        assert_eq!(found(&log), None);
+    }
 }

@@ -4,16 +4,21 @@
 //! number at which it ends. Does not own: finding its newest record (`head`), or replay.
 //!
 //! The log is clean if the kernel, mounting the copy, would not replay anything: its
-//! newest record is that of an unmount, or it is all zero. Whatever is less certain
-//! counts as not clean, and every sector is copied: the trees on the disk may be older
-//! than the log, or half written.
+//! newest record is that of an unmount, or it is all zero. If it is not clean, the trees on
+//! the disk may be older than the log, or half written, and every sector is copied; but not
+//! if a replay would leave the free space as it is, as after a freeze or some time without
+//! changes (`changes`). Whatever is less certain is copied whole.
 
+mod active;
+mod changes;
 mod head;
 mod record;
 
 use super::super::{Fault, damaged};
 use super::superblock::Superblock;
+use crate::extents::Extents;
 use crate::view::View;
+use changes::Changes;
 use head::Head;
 use record::Record;
 
@@ -59,19 +64,33 @@ fn dirty<T>(detail: &str) -> Result<T, Fault> {
     Err(Fault::Dirty(detail.into()))
 }
 
-/// Where the log ends, if it is clean.
-pub(super) fn check(view: &View<'_>, sb: &Superblock) -> Result<End, Fault> {
+/// What the log says.
+pub(super) struct State {
+    pub end: End,
+    /// If it has to be replayed: the bytes that this changes, none of them free space.
+    pub pending: Option<Extents>,
+}
+
+/// Reads the log; a fault if the free space on the disk is not certain.
+pub(super) fn check(view: &View<'_>, sb: &Superblock) -> Result<State, Fault> {
     let log = Log::find(view, sb)?;
     let Some(head) = log.head()? else {
-        return log.zeroed();
+        let end = log.zeroed()?;
+        return Ok(State { end, pending: None });
     };
-    let record = log.last_record(head)?;
-    if !log.is_unmount(&record, head)? {
-        return dirty("its log has to be replayed");
+    let last = log.last_record(head)?;
+    let lsn = head.cycle(&last) << 32 | head.sector;
+    let mut pending = None;
+    if !log.is_unmount(&last, head)? {
+        if head.torn {
+            return dirty("its log has to be replayed, and breaks off in the middle of a record");
+        }
+        let mut changes = Changes::new(sb);
+        log.operations(&last, head, |operation| changes.add(&operation))?;
+        pending = Some(changes.finish());
     }
-    Ok(End {
-        lsn: head.cycle(&record) << 32 | head.sector,
-    })
+    let end = End { lsn };
+    Ok(State { end, pending })
 }
 
 impl<'a> Log<'a> {

@@ -31,6 +31,10 @@ pub(super) struct Record {
     pub len: u64,
     /// Number of operations in the data.
     pub operations: u32,
+    /// Sequence number of the record with which a replay begins.
+    pub tail: u64,
+    /// Byte order and shape of what the operations carry.
+    pub format: u32,
     /// Checksum; 0 if there is none.
     crc: u32,
 }
@@ -69,6 +73,8 @@ impl Log<'_> {
                 header_sectors: header_sectors(&header, self.v2),
                 len: be32(&header, 12)?.into(),
                 operations: be32(&header, 40)?,
+                tail: be64(&header, 24)?,
+                format: be32(&header, 300)?,
                 crc: le32(&header, CRC_AT)?,
             })
         })();
@@ -113,7 +119,7 @@ impl Log<'_> {
         if right {
             Ok(())
         } else {
-            dirty("wrong checksum of the newest record of its log")
+            dirty("wrong checksum of a record of its log")
         }
     }
 }
