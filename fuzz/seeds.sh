@@ -207,11 +207,12 @@ seed_read_only() {
 }
 
 # One group, of which the seed holds the start. The log lies further behind, in zeros:
-# without checksums that makes a clean one. A second seed has a log of its own in reach.
+# without checksums that makes a clean one. Two more seeds have a log of 64 KiB in reach,
+# one with the record of an unmount, one with a change of the superblock.
 seed_xfs() {
     need mkfs.xfs xfsprogs
     need xfs_db xfsprogs
-    local i=0 options start
+    local i=0 options start block blocks
     for options in "-m crc=0" "-m crc=0 -b size=512" "-m crc=0 -l version=1" \
         "" "-b size=1024 -m rmapbt=1"; do
         i=$((i + 1))
@@ -220,20 +221,55 @@ seed_xfs() {
         mkfs.xfs -q -f --unsupported -d agcount=1 $options "$work/xfs$i" >/dev/null 2>&1
         start=$(xfs_db -r -c 'sb 0' -c 'p logstart' "$work/xfs$i" | cut -d= -f2)
         start=$(xfs_db -r -c "convert fsb $((start)) byte" "$work/xfs$i" | sed 's/.*(\(.*\))/\1/')
-        cp "$work/xfs$i" "$work/xfs$i-log"
+        block=$(xfs_db -r -c 'sb 0' -c 'p blocksize' "$work/xfs$i" | cut -d= -f2)
+        dd if="$work/xfs$i" of="$work/log" bs=512 skip=$((start / 512)) count=128 status=none
         truncate -s 32K "$work/xfs$i"
         keep "xfs$i" 204
-        # 64 KiB of log at 64 KiB: logstart and logblocks of the superblock.
-        dd if="$work/xfs$i-log" of="$work/log" bs=512 skip=$((start / 512)) count=128 status=none
-        truncate -s 64K "$work/xfs$i-log"
-        cat "$work/log" >>"$work/xfs$i-log"
-        local block
-        block=$(od -An -t u1 -j 4 -N 4 "$work/xfs$i-log" | awk '{print $1*16777216+$2*65536+$3*256+$4}')
-        printf "\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x$(printf '%02x' $((65536 / block)))" |
-            dd of="$work/xfs$i-log" bs=1 seek=48 conv=notrunc status=none
-        printf "\\x00\\x00\\x00\\x$(printf '%02x' $((65536 / block)))" |
-            dd of="$work/xfs$i-log" bs=1 seek=96 conv=notrunc status=none
-        keep "xfs$i-log" 204
+        truncate -s 64K "$work/xfs$i"
+        blocks=$((65536 / block))
+        { be 0 4; be "$blocks" 4; } | overwrite "xfs$i" 48
+        be "$blocks" 4 | overwrite "xfs$i" 96
+        cat "$work/xfs$i" "$work/log" >"$work/xfs$i-unmounted"
+        keep "xfs$i-unmounted" 204
+        xfs_change "$work/xfs$i" >"$work/log"
+        truncate -s 64K "$work/log"
+        cat "$work/xfs$i" "$work/log" >"$work/xfs$i-changed"
+        keep "xfs$i-changed" 204
+    done
+}
+
+# xfs_change IMAGE: a log whose only record is a transaction with the superblock.
+xfs_change() {
+    # Magic number, cycle, version, length, number, tail, checksum, previous, operations,
+    # the first word of the data, format, UUID.
+    printf '\376\355\272\276'
+    be 1 4; be 2 4; be 512 4; be 1 4; be 0 4; be 1 4; be 0 4; be 0 4; be 0 4; be 5 4; be 7 4
+    zeros 252
+    be 1 4
+    dd if="$1" bs=1 skip=32 count=16 status=none
+    be 32768 4
+    zeros 188
+    # Start; header; a buffer of one sector at 0 with its first 128 bytes; commit.
+    be 1 4; be 0 4; printf '\151\001\000\000'
+    be 7 4; be 16 4; printf '\151\000\000\000NART'
+    le 40 4; le 7 4; le 1 4
+    be 7 4; be 24 4; printf '\151\000\000\000\074\022'
+    le 2 2; le 0 2; le 1 2; le 0 4; le 0 4; le 1 4; le 1 4
+    be 7 4; be 128 4; printf '\151\000\000\000'
+    dd if="$1" bs=128 count=1 status=none
+    be 7 4; be 0 4; printf '\151\002\000\000'
+}
+
+# overwrite IMAGE OFFSET: by standard input.
+overwrite() {
+    dd of="$work/$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+# A number as 4 or fewer big-endian bytes.
+be() {
+    local value=$1 i
+    for ((i = $2 - 1; i >= 0; i--)); do
+        printf "\\x$(printf '%02x' $((value >> (8 * i) & 255)))"
     done
 }
 
