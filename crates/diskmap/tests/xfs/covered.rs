@@ -2,7 +2,7 @@
 
 use crate::common::{Numbers, assert_same_tree, fill, ok, restore_onto_garbage, s, whole};
 use crate::image::{Image, empty, mount};
-use crate::log::{assert_full, copy};
+use crate::log::{assert_full, copy, crash};
 use crate::oracle::{assert_sound, db, fields, inspect, log_state};
 use diskmap::{Method, Region, WarningKind};
 use std::fs::{self, File};
@@ -74,13 +74,14 @@ fn changes_that_take_no_space() {
         }
     }
     ok("sync", &["-f", s(mounted.path())]);
-    let crashed = copy(&image.path, "crashed");
+    let crashed = crash(&image, mounted);
     let region = assert_used(&crashed);
     verify(&image, &crashed, &region);
     // One block more, and it is another case.
+    let mounted = mount(&image.path);
     fs::write(mounted.path().join("new"), [1; 5000]).unwrap();
     ok("sync", &["-f", s(mounted.path())]);
-    let crashed = copy(&image.path, "crashed");
+    let crashed = crash(&image, mounted);
     assert_full(&crashed, WarningKind::FsDirty, "changes the free space");
 }
 
@@ -94,7 +95,9 @@ fn random_changes() {
     }
     let mut numbers = Numbers(0x0dd0_5eed_1234_5678);
     let (mut used, mut full) = (0, 0);
+    drop(mounted);
     for round in 0..10 {
+        let mounted = mount(&image.path);
         if round % 3 != 2 {
             settle(&mounted);
         }
@@ -107,7 +110,7 @@ fn random_changes() {
             }
         }
         ok("sync", &["-f", s(mounted.path())]);
-        let crashed = copy(&image.path, "crashed");
+        let crashed = crash(&image, mounted);
         let region = whole(&crashed).0;
         match region.method {
             Method::Used => {
@@ -154,7 +157,7 @@ fn growth_that_only_the_log_knows() {
     fill(mounted.path(), 20, 20_000);
     settle(&mounted);
     ok("xfs_growfs", &[s(mounted.path())]);
-    let crashed = copy(&image.path, "crashed");
+    let crashed = crash(&image, mounted);
     let text = db(&crashed, &["sb 0", "p agcount"]);
     assert_eq!(fields(&text)["agcount"], "4", "it is in its place already");
     assert_full(&crashed, WarningKind::FsDirty, "changes the free space");

@@ -1,14 +1,16 @@
-//! Whether the log has to be replayed: real logs of mounted file systems, copied without
+//! Whether the log has to be replayed: real logs of file systems that were stopped without
 //! unmounting, and all kinds of clean ones.
 
 use crate::common::{
     Numbers, assert_same_tree, fill, ok, peek, poke, restore_onto_garbage, run, s, sparse, whole,
     whole_used,
 };
-use crate::image::{empty, filled, filled_without_kernel, mount};
-use crate::oracle::{assert_matches, db, fields, inspect, log_state};
+use crate::image::{Image, empty, filled, filled_without_kernel, mount};
+use crate::oracle::{assert_matches, assert_sound, db, fields, inspect, log_state};
 use diskmap::{Extents, Method, WarningKind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use testkit::loopdev::Mounted;
 
 /// Copied in full, with one warning of that kind that contains the words.
 pub fn assert_full(path: &Path, kind: WarningKind, words: &str) {
@@ -22,11 +24,20 @@ pub fn assert_full(path: &Path, kind: WarningKind, words: &str) {
     assert!(warning.detail.contains(words), "{}", warning.detail);
 }
 
-/// Copies the file behind a mounted file system, as a crash would leave it.
+/// Copies the file behind a file system that does not change.
 pub fn copy(from: &Path, name: &str) -> PathBuf {
     let to = from.with_file_name(name);
     ok("cp", &["--sparse=always", s(from), s(&to)]);
     to
+}
+
+/// Stops a file system at once, whatever it is doing, and copies what is on the disk then:
+/// what a power failure leaves. (A copy of a mounted one that goes on would be no state
+/// that the disk ever had.)
+pub fn crash(image: &Image, mounted: Mounted) -> PathBuf {
+    ok("xfs_io", &["-x", "-c", "shutdown", s(mounted.path())]);
+    drop(mounted);
+    copy(&image.path, "crashed")
 }
 
 /// Byte offset and length of the internal log.
@@ -48,8 +59,7 @@ fn files_that_were_synced_survive_without_unmounting() {
         fill(folder, 100, 20_000);
     }
     ok("sync", &["-f", s(mounted.path())]);
-    let crashed = copy(&image.path, "crashed");
-    drop(mounted);
+    let crashed = crash(&image, mounted);
     assert!(!log_state(&crashed).1);
     assert_full(&crashed, WarningKind::FsDirty, "changes the free space");
     let target = image.dir.path().join("restored");
@@ -78,13 +88,14 @@ fn judged_wherever_it_ends(args: &[&str]) {
             }
             ok("sync", &["-f", s(mounted.path())]);
         }
-        let crashed = copy(&image.path, "crashed");
+        let crashed = crash(&image, mounted);
         let (_, clean) = log_state(&crashed);
         assert!(!clean, "round {round}");
         let (_, map) = whole(&crashed);
         assert_eq!(map.warnings.len(), 1, "round {round}: {:?}", map.warnings);
         assert_eq!(map.warnings[0].kind, WarningKind::FsDirty);
-        drop(mounted);
+        // Replayed and unmounted.
+        drop(mount(&image.path));
         assert!(log_state(&image.path).1, "round {round}");
         assert_matches(&whole_used(&image.path).used, &inspect(&image.path));
     }
@@ -105,42 +116,57 @@ fn logs_with_stripes_are_judged_right_wherever_they_end() {
     judged_wherever_it_ends(&["-l", "size=8m,su=64k"]);
 }
 
-/// The file is copied again and again while files are written to it.
+/// Whether the file system stops in the middle of a record, of a file or of a directory.
 #[test]
-fn copies_in_the_middle_of_writes() {
+fn crashes_in_the_middle_of_writes() {
     let image = empty(64, &["-l", "size=6m"]);
-    let mounted = mount(&image.path);
-    let safe = mounted.path().join("safe");
-    std::fs::create_dir(&safe).unwrap();
-    fill(&safe, 40, 20_000);
     fill(&image.tree, 40, 20_000);
-    ok("sync", &["-f", s(mounted.path())]);
-    let folder = mounted.path().join("busy");
-    std::fs::create_dir(&folder).unwrap();
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            for i in 0..3000u32 {
-                let file = folder.join(format!("{}", i % 500));
-                std::fs::write(&file, vec![7; 3000]).unwrap();
-                if i % 3 == 0 {
-                    std::fs::remove_file(&file).unwrap();
-                }
-                if i % 100 == 0 {
-                    ok("sync", &["-f", s(mounted.path())]);
-                }
-            }
-        });
-        for _ in 0..5 {
-            let crashed = copy(&image.path, "crashed");
-            assert_full(&crashed, WarningKind::FsDirty, "its log");
+    for round in 0..4 {
+        let mounted = mount(&image.path);
+        let safe = mounted.path().join("safe");
+        if round == 0 {
+            std::fs::create_dir(&safe).unwrap();
+            fill(&safe, 40, 20_000);
+            ok("sync", &["-f", s(&safe)]);
         }
-        writer.join().unwrap();
-    });
-    let crashed = copy(&image.path, "crashed");
-    drop(mounted);
-    let target = image.dir.path().join("restored");
-    restore_onto_garbage(&crashed, &whole(&crashed).0.used, &target);
-    assert_same_tree(&image.tree, &mount(&target).path().join("safe"));
+        let busy = mounted.path().join("busy");
+        std::fs::create_dir_all(&busy).unwrap();
+        let written = AtomicU32::new(0);
+        let (folder, count) = (busy.as_path(), &written);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(move || write_until_it_fails(folder, count));
+            while written.load(Ordering::Relaxed) < 300 + 200 * round && !writer.is_finished() {
+                std::thread::yield_now();
+            }
+            ok("xfs_io", &["-x", "-c", "shutdown", s(mounted.path())]);
+        });
+        drop(mounted);
+        let crashed = copy(&image.path, "crashed");
+        let (region, map) = whole(&crashed);
+        assert_eq!(map.warnings.len(), 1, "{:?}", map.warnings);
+        assert_eq!(map.warnings[0].kind, WarningKind::FsDirty);
+        let target = image.dir.path().join("restored");
+        restore_onto_garbage(&crashed, &region.used, &target);
+        assert_same_tree(&image.tree, &mount(&target).path().join("safe"));
+        assert_sound(&target);
+    }
+}
+
+/// Makes and deletes files, some of them synced, and counts them.
+fn write_until_it_fails(folder: &Path, written: &AtomicU32) {
+    for i in 0u32.. {
+        let file = folder.join(format!("{}", i % 500));
+        let result = match i % 3 {
+            0 => std::fs::remove_file(&file).or_else(|_| std::fs::write(&file, [1; 9000])),
+            _ => std::fs::write(&file, vec![7; 3000 * (i as usize % 4)]),
+        };
+        let synced = i % 50 != 0
+            || std::fs::File::open(folder).is_ok_and(|folder| folder.sync_all().is_ok());
+        if result.is_err() || !synced {
+            return;
+        }
+        written.store(i, Ordering::Relaxed);
+    }
 }
 
 #[test]
@@ -183,8 +209,7 @@ fn a_log_that_xfs_repair_made_anew() {
     let mounted = mount(&image.path);
     fill(mounted.path(), 50, 20_000);
     ok("sync", &["-f", s(mounted.path())]);
-    let crashed = copy(&image.path, "crashed");
-    drop(mounted);
+    let crashed = crash(&image, mounted);
     run("xfs_repair", &["-L", "-f", s(&crashed)]);
     assert_matches(&whole_used(&crashed).used, &inspect(&crashed));
 }

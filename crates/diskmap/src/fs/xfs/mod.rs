@@ -4,7 +4,7 @@
 //! inodes, files, quota and the realtime device, whose blocks are on another disk.
 //!
 //! A map is made only from a file system whose features are all known, whose log needs no
-//! replay, and whose checksums, counters and trees agree: both trees of each group must
+//! replay or one that leaves the free space as it is, and whose checksums, counters and trees agree: both trees of each group must
 //! list the same free extents, and none of these may hold what the headers, the log or
 //! the trees themselves occupy.
 
@@ -109,15 +109,13 @@ fn add_group(
         ));
     }
     blocks.extend(by_length_blocks);
-    if sb.lazy_counters() {
-        // The roots do not count.
-        let counted = blocks.len() as u64 - 2 + group.reverse_map_blocks();
-        if counted != group.tree_blocks() {
-            return damaged(format!(
-                "the trees of group {number} have {counted} blocks, {} in its header",
-                group.tree_blocks()
-            ));
-        }
+    // The roots do not count.
+    let counted = blocks.len() as u64 - 2 + group.reverse_map_blocks();
+    if sb.lazy_counters() && counted != group.tree_blocks() {
+        return damaged(format!(
+            "the trees of group {number} have {counted} blocks, {} in its header",
+            group.tree_blocks()
+        ));
     }
     check_fixed(group, &blocks, used)?;
     let stale = |&block: &u32| pending.is_some_and(|p| p.contains(sb.offset(number, block.into())));
@@ -126,7 +124,7 @@ fn add_group(
             "its log has to be replayed, which changes the free space".into(),
         ));
     }
-    Ok(group.free_blocks() + group.free_list_blocks() + group.tree_blocks())
+    Ok(group.free_blocks() + group.free_list_blocks() + counted)
 }
 
 /// Metadata must not lie in free space.

@@ -96,7 +96,7 @@ impl Superblock {
     }
 
     /// `None` if `raw` is shorter than the fields.
-    fn decode(raw: Vec<u8>) -> Option<Superblock> {
+    pub fn decode(raw: Vec<u8>) -> Option<Superblock> {
         let wide = |at| be32(&raw, at).map(u64::from);
         let uuid = array(&raw, 32)?;
         let incompat = be32(&raw, 216)?;
@@ -290,4 +290,71 @@ pub(super) fn check_sum(bytes: &[u8], field: usize, what: &str) -> Result<(), Fa
         return damaged(format!("wrong checksum of its {what}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::super::Fault;
+    use super::Superblock;
+
+    /// Version 4: three whole groups of 16 MiB and a short one.
+    pub fn plain() -> Vec<u8> {
+        let mut raw = vec![0; 512];
+        for (at, bytes) in [
+            (0, &b"XFSB\0\0\x10\0"[..]),
+            (8, &(3 * 4096u64 + 100).to_be_bytes()),
+            (48, &4100u64.to_be_bytes()),
+            (84, &4096u32.to_be_bytes()),
+            (88, &4u32.to_be_bytes()),
+            (96, &600u32.to_be_bytes()),
+            (100, &[0xb4, 0xa4, 2, 0]),
+            (120, &[12, 9, 0, 0, 12]),
+        ] {
+            raw[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        raw
+    }
+
+    #[test]
+    fn places() {
+        let sb = Superblock::decode(plain()).unwrap();
+        assert!(sb.check().is_ok());
+        assert_eq!((sb.blocks_of_group(2), sb.blocks_of_group(3)), (4096, 100));
+        assert_eq!(sb.offset(1, 5), (4096 + 5) * 4096);
+        assert_eq!(sb.place(4100), Some((1, 4)));
+        assert_eq!(sb.place(3 << 12 | 99), Some((3, 99)));
+        assert_eq!(sb.place(3 << 12 | 100), None);
+        assert_eq!(sb.place(4 << 12), None);
+        assert_eq!(sb.place(u64::MAX), None);
+    }
+
+    #[test]
+    fn contradictions() {
+        for (at, value) in [
+            (6, 0x20),   // block size
+            (15, 30),    // last group of 30 blocks
+            (86, 0),     // groups of no blocks
+            (91, 5),     // one group too many
+            (101, 0xa6), // version 6
+            (102, 4),    // sector size
+            (121, 10),   // its logarithm
+            (124, 13),   // bits of a block number
+            (124, 200),
+            (126, 1), // in progress
+        ] {
+            let mut raw = plain();
+            raw[at] = value;
+            let checked = Superblock::decode(raw).unwrap().check();
+            assert!(matches!(checked, Err(Fault::Damaged(_))), "{at}: {value}");
+        }
+        for (at, value) in [(101, 0xa3), (100, 0xb6), (179, 1)] {
+            let mut raw = plain();
+            raw[at] = value;
+            let checked = Superblock::decode(raw).unwrap().check();
+            assert!(
+                matches!(checked, Err(Fault::Unsupported(_))),
+                "{at}: {value}"
+            );
+        }
+    }
 }

@@ -72,8 +72,8 @@ struct Item {
     begun: u16,
     /// Bytes of the region that began last, if they matter.
     region: Vec<u8>,
-    /// Map of the chunks of the superblock that follow, if it is that.
-    chunks: Option<Vec<u8>>,
+    /// What follows of the superblock, if it is that.
+    chunks: Option<Chunks>,
 }
 
 impl<'a> Changes<'a> {
@@ -188,7 +188,8 @@ impl<'a> Changes<'a> {
         let (sector, group) = (self.sb.sector_size, self.sb.offset(1, 0));
         let within = start % group;
         if start == 0 && len <= sector {
-            item.chunks = Some(map.to_vec());
+            let map = map.to_vec();
+            item.chunks = Some(Chunks { map, next: 0 });
         } else if within + len > group || (within < 4 * sector && !inodes(within, len, sector)) {
             return concerned();
         }
@@ -200,14 +201,18 @@ impl<'a> Changes<'a> {
     }
 
     /// A region of the superblock: it must not change where things lie.
-    fn superblock_chunk(&mut self, item: &Item) -> Result<(), Fault> {
-        let Some(map) = &item.chunks else {
+    fn superblock_chunk(&mut self, item: &mut Item) -> Result<(), Fault> {
+        let Some(chunks) = &mut item.chunks else {
             return Ok(());
         };
-        let Some(start) = run(map, usize::from(item.begun) - 2).map(|bit| bit * CHUNK) else {
+        let count = item.region.len() / CHUNK;
+        let Some(start) = chunks
+            .take(count)
+            .filter(|_| item.region.len() % CHUNK == 0)
+        else {
             return confused();
         };
-        let end = start + item.region.len();
+        let (start, end) = (start * CHUNK, (start + count) * CHUNK);
         for (from, to) in GEOMETRY {
             let (from, to) = (from.max(start), to.min(end));
             if from < to && self.sb.bytes(from..to) != item.region.get(from - start..to - start) {
@@ -215,6 +220,25 @@ impl<'a> Changes<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Which chunks of a buffer follow in the log, each run of them in a region of its own or
+/// in several.
+struct Chunks {
+    /// A bit for each.
+    map: Vec<u8>,
+    /// The first that was not taken yet.
+    next: usize,
+}
+
+impl Chunks {
+    /// Takes the next `count`, which lie one behind the other; the first of them.
+    fn take(&mut self, count: usize) -> Option<usize> {
+        let set = |at: &usize| self.map.get(at / 8).is_some_and(|b| b >> (at % 8) & 1 == 1);
+        let start = (self.next..self.map.len() * 8).find(set)?;
+        self.next = start.checked_add(count)?;
+        (count > 0 && (start..self.next).all(|at| set(&at))).then_some(start)
     }
 }
 
@@ -243,21 +267,142 @@ fn inodes(within: u64, len: u64, sector: u64) -> bool {
     within >= 2 * sector && within + len <= 3 * sector
 }
 
-/// First bit of the run of set bits with the given number.
-fn run(map: &[u8], number: usize) -> Option<usize> {
-    let bit = |at: usize| {
-        map.get(at / 8)
-            .is_some_and(|byte| byte >> (at % 8) & 1 == 1)
-    };
-    (0..map.len() * 8)
-        .filter(|&at| bit(at) && (at == 0 || !bit(at - 1)))
-        .nth(number)
-}
-
 fn concerned() -> Result<(), Fault> {
     dirty("its log has to be replayed, which changes the free space")
 }
 
 fn confused() -> Result<(), Fault> {
     dirty("its log has to be replayed, and is not understood")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::superblock::{Superblock, tests::plain};
+    use super::super::active::Operation;
+    use super::{Changes, Chunks, HEADER_MAGIC, flag};
+    use crate::extents::Extent;
+
+    /// The outcome of a transaction with the given regions: the buffers it changes.
+    fn outcome(regions: &[Vec<u8>]) -> Option<Vec<Extent>> {
+        let sb = Superblock::decode(plain()).unwrap();
+        let mut changes = Changes::new(&sb);
+        let mut add = |flags, data: &[u8]| {
+            let transaction = 7;
+            changes
+                .add(&Operation {
+                    transaction,
+                    flags,
+                    data,
+                })
+                .ok()
+        };
+        add(flag::START, &[])?;
+        let mut header = HEADER_MAGIC.to_le_bytes().to_vec();
+        header.resize(16, 0);
+        // Cut, as at the end of a record.
+        add(flag::CONTINUES, &header[..8])?;
+        add(flag::CONTINUED | flag::END, &header[8..])?;
+        for region in regions {
+            let half = region.len() / 8 * 4;
+            add(flag::CONTINUES, &region[..half])?;
+            add(flag::CONTINUED | flag::CONTINUES, &[])?;
+            add(flag::CONTINUED | flag::END, &region[half..])?;
+        }
+        add(flag::COMMIT, &[])?;
+        Some(changes.finish().as_slice().to_vec())
+    }
+
+    /// The description of a buffer whose first two chunks follow, in one region.
+    fn buffer(flags: u16, block: u64, len: u16) -> Vec<u8> {
+        let mut region = vec![0x3c, 0x12, 2, 0];
+        region.extend(flags.to_le_bytes());
+        region.extend(len.to_le_bytes());
+        region.extend(block.to_le_bytes());
+        region.extend([1, 0, 0, 0, 3, 0, 0, 0]);
+        region
+    }
+
+    #[test]
+    fn buffers_anywhere_but_in_the_headers_of_groups() {
+        let content = vec![1; 256];
+        let group = 4096 * 8;
+        let changed = |block, len| outcome(&[buffer(0, block, len), content.clone()]);
+        let extent = |block: u64, len: u64| {
+            let (start, len) = (block * 512, len * 512);
+            Some(vec![Extent { start, len }])
+        };
+        assert_eq!(changed(group + 8, 8), extent(group + 8, 8));
+        // The header of the inodes.
+        assert_eq!(changed(group + 2, 1), extent(group + 2, 1));
+        for (block, len) in [
+            (group, 1),
+            (group + 1, 1),
+            (group + 3, 1),
+            (1, 1),
+            (3, 1),
+            (2, 2),
+            (group - 8, 9),
+            (group, 0),
+            (4 * group, 8),
+            (u64::MAX / 512, 8),
+        ] {
+            assert_eq!(changed(block, len), None, "{block} {len}");
+        }
+        // Freed blocks are not written.
+        let freed = [buffer(2, group + 8, 8), content];
+        assert_eq!(outcome(&freed), Some(vec![]));
+    }
+
+    #[test]
+    fn a_superblock_of_the_same_shape() {
+        let mut content = plain()[..256].to_vec();
+        content[144] = 9;
+        let changed = |content: &Vec<u8>| outcome(&[buffer(0, 0, 1), content.clone()]).is_some();
+        assert!(changed(&content));
+        for at in [15, 88, 127, 200, 216, 255] {
+            content[at] ^= 1;
+            assert!(!changed(&content), "{at}");
+            content[at] ^= 1;
+        }
+        content.pop();
+        assert!(!changed(&content));
+    }
+
+    #[test]
+    fn what_is_not_understood() {
+        let kind = |kind: u16, regions: u16| {
+            let mut region = kind.to_le_bytes().to_vec();
+            region.extend(regions.to_le_bytes());
+            region.resize(64, 0);
+            region
+        };
+        // An inode of three regions, and what was intended.
+        let inode = [kind(0x123b, 3), vec![0; 96], vec![0; 40], kind(0x1236, 1)];
+        assert_eq!(outcome(&inode), Some(vec![]));
+        for item in [
+            kind(0x123b, 0),
+            kind(0x1235, 1),
+            kind(0x124a, 1),
+            vec![0x3c; 12],
+        ] {
+            assert_eq!(outcome(&[item]), None);
+        }
+    }
+
+    #[test]
+    fn chunks_follow_their_map() {
+        let mut chunks = Chunks {
+            map: vec![0b0110_1110, 0b1],
+            next: 0,
+        };
+        assert_eq!(chunks.take(2), Some(1));
+        assert_eq!(chunks.take(1), Some(3));
+        assert_eq!(chunks.take(2), Some(5));
+        assert_eq!(chunks.take(1), Some(8));
+        assert_eq!(chunks.take(1), None);
+        chunks.next = 0;
+        assert_eq!(chunks.take(4), None);
+        chunks.next = 0;
+        assert_eq!(chunks.take(0), None);
+    }
 }
