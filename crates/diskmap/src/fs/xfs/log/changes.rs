@@ -208,7 +208,7 @@ impl<'a> Changes<'a> {
         let count = item.region.len() / CHUNK;
         let Some(start) = chunks
             .take(count)
-            .filter(|_| item.region.len() % CHUNK == 0)
+            .filter(|_| item.region.len().is_multiple_of(CHUNK))
         else {
             return confused();
         };
