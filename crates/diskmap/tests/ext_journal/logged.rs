@@ -6,8 +6,8 @@
 //! transactions over the first state, so that what is in use before and after each of
 //! them is known to the block.
 
-use crate::common::{fill, ok, ok_with_input, s, whole};
-use crate::image::{Image, dumpe2fs, image, number};
+use crate::common::{fill, ok, ok_with_input, poke, s, whole};
+use crate::image::{Dump, Image, dumpe2fs, image, number};
 use diskmap::{Extents, Method, Region, WarningKind};
 use std::path::{Path, PathBuf};
 
@@ -19,19 +19,26 @@ pub struct Logged {
     pub used: Extents,
 }
 
-/// Blocks that differ between two files, and their content in the second one.
-pub fn difference(from: &Path, to: &Path, block: u64) -> (Vec<u64>, Vec<u8>) {
+/// Blocks that are in use in the first state and differ in the second one, with their
+/// content there. What was free before is written to `disk` at once: the kernel logs
+/// only metadata, too.
+fn difference(from: &Path, to: &Path, disk: &Path) -> (Vec<u64>, Vec<u8>) {
+    let Dump { used, block, .. } = dumpe2fs(from);
     let (from, to) = (std::fs::read(from).unwrap(), std::fs::read(to).unwrap());
     let (mut blocks, mut bytes) = (Vec::new(), Vec::new());
     let pairs = from.chunks(block as usize).zip(to.chunks(block as usize));
     for (number, (_, new)) in (0..).zip(pairs).filter(|(_, (old, new))| old != new) {
-        blocks.push(number);
-        bytes.extend_from_slice(new);
+        if used.contains(number * block) {
+            blocks.push(number);
+            bytes.extend_from_slice(new);
+        } else {
+            poke(disk, number * block, new);
+        }
     }
     (blocks, bytes)
 }
 
-pub fn list(blocks: &[u64]) -> String {
+fn list(blocks: &[u64]) -> String {
     let words: Vec<String> = blocks.iter().map(u64::to_string).collect();
     words.join(",")
 }
@@ -48,7 +55,9 @@ pub fn logged(mib: u64, args: &[&str], open: &str) -> Logged {
     let image = image(mib, args);
     let block = dumpe2fs(&image.path).block;
     let mut used = Extents::new();
-    let mut states: Vec<PathBuf> = vec![image.path.clone()];
+    let first = image.work.join("first-state");
+    std::fs::copy(&image.path, &first).unwrap();
+    let mut states: Vec<PathBuf> = vec![first];
     let new = image.work.join("new");
     fill(&new, 6, 20_000);
     for (step, files) in [[0u64, 1, 2], [3, 4, 5]].into_iter().enumerate() {
@@ -69,7 +78,7 @@ pub fn logged(mib: u64, args: &[&str], open: &str) -> Logged {
     }
     let mut commands = Vec::new();
     for (step, pair) in states.windows(2).enumerate() {
-        let (blocks, bytes) = difference(&pair[0], &pair[1], block);
+        let (blocks, bytes) = difference(&pair[0], &pair[1], &image.path);
         let file = image.work.join(format!("blocks{step}"));
         std::fs::write(&file, bytes).unwrap();
         commands.push(format!("jw -b {} {}", list(&blocks), s(&file)));
