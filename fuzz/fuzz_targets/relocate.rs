@@ -2,7 +2,7 @@
 //! then parts as offset (in sectors), length and bytes.
 #![no_main]
 
-use diskmap::table::{minimum_size, parse_blobs, relocate};
+use diskmap::table::{grow, interim, keep, minimum_size, parse_blobs, relocate};
 use diskmap::{Blob, Geometry, TableKind};
 use libfuzzer_sys::fuzz_target;
 
@@ -22,12 +22,33 @@ fuzz_target!(|data: &[u8]| {
         rest = tail;
     }
     let parsed = parse_blobs(kind, &blobs, source);
-    let least = minimum_size(kind, &blobs, source);
+    let least = minimum_size(kind, &blobs, source, 0);
     assert_eq!(parsed.is_ok(), least.is_ok());
     let target = Geometry { size_bytes: size(5), sector_size };
     if let Ok(moved) = relocate(kind, &blobs, source, target.size_bytes) {
-        let before = parsed.expect("moved, so it was parsed");
-        let after = parse_blobs(kind, &moved, target).expect("a moved table is a good one");
+        let without_containers = |table: diskmap::table::ParsedTable| {
+            let data = table.partitions.into_iter().filter(|p| !p.extended);
+            (table.kind, table.disk_id, data.collect::<Vec<_>>())
+        };
+        let before = without_containers(parsed.expect("moved, so it was parsed"));
+        let after = without_containers(
+            parse_blobs(kind, &moved, target).expect("a moved table is a good one"),
+        );
         assert_eq!(before, after, "nothing but places changes");
+        let numbers: Vec<u32> = after.2.iter().map(|part| part.number).collect();
+        for &number in numbers.iter().take(3) {
+            if let Ok(grown) = grow(kind, &moved, target, number) {
+                assert!(grown.size >= grown.old_size);
+                let table = parse_blobs(kind, &grown.blobs, target).expect("still a good one");
+                assert_eq!(table.partitions.iter().filter(|p| !p.extended).count(), numbers.len());
+            }
+            if let Ok(same) = keep(kind, &moved, &moved, target, &[number]) {
+                assert_eq!(same, moved);
+            }
+            if let Ok(between) = interim(kind, &moved, target, &[number]) {
+                let table = parse_blobs(kind, &between, target).expect("still a good one");
+                assert!(table.partitions.iter().any(|p| p.number == number));
+            }
+        }
     }
 });

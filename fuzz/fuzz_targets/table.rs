@@ -43,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((map, geometry)) = disk::run(knobs, &bytes) else { return };
     let same = relocate(map.table, &map.blobs, geometry, geometry.size_bytes);
     parse_blobs(map.table, &map.blobs, geometry).expect("what a scan gives is a good table");
-    let least = minimum_size(map.table, &map.blobs, geometry).expect("of a good table");
+    let least = minimum_size(map.table, &map.blobs, geometry, 0).expect("of a good table");
     if map.warnings.is_empty() && map.table != TableKind::None && least <= geometry.size_bytes {
         assert_eq!(same.as_ref(), Ok(&map.blobs));
     }

@@ -75,11 +75,15 @@ pub fn run(
             root,
             verify,
             force,
+            scope,
             ..
         } => {
             let wanted = Wanted {
                 root,
-                verify: *verify,
+                options: restore::Options {
+                    verify: *verify,
+                    scope: scope.clone(),
+                },
                 force: *force,
                 resume: job.resume,
             };
@@ -149,7 +153,7 @@ fn back_up(
 
 struct Wanted<'a> {
     root: &'a str,
-    verify: bool,
+    options: restore::Options,
     force: bool,
     resume: bool,
 }
@@ -167,10 +171,10 @@ fn restore_disk(
     };
     let disk = disks::select(disks, selector).map_err(untouched)?;
     let path = Path::new(&disk.path);
-    in_use::refuse_if_held(path)?;
-    let device = Device::open_write(path).map_err(|e| report::open(&e, DiskState::Untouched))?;
+    let device = restore::open(path, &wanted.options.scope)?;
+    let disk_bytes = device.size_bytes();
     let mut image = ServerSource::open(remote, wanted.root).map_err(untouched)?;
-    if wanted.resume && !restore::is_unfinished(&device, image.layout())? {
+    if wanted.resume && !restore::is_unfinished(&device, image.layout(), &wanted.options.scope)? {
         // Either tables were written and only the report was lost, or nothing was written
         // yet. Restoring again could destroy what was written since.
         let found = format!(
@@ -186,71 +190,40 @@ fn restore_disk(
         );
     }
     let mut warnings = Vec::new();
-    check_machine(&image, wanted.force, &mut warnings)?;
-    let mut guard = ServerGuard {
-        device: &device,
-        disk,
-        remote,
-    };
-    let options = restore::Options {
-        verify: wanted.verify,
-    };
-    let done = restore::run(&device, path, &mut image, &mut guard, options, progress)?;
+    // An image of another kind of machine would be restored, but not boot.
+    match machine::misfit(&image.layout().machine) {
+        Some(report) if !wanted.force => return Err(report),
+        misfit => warnings.extend(misfit),
+    }
+    let mut guard = ServerGuard { disk, remote };
+    let options = &wanted.options;
+    let done = restore::run(device, path, &mut image, &mut guard, options, progress)?;
+    if let Some(grown) = &done.grown {
+        progress.note(grown);
+    }
+    warnings.extend(done.warnings);
     warnings.extend(bad_ranges::warning_of_image(image.layout(), &done.bad));
     let summary = Summary {
-        disk_bytes: device.size_bytes(),
-        used_bytes: done.root.plain_bytes,
+        disk_bytes,
+        used_bytes: done.written_bytes,
         wire_bytes: done.wire_bytes,
         ..Summary::default()
     };
     Ok(JobResult { summary, warnings })
 }
 
-/// An image of another kind of machine would be restored, but not boot.
-fn check_machine(
-    image: &ServerSource,
-    force: bool,
-    warnings: &mut Vec<Report>,
-) -> Result<(), Report> {
-    let (made_on, here) = (&image.layout().machine, machine::describe());
-    let differs = |a: &str, b: &str| !a.is_empty() && !b.is_empty() && a != b;
-    let mut found = Vec::new();
-    for (what, image, here) in [
-        ("architecture", &made_on.architecture, &here.architecture),
-        ("firmware mode", &made_on.firmware, &here.firmware),
-    ] {
-        if differs(image, here) {
-            found.push(format!("{what}: image {image}, machine {here}"));
-        }
-    }
-    if found.is_empty() {
-        return Ok(());
-    }
-    let report = Report::new(
-        Code::ImageNotForMachine,
-        found.join("; "),
-        DiskState::Untouched,
-    );
-    if force {
-        warnings.push(report);
-        return Ok(());
-    }
-    Err(report)
-}
-
 struct ServerGuard<'a> {
-    device: &'a Device,
     disk: &'a DiskInfo,
     remote: &'a Remote,
 }
 
 impl Guard for ServerGuard<'_> {
-    fn before_write(&mut self, _plan: &Plan) -> Result<(), Report> {
+    fn before_write(&mut self, device: &Device, _plan: &Plan) -> Result<(), Report> {
         let untouched = |r: Report| Report {
             disk: DiskState::Untouched,
             ..r
         };
-        let old = old_tables::read(self.device, self.disk.clone());
+        let old = old_tables::read(device, self.disk.clone());
         self.remote.put_tables(&old).map_err(untouched)?;
         self.remote
             .begin_write(&BeginWrite {

@@ -14,6 +14,7 @@ pub mod in_use;
 pub mod job;
 pub mod machine;
 pub mod map;
+pub mod numbering;
 pub mod old_tables;
 pub mod partitions;
 pub mod progress;

@@ -4,6 +4,7 @@
 
 use image::layout::Machine;
 use std::path::Path;
+use wire::{Code, DiskState, Report};
 
 /// Name, identity and kind of this machine, as far as they can be known.
 pub fn describe() -> Machine {
@@ -20,6 +21,29 @@ pub fn describe() -> Machine {
         firmware: firmware().to_owned(),
         architecture: std::env::consts::ARCH.to_owned(),
     }
+}
+
+/// Why an image of another machine may not start on this one: architecture and firmware
+/// mode differ. `None` where they agree, or either side does not tell.
+pub fn misfit(made_on: &Machine) -> Option<Report> {
+    let here = describe();
+    let differs = |a: &str, b: &str| !a.is_empty() && !b.is_empty() && a != b;
+    let mut found = Vec::new();
+    for (what, image, here) in [
+        ("architecture", &made_on.architecture, &here.architecture),
+        ("firmware mode", &made_on.firmware, &here.firmware),
+    ] {
+        if differs(image, here) {
+            found.push(format!("{what}: image {image}, machine {here}"));
+        }
+    }
+    (!found.is_empty()).then(|| {
+        Report::new(
+            Code::ImageNotForMachine,
+            found.join("; "),
+            DiskState::Untouched,
+        )
+    })
 }
 
 /// `uefi` or `bios`.

@@ -3,6 +3,7 @@
 //! Owns: the names in JSON, on which scripts rely, and the table for people. Does not
 //! own: how the map is found (`diskmap`).
 
+use crate::numbering::Numbering;
 use diskmap::{DiskMap, Region, RegionKind};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -12,12 +13,15 @@ use wire::size;
 /// The stable JSON form. `partitions` has what has a number (a disk without a table is
 /// number 0), `gaps` the areas outside of partitions.
 pub fn json(map: &DiskMap, extents: bool) -> Value {
+    let visible = numbering(map, true);
     let of_kind = |gap: bool| -> Vec<Value> {
         let wanted = map
             .regions
             .iter()
             .filter(|region| (region.kind == RegionKind::Gap) == gap);
-        wanted.map(|region| region_json(region, extents)).collect()
+        wanted
+            .map(|region| region_json(region, &visible, extents))
+            .collect()
     };
     json!({
         "size_bytes": map.geometry.size_bytes,
@@ -33,9 +37,10 @@ pub fn json(map: &DiskMap, extents: bool) -> Value {
     })
 }
 
-fn region_json(region: &Region, extents: bool) -> Value {
+fn region_json(region: &Region, visible: &Numbering, extents: bool) -> Value {
     let mut value = json!({
         "number": region.number,
+        "visible_number": region.number.and_then(|number| visible.given(number)),
         "start_bytes": region.start,
         "size_bytes": region.size,
         "type": region.part_type,
@@ -61,8 +66,20 @@ fn region_json(region: &Region, extents: bool) -> Value {
     value
 }
 
-/// The table for people.
-pub fn text(path: &Path, map: &DiskMap) -> String {
+/// How the partitions are numbered, with hidden ones or without.
+fn numbering(map: &DiskMap, number_visible: bool) -> Numbering {
+    let partitions = map.regions.iter();
+    let numbered = partitions.filter_map(|region| Some((region.number?, region.hidden)));
+    // What fills a disk without a table is number 0 either way.
+    let number_visible = number_visible && map.table != diskmap::TableKind::None;
+    Numbering::new(numbered, number_visible)
+}
+
+/// The table for people; with `number_visible` the numbers are those without hidden
+/// partitions, and the table's stand beside them.
+pub fn text(path: &Path, map: &DiskMap, number_visible: bool) -> String {
+    let numbering = numbering(map, number_visible);
+    let width = if number_visible { 14 } else { 4 };
     let table = match map.table {
         diskmap::TableKind::Gpt => "GPT",
         diskmap::TableKind::Mbr => "MBR",
@@ -80,13 +97,27 @@ pub fn text(path: &Path, map: &DiskMap) -> String {
     );
     let _ = writeln!(
         out,
-        "{:>4}  {:>10}  {:>10}  {:<10} {:<16} {:>10}  how and why",
-        "no.", "start", "size", "content", "label", "copied"
+        "{:>width$}  {:>10}  {:>10}  {:<10} {:<16} {:>10}  how and why",
+        if number_visible {
+            "no. = in table"
+        } else {
+            "no."
+        },
+        "start",
+        "size",
+        "content",
+        "label",
+        "copied"
     );
     for region in &map.regions {
         let number = match (region.kind, region.number) {
             (RegionKind::Gap, _) | (_, None) => "gap".to_owned(),
             (RegionKind::Whole, _) => "disk".to_owned(),
+            (RegionKind::Partition, Some(number)) if number_visible => {
+                let given = numbering.given(number);
+                let given = given.map_or("hidden".to_owned(), |given| given.to_string());
+                format!("{given} = {number}")
+            }
             (RegionKind::Partition, Some(number)) => number.to_string(),
         };
         let content = if region.file_system.is_empty() {
@@ -101,7 +132,7 @@ pub fn text(path: &Path, map: &DiskMap) -> String {
         };
         let _ = writeln!(
             out,
-            "{number:>4}  {:>10}  {:>10}  {content:<10} {:<16} {:>10}  {}: {}",
+            "{number:>width$}  {:>10}  {:>10}  {content:<10} {:<16} {:>10}  {}: {}",
             size::bytes(region.start),
             size::bytes(region.size),
             printable(label, 16),

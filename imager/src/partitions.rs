@@ -21,26 +21,9 @@ impl FromStr for Given {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.split(',');
-        let number: u32 = parts
-            .next()
-            .and_then(|number| number.trim().parse().ok())
-            .filter(|&number| number > 0)
-            .ok_or("a partition is named by its number, from 1")?;
-        let mut choice = PartitionChoice {
-            number,
-            ..PartitionChoice::default()
-        };
-        for part in parts {
-            match part.split_once('=') {
-                Some(("guid", value)) => choice.guid = Some(value.to_owned()),
-                Some(("type", value)) => choice.part_type = Some(value.to_owned()),
-                Some(("start", value)) => {
-                    let start = value.parse().map_err(|_| "start= wants bytes")?;
-                    choice.start_bytes = Some(start);
-                }
-                _ => return Err(format!("{part:?} is none of guid=, start=, type=")),
-            }
+        let choice: PartitionChoice = text.parse()?;
+        if choice.number == 0 {
+            return Err("a partition is named by its number, from 1".to_owned());
         }
         Ok(Given(choice))
     }

@@ -20,7 +20,14 @@ pub const EXIT_REFUSED: u8 = 3;
 pub fn exit_code(report: &Report) -> u8 {
     match (report.code, report.disk, report.code.outcome()) {
         (Code::Usage, ..) => EXIT_USAGE,
-        (_, DiskState::Incomplete | DiskState::Complete | DiskState::Unknown, _) => EXIT_FAILED,
+        (
+            _,
+            DiskState::Incomplete
+            | DiskState::PartitionsIncomplete
+            | DiskState::Complete
+            | DiskState::Unknown,
+            _,
+        ) => EXIT_FAILED,
         (Code::Interrupted | Code::Internal | Code::OutputFailed | Code::NoSpace, ..) => {
             EXIT_FAILED
         }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use wire::size::duration;
 use wire::{
     After, BeginWrite, DiskCheck, DiskInfo, DiskSelector, JobKind, JobOutcome, Progress, Report,
-    Summary,
+    RestoreScope, Summary,
 };
 
 /// What the server is.
@@ -83,6 +83,9 @@ pub struct ExecutionView {
     pub image_id: Option<String>,
     /// Disk that was chosen.
     pub disk: Option<DiskSelector>,
+    /// What of the disk a restore replaces; everything if not given.
+    #[serde(default, skip_serializing_if = "RestoreScope::is_default")]
+    pub scope: RestoreScope,
     /// Disk that a restore has begun to overwrite.
     pub writes_to: Option<DiskInfo>,
     /// State.
@@ -205,6 +208,9 @@ pub enum JobRequest {
         /// Go on although architecture or firmware mode differ.
         #[serde(default)]
         force: bool,
+        /// What of the disk is replaced; everything if not given.
+        #[serde(default)]
+        scope: RestoreScope,
     },
     /// List disks, partitions and file systems.
     DiskCheck,
@@ -269,6 +275,10 @@ pub fn execution(app: &App, e: &Execution, machine: &str, now: i64) -> Execution
         image,
         image_id: e.image.clone(),
         disk,
+        scope: match &e.job {
+            JobKind::Restore { scope, .. } => scope.clone(),
+            _ => RestoreScope::default(),
+        },
         writes_to: e
             .begin_write
             .as_ref()

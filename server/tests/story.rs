@@ -334,3 +334,86 @@ async fn a_name_of_another_machine_is_refused_and_an_own_one_gets_a_new_version(
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_of_partitions_carries_what_they_were_when_it_was_ordered() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let (admin, target) = (admin(&server), Target::new(&server, 1));
+    let pc = "pc-525400000001";
+    let restore = |scope: Value| json!({ "kind": "restore", "image": "gold", "scope": scope });
+    let pair = |from: u32, into: u32| {
+        json!({
+            "partitions": [{ "image": { "number": from }, "disk": { "number": into } }],
+            "grow": { "partition": into },
+        })
+    };
+    blocking(move || {
+        target.check_in();
+        let refused = |scope: Value| {
+            let path = format!("/api/machines/{pc}/executions");
+            let body = json!({ "job": restore(scope) });
+            let reply = admin.json::<Value>("POST", &path, &body);
+            reply.unwrap_err().1
+        };
+        order(&admin, pc, json!({ "kind": "backup", "image": "gold" }));
+        let session = target.job();
+        session.back_up(&Image::new(1, 3)).unwrap();
+        session.done().unwrap();
+
+        let report = refused(pair(0, 5));
+        assert_eq!(report.code, Code::PartitionNotFound);
+        assert!(report.advice.contains("disk-check"), "{}", report.advice);
+        order(&admin, pc, json!({ "kind": "disk-check" }));
+        let session = target.job();
+        let map = json!({ "partitions": [
+            { "number": 1, "visible_number": null, "start_bytes": 1048576, "type": "0x17", "guid": "" },
+            { "number": 5, "visible_number": 1, "start_bytes": 9437184, "type": "0x83", "guid": "" },
+        ]});
+        let check = wire::DiskCheck {
+            disks: vec![wire::DiskCheckEntry {
+                info: target.disk(),
+                map: Some(map),
+                problem: None,
+            }],
+        };
+        let path = session.path("disks");
+        session.http.json::<Value>("POST", &path, &check).unwrap_or_default();
+        session.done().unwrap();
+
+        for (scope, named) in [
+            (pair(3, 5), "the image does not hold partition 3"),
+            (pair(0, 2), "looked for partition 2"),
+            (json!({ "keep": [{ "number": 2 }], "number_visible": true }), "looked for partition 2"),
+        ] {
+            let report = refused(scope);
+            assert_eq!(report.code, Code::PartitionNotFound);
+            assert!(report.found.contains(named), "{}", report.found);
+        }
+        let mut both = pair(0, 5);
+        both["keep"] = json!([{ "number": 1 }]);
+        assert_eq!(refused(both).code, Code::Usage);
+
+        let shown = order(&admin, pc, restore(pair(0, 5)));
+        let disk = json!({ "number": 5, "start_bytes": 9437184, "type": "0x83" });
+        assert_eq!(shown["scope"]["partitions"][0]["disk"], disk);
+        let wire::JobKind::Restore { scope, .. } = target.job().job.kind else {
+            panic!("no restore");
+        };
+        assert_eq!(serde_json::to_value(&scope).unwrap(), shown["scope"]);
+        assert_eq!(scope.grow, Some(wire::GrowChoice::Partition(5)));
+        admin.json::<Value>("POST", &format!("/api/machines/{pc}/interrupt"), &()).unwrap();
+        let session = target.job();
+        session.finish(JobOutcome::Failed {
+            report: Report::new(Code::Interrupted, "x", DiskState::Untouched),
+        }).unwrap();
+        admin.json::<Value>("POST", &format!("/api/machines/{pc}/clear"), &()).unwrap();
+
+        // Without the hidden one 1 means 5; what the operator says counts more.
+        let visible = json!({ "keep": [{ "number": 1, "start_bytes": 7 }], "number_visible": true });
+        let shown = order(&admin, pc, restore(visible));
+        let kept = json!({ "number": 1, "start_bytes": 7, "type": "0x83" });
+        assert_eq!(shown["scope"]["keep"][0], kept);
+    })
+    .await;
+}

@@ -59,13 +59,26 @@ impl Device {
         if kind_at(path)? == Kind::Block {
             options.custom_flags(libc::O_EXCL);
         }
-        let device = Self::open(path, &mut options, Operation::Open)?;
+        Self::writable(path, &mut options)
+    }
+
+    fn writable(path: &Path, options: &mut OpenOptions) -> Result<Device, Error> {
+        let device = Self::open(path, options, Operation::Open)?;
         if device.kind == Kind::Block && device.read_only {
             // Some drivers let it be opened and refuse the first write only.
             let source = io::Error::from_raw_os_error(libc::EROFS);
             return Err(Error::new(Operation::Open, path, source));
         }
         Ok(device)
+    }
+
+    /// Opens for reading and writing without a claim: other partitions of the disk may be
+    /// in use. Ask [`crate::holders_within`] about those that are written.
+    ///
+    /// # Errors
+    /// As [`Device::open_write`], but for `Busy`.
+    pub fn open_write_shared(path: &Path) -> Result<Device, Error> {
+        Self::writable(path, OpenOptions::new().read(true).write(true))
     }
 
     /// Opens for reading past the page cache, to see what is on the medium: with

@@ -12,10 +12,11 @@ mod search;
 
 use crate::device::Kind;
 use crate::error::{Error, ErrorKind, Operation};
-use crate::sysfs::{DevNum, Roots};
+use crate::sysfs::{self, DevNum, Roots};
 use std::fmt;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -135,6 +136,55 @@ impl fmt::Display for Holder {
 /// # Errors
 /// An [`Error`] inside: `NotFound`, `NotADisk`.
 pub fn holders(path: &Path) -> io::Result<Vec<Holder>> {
+    find_on(path, None)
+}
+
+/// As [`holders`], but of partitions and loop devices on the disk only those that share
+/// bytes with `ranges` count. What uses the disk as a whole counts always.
+///
+/// # Errors
+/// As [`holders`].
+pub fn holders_within(path: &Path, ranges: &[Range<u64>]) -> io::Result<Vec<Holder>> {
+    let found = find_on(path, Some(ranges))?;
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    // A claim that nothing known explains may be about these ranges.
+    let unknown = |holder: &Holder| matches!(holder, Holder::Exclusive { .. });
+    Ok(find_on(path, None)?.into_iter().filter(unknown).collect())
+}
+
+/// A partition that the kernel knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionNode {
+    /// Its node, as `/dev/sda2`.
+    pub path: PathBuf,
+    /// Bytes of the disk.
+    pub range: Range<u64>,
+}
+
+/// The partitions of a disk that the kernel has nodes for; none of a raw file.
+pub fn partition_nodes(disk: &Path) -> Vec<PartitionNode> {
+    let roots = Roots::live();
+    let Some(dir) = fs::metadata(disk)
+        .ok()
+        .and_then(|metadata| roots.dir_of(DevNum::from_raw(metadata.rdev())))
+    else {
+        return Vec::new();
+    };
+    let node = |dir: &PathBuf| {
+        Some(PartitionNode {
+            path: sysfs::node(dir.file_name()?.to_str()?).into(),
+            range: sysfs::partition_range(dir)?,
+        })
+    };
+    sysfs::partition_dirs(&dir)
+        .iter()
+        .filter_map(node)
+        .collect()
+}
+
+fn find_on(path: &Path, ranges: Option<&[Range<u64>]>) -> io::Result<Vec<Holder>> {
     let roots = Roots::live();
     let metadata = fs::metadata(path).map_err(|e| Error::new(Operation::Inspect, path, e))?;
     let kind = crate::device::kind_of(&metadata.file_type(), path)?;
@@ -145,8 +195,8 @@ pub fn holders(path: &Path) -> io::Result<Vec<Holder>> {
             inode: metadata.ino(),
         },
     };
-    let mut found = find(&roots, subject);
-    if found.is_empty() && kind == Kind::Block && is_claimed(path) {
+    let mut found = find(&roots, subject, ranges);
+    if ranges.is_none() && found.is_empty() && kind == Kind::Block && is_claimed(path) {
         found.push(Holder::Exclusive {
             device: path.to_owned(),
         });

@@ -30,6 +30,6 @@ mod vpd;
 pub use buffer::AlignedBuf;
 pub use device::{Device, Kind};
 pub use error::{Error, ErrorKind, Operation};
-pub use holders::{Holder, holders};
+pub use holders::{Holder, PartitionNode, holders, holders_within, partition_nodes};
 pub use identity::{DiskInfo, identify, list_disks};
 pub use volume::{PartDevice, grow_btrfs, grow_ext4, grow_xfs};

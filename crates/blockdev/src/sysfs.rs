@@ -6,6 +6,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -129,6 +130,20 @@ pub(crate) fn partition_dirs(disk: &Path) -> Vec<PathBuf> {
         .map(|name| disk.join(name))
         .filter(|dir| dir.join("partition").exists())
         .collect()
+}
+
+/// Bytes of its disk that a partition covers; sysfs counts in 512 bytes.
+pub(crate) fn partition_range(dir: &Path) -> Option<Range<u64>> {
+    let bytes = |attribute| number::<u64>(dir, attribute)?.checked_mul(512);
+    let start = bytes("start")?;
+    Some(start..start.checked_add(bytes("size")?)?)
+}
+
+/// Bytes of its file that a loop device covers.
+pub(crate) fn loop_range(dir: &Path) -> Option<Range<u64>> {
+    let start: u64 = number(dir, "loop/offset")?;
+    let size = number::<u64>(dir, "size")?.checked_mul(512)?;
+    Some(start..start.checked_add(size)?)
 }
 
 /// Path of the file behind a loop device; none if it is not attached. The kernel

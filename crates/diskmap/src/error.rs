@@ -100,6 +100,18 @@ pub enum TableError {
         /// Logical sector size in bytes.
         size: u32,
     },
+    /// There is no partition of that number, or it only holds logical ones.
+    #[error("there is no partition {number} with data")]
+    NoSuchPartition {
+        /// The number.
+        number: u32,
+    },
+    /// What is asked for cannot be done to this table.
+    #[error("{detail}")]
+    Unfit {
+        /// Why.
+        detail: String,
+    },
 }
 
 impl From<ScanError> for TableError {

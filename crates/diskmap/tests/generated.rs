@@ -3,7 +3,7 @@
 //! Tables of any valid shape are read back as they were made, at 512 and 4096-byte
 //! sectors; any other bytes end in an answer, never in a panic.
 
-use diskmap::table::{minimum_size, parse_blobs, relocate};
+use diskmap::table::{grow, interim, keep, minimum_size, parse_blobs, relocate};
 use diskmap::{Blob, DiskMap, Extents, Geometry, RegionKind, ScanOptions, TableKind, scan};
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, proptest,
@@ -168,7 +168,7 @@ proptest! {
         let (source, same) = (map.geometry, map.geometry.size_bytes);
         prop_assert_eq!(&relocate(map.table, &map.blobs, source, same).unwrap(), &map.blobs);
         // The same slots on a larger and on the smallest disk.
-        let least = minimum_size(map.table, &map.blobs, source).unwrap();
+        let least = minimum_size(map.table, &map.blobs, source, 0).unwrap();
         prop_assert!(least <= same);
         prop_assert!(relocate(map.table, &map.blobs, source, least - 1).is_err());
         for target in [same + more * unit, least] {
@@ -199,6 +199,89 @@ proptest! {
         let same = map.geometry.size_bytes;
         prop_assert_eq!(&relocate(map.table, &map.blobs, map.geometry, same).unwrap(), &map.blobs);
         prop_assert_eq!(&relocate(map.table, &map.blobs, map.geometry, 2 * same).unwrap(), &map.blobs);
+        // The extended partition gives up its free space on a smaller disk, and no more.
+        let least = minimum_size(map.table, &map.blobs, map.geometry, 0).unwrap();
+        let end = parts.iter().map(|p| p.1 + p.2).max().unwrap_or(31).max(21);
+        prop_assert_eq!(least, end * unit);
+        prop_assert!(relocate(map.table, &map.blobs, map.geometry, least - unit).is_err());
+        let blobs = relocate(map.table, &map.blobs, map.geometry, least).unwrap();
+        let mut moved = vec![0u8; least as usize];
+        put(&mut moved, &blobs);
+        prop_assert_eq!(found(&run(&moved, unit), unit), found(&map, unit));
+    }
+
+    /// A partition grows up to what stands behind it, and nothing else changes.
+    #[test]
+    fn one_partition_grows_and_the_others_do_not(
+        (parts, sectors) in layout(128, 8), gpt in any::<bool>(), unit in units(), more in 0..9000u64, pick in any::<prop::sample::Index>(),
+    ) {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let (disk, parts) = if gpt {
+            (gpt_disk(&parts, sectors, 0, unit), parts)
+        } else {
+            let logical: Vec<Part> = parts.iter().enumerate().map(|(i, p)| (i as u32 + 5, p.1 + 2 * i as u64, p.2)).collect();
+            let disk = mbr_disk(&logical, sectors + 50, unit);
+            (disk, [vec![(1, 1, 20)], logical].concat())
+        };
+        let map = run(&disk, unit);
+        let target = Geometry { size_bytes: map.geometry.size_bytes + more * unit, ..map.geometry };
+        let blobs = relocate(map.table, &map.blobs, map.geometry, target.size_bytes).unwrap();
+        let (number, start, len) = *pick.get(&parts);
+        let grown = grow(map.table, &blobs, target, number).unwrap();
+        prop_assert_eq!((grown.start, grown.old_size), (start * unit, len * unit));
+        prop_assert!(grown.size >= grown.old_size);
+        let mut enlarged = vec![0u8; target.size_bytes as usize];
+        put(&mut enlarged, &grown.blobs);
+        let after = run(&enlarged, unit);
+        assert_sound(&after);
+        let mut wanted = parts.clone();
+        wanted.iter_mut().filter(|p| p.0 == number).for_each(|p| p.2 = grown.size / unit);
+        prop_assert_eq!(found(&after, unit), wanted);
+        // What it gained ends at a whole MiB, and another one does not fit.
+        let end = grown.start + grown.size;
+        if grown.size > grown.old_size {
+            prop_assert_eq!(end % (1 << 20), 0);
+        }
+        let behind = parts.iter().filter(|p| p.1 >= start + len).min_by_key(|p| p.1);
+        let records = blobs.iter().map(|b| b.offset).filter(|&at| at >= (start + len) * unit);
+        let limit = behind.map_or(target.size_bytes, |p| p.1 * unit).min(records.min().unwrap_or(u64::MAX));
+        prop_assert!(end <= limit && limit - end < (1 << 20) + 40 * unit);
+        prop_assert_eq!(grown.behind.is_some(), gpt && behind.is_some() || !gpt && (number == 1 || behind.is_some()));
+        // Growing again finds no room.
+        let again = grow(map.table, &grown.blobs, target, number).unwrap();
+        prop_assert_eq!((again.old_size, again.size), (grown.size, grown.size));
+    }
+
+    /// A table in between lists what stays, and nothing else that could be mounted.
+    #[test]
+    fn what_stays_is_listed_all_the_time(
+        (parts, sectors) in layout(128, 8), gpt in any::<bool>(), unit in units(), stay in prop::collection::vec(any::<bool>(), 10),
+    ) {
+        let (disk, parts) = if gpt {
+            (gpt_disk(&parts, sectors, 0, unit), parts)
+        } else {
+            let logical: Vec<Part> = parts.iter().enumerate().map(|(i, p)| (i as u32 + 5, p.1 + 2 * i as u64, p.2)).collect();
+            let disk = mbr_disk(&logical, sectors + 50, unit);
+            (disk, [vec![(1, 1, 20)], logical].concat())
+        };
+        let map = run(&disk, unit);
+        let mut kept: Vec<Part> = parts.iter().zip(&stay).filter(|(_, stays)| **stays).map(|(p, _)| *p).collect();
+        kept.sort_unstable();
+        let numbers: Vec<u32> = kept.iter().map(|p| p.0).collect();
+        let same = keep(map.table, &map.blobs, &map.blobs, map.geometry, &numbers).unwrap();
+        prop_assert_eq!(&same, &map.blobs);
+        let between = interim(map.table, &map.blobs, map.geometry, &numbers).unwrap();
+        let mut bytes = vec![0u8; map.geometry.size_bytes as usize];
+        put(&mut bytes, &between);
+        if numbers.is_empty() && !gpt {
+            return Ok(());
+        }
+        let listed = parse_blobs(map.table, &between, map.geometry).unwrap();
+        let usable: Vec<Part> = listed.partitions.iter().filter(|p| !p.extended && p.part_type != "0x7f").map(|p| (p.number, p.start / unit, p.size / unit)).collect();
+        prop_assert_eq!(usable, kept);
+        prop_assert!(bytes[..440].iter().all(|&b| b == 0));
     }
 
     /// Random bytes over a valid disk: an answer, and a sound one.

@@ -101,7 +101,7 @@ fn a_gpt_moves_to_other_sizes_and_sgdisk_agrees() {
     );
     // The last partition reaches to the last usable sector: not a sector smaller.
     assert_eq!(
-        minimum_size(map.table, &map.blobs, source).unwrap(),
+        minimum_size(map.table, &map.blobs, source, 0).unwrap(),
         source.size_bytes
     );
     assert_eq!(
@@ -147,7 +147,7 @@ fn a_gpt_without_partitions_at_its_end_fits_smaller_disks() {
     let (_dir, path) = gpt_disk();
     ok("sgdisk", &["-d", "11", s(&path)]);
     let map = scan_file(&path, 512);
-    let least = minimum_size(map.table, &map.blobs, map.geometry).unwrap();
+    let least = minimum_size(map.table, &map.blobs, map.geometry, 0).unwrap();
     assert_eq!(least, (65536 + 33) * 512);
     let blobs = relocate(map.table, &map.blobs, map.geometry, least).unwrap();
     let (_dir, target) = disk(0);

@@ -50,14 +50,15 @@ fn mbr_by_sfdisk_with_logical_partitions() {
     let parsed = parse_blobs(map.table, &map.blobs, map.geometry).unwrap();
     assert_eq!(parsed.partitions.iter().filter(|p| p.extended).count(), 1);
     assert_eq!(
-        minimum_size(map.table, &map.blobs, map.geometry).unwrap(),
-        94208 * 512
+        minimum_size(map.table, &map.blobs, map.geometry, 0).unwrap(),
+        38912 * 512,
+        "the free space in the extended partition is not needed"
     );
     assert_eq!(
         relocate(map.table, &map.blobs, map.geometry, 94208 * 512).unwrap(),
         map.blobs
     );
-    assert!(relocate(map.table, &map.blobs, map.geometry, 94208 * 512 - 1).is_err());
+    assert!(relocate(map.table, &map.blobs, map.geometry, 38912 * 512 - 1).is_err());
 
     let mut file = std::fs::File::open(&path).unwrap();
     let theirs = mbrman::MBR::read_from(&mut file, 512).unwrap();

@@ -111,6 +111,8 @@ catalogue! {
         "Check disk, cable and controller; replace the disk if it persists.";
     VerifyMismatch, "verify-mismatch", Failed, "The disk gives back something else than was written.",
         "Do not use this disk; check disk, controller and memory.";
+    FsNotGrown, "fs-not-grown", Warning, "A partition is larger than before, its file system is not.",
+        "Let the file system's own tool enlarge it.";
     NotConfirmed, "not-confirmed", Refused, "The overwriting was not confirmed.",
         "Answer with yes on a terminal, or add --yes.";
     NoNetworkDevice, "no-network-device", Failed, "No network device works.",

@@ -23,6 +23,7 @@
 //! [`crate::Report`] as JSON. All are idempotent: sent twice they do what they do once.
 
 use crate::report::Report;
+use crate::scope::RestoreScope;
 use serde::{Deserialize, Serialize};
 
 /// Longest control message that either side accepts.
@@ -218,6 +219,9 @@ pub enum JobKind {
         verify: bool,
         /// Go on although architecture or firmware mode differ.
         force: bool,
+        /// What of the disk is replaced.
+        #[serde(default, skip_serializing_if = "RestoreScope::is_default")]
+        scope: RestoreScope,
     },
     /// List disks, partitions and file systems.
     DiskCheck,

@@ -18,6 +18,9 @@ pub enum DiskState {
     Untouched,
     /// Writing had begun; the disk has no valid partition table and does not boot.
     Incomplete,
+    /// Writing had begun; the partitions that are replaced cannot be used, the others are
+    /// as they were.
+    PartitionsIncomplete,
     /// All data was written and checked, only what came after failed.
     Complete,
     /// It cannot be told: an earlier run ended without a report.
@@ -32,6 +35,9 @@ impl DiskState {
             DiskState::Untouched => "Nothing was written to the disk.",
             DiskState::Incomplete => {
                 "The disk was being written and is incomplete: it has no partition table and does not boot."
+            }
+            DiskState::PartitionsIncomplete => {
+                "The partitions that were being written are incomplete and cannot be used; the others are as they were."
             }
             DiskState::Complete => "The disk was written completely and checked.",
             DiskState::Unknown => {

@@ -84,7 +84,8 @@ fn after(state: DiskState) -> Option<DiskState> {
     match state {
         DiskState::NotInvolved => Some(DiskState::Untouched),
         DiskState::Untouched => Some(DiskState::Incomplete),
-        DiskState::Incomplete => Some(DiskState::Complete),
+        DiskState::Incomplete => Some(DiskState::PartitionsIncomplete),
+        DiskState::PartitionsIncomplete => Some(DiskState::Complete),
         DiskState::Complete => Some(DiskState::Unknown),
         DiskState::Unknown => None,
     }

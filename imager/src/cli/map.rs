@@ -24,6 +24,9 @@ pub struct Args {
     /// Refuse damaged or unclean file systems
     #[arg(long)]
     strict: bool,
+    /// Number only partitions that are not hidden; the numbers of the table beside them
+    #[arg(long)]
+    number_visible: bool,
     /// Sector size of a raw image file (a device knows its own)
     #[arg(long, value_name = "BYTES")]
     sector_size: Option<u32>,
@@ -46,7 +49,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         print_warnings(&map.warnings.iter().map(report::warning).collect::<Vec<_>>());
     }
     Ok(Output {
-        text: map::text(&args.disk, &map),
+        text: map::text(&args.disk, &map, args.number_visible),
         json: map::json(&map, args.extents),
         aside: false,
     })

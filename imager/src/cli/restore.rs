@@ -6,15 +6,17 @@
 use super::shown::Shown;
 use super::{Output, info, print_warnings, warnings_json};
 use crate::restore::stream::ContainerSource;
-use crate::restore::{self, Guard, Plan, Source};
-use crate::{bad_ranges, in_use, old_tables, report, source};
+use crate::restore::{self, Guard, Plan, Source, show};
+use crate::{bad_ranges, in_use, machine, old_tables, report, source};
 use blockdev::{Device, Kind};
 use image::Layout;
 use serde_json::json;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use wire::{Code, DiskState, Report, size};
+use wire::{
+    Code, DiskState, GrowChoice, PartitionChoice, PartitionPair, Report, RestoreScope, size,
+};
 
 /// Options of `imager restore`.
 #[derive(clap::Args)]
@@ -35,6 +37,25 @@ pub struct Args {
     /// Sector size of a raw image file (a device knows its own)
     #[arg(long, value_name = "BYTES")]
     sector_size: Option<u32>,
+    /// Restore only this partition of the image, into the disk's of the same number or (N=M)
+    /// into another one; with ,guid=...,start=...,type=... only if that is so of the disk's;
+    /// may be given several times
+    #[arg(long, value_name = "N[=M]")]
+    partition: Vec<PartitionPair>,
+    /// Leave this partition of the disk as it is; with ,guid=... and so on as above; may be
+    /// given several times
+    #[arg(long, value_name = "N", conflicts_with = "partition")]
+    keep: Vec<PartitionChoice>,
+    /// Let this partition grow into the free space behind it, or up to the size of the one
+    /// it goes to
+    #[arg(long, value_name = "N|last")]
+    grow: Option<GrowChoice>,
+    /// Leave hidden partitions out of the numbering, in all options
+    #[arg(long)]
+    number_visible: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    plan: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -58,41 +79,51 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         Box::new(file)
     };
     let mut image = ContainerSource::open(BufReader::with_capacity(256 << 10, input))?;
-    let target = Target::open(args, image.layout())?;
+    let layout = image.layout().clone();
+    let scope = args.scope();
+    if args.plan {
+        return plan(args, &layout, &scope);
+    }
+    let (device, made) = open(args, &layout, &scope)?;
     let started = Instant::now();
     let shown = Shown::start("restore", args.quiet);
-    let layout = image.layout().clone();
     let mut guard = CliGuard {
         args,
-        target: &target,
         layout: &layout,
         from_stdin,
     };
     let options = restore::Options {
         verify: !args.no_verify,
+        scope,
     };
     let done = restore::run(
-        &target.device,
+        device,
         &args.disk,
         &mut image,
         &mut guard,
-        options,
+        &options,
         shown.sink(),
     )?;
     drop(shown);
-    target.keep();
+    if let Some(made) = made {
+        made.keep();
+    }
     let seconds = started.elapsed().as_secs_f64();
+    let mut warnings = done.warnings;
     let lost = bad_ranges::warning_of_image(&layout, &done.bad);
-    print_warnings(lost.as_slice());
+    let is_whole = lost.is_none();
+    warnings.extend(lost);
+    print_warnings(&warnings);
+    let grown = done.grown.iter().map(|grown| format!("Note: {grown}.\n"));
     Ok(Output {
         text: format!(
-            "Restore done{}: {} written to {}{} in {}.\n",
-            if lost.is_some() {
-                ", but not all of it was in the image"
-            } else {
+            "Restore done{}: {} written to {}{} in {}.\n{}",
+            if is_whole {
                 ""
+            } else {
+                ", but not all of it was in the image"
             },
-            size::bytes(done.root.plain_bytes),
+            size::bytes(done.written_bytes),
             args.disk.display(),
             if done.verified {
                 ", read back and found right"
@@ -100,27 +131,83 @@ pub fn run(args: &Args) -> Result<Output, Report> {
                 "; it was NOT read back"
             },
             size::duration(seconds.round() as u64),
+            grown.collect::<String>(),
         ),
         json: json!({
             "result": bad_ranges::result(&done.bad),
             "bad_ranges": bad_ranges::json(&layout, &done.bad),
-            "warnings": warnings_json(lost.as_slice()),
-            "used_bytes": done.root.plain_bytes,
+            "used_bytes": done.written_bytes,
             "verified": done.verified,
             "root": done.root.root.to_hex(),
             "seconds": seconds,
+            "grown": done.grown,
+            "warnings": warnings_json(&warnings),
         }),
         aside: false,
     })
 }
 
-/// The disk that is overwritten; a file that was made for it goes again on failure.
-struct Target {
-    device: Device,
-    made: Option<Made>,
+impl Args {
+    /// What of the disk is replaced.
+    fn scope(&self) -> RestoreScope {
+        RestoreScope {
+            partitions: self.partition.clone(),
+            keep: self.keep.clone(),
+            grow: self.grow,
+            number_visible: self.number_visible,
+        }
+    }
 }
 
+/// Shows what a restore would do. The disk is opened for reading only.
+fn plan(args: &Args, layout: &Layout, scope: &RestoreScope) -> Result<Output, Report> {
+    refuse_the_image(args)?;
+    let untouched = |r: Report| Report {
+        disk: DiskState::Untouched,
+        ..r
+    };
+    let mut device = blockdev::Device::open_read(&args.disk)
+        .map_err(|e| report::open(&e, DiskState::Untouched))?;
+    source::settle_sector_size(&mut device, args.sector_size, Some(layout.disk.sector_size))?;
+    let plan = restore::plan(layout, &device, scope).map_err(untouched)?;
+    restore::refuse_if_used(&args.disk, &plan)?;
+    let disk = in_use::identify(&args.disk)?;
+    let view = view(&plan, layout, &disk, &device);
+    Ok(Output {
+        text: view.text(),
+        json: view.json(),
+        aside: false,
+    })
+}
+
+fn view<'a>(
+    plan: &'a Plan,
+    layout: &'a Layout,
+    disk: &'a wire::DiskInfo,
+    device: &Device,
+) -> show::View<'a> {
+    // A raw file may be for any machine.
+    let misfit = (device.kind() == Kind::Block)
+        .then(|| machine::misfit(&layout.machine))
+        .flatten();
+    show::View {
+        plan,
+        layout,
+        disk,
+        map: show::look(device),
+        warnings: misfit.into_iter().collect(),
+    }
+}
+
+/// A file that was made for the restore; it goes again on failure.
 struct Made(PathBuf);
+
+impl Made {
+    /// The restore is complete: what was made stays.
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
 
 impl Drop for Made {
     fn drop(&mut self) {
@@ -129,60 +216,55 @@ impl Drop for Made {
     }
 }
 
-impl Target {
-    fn open(args: &Args, layout: &Layout) -> Result<Self, Report> {
-        let path = &args.disk;
-        let failed = |e: &blockdev::Error| report::open(e, DiskState::Untouched);
-        if source::is_same_file(path, &args.file) {
-            let found = format!("{} is the image itself", path.display());
-            return Err(Report::new(Code::DiskInUse, found, DiskState::Untouched)
-                .with_advice("Name the disk that is to be overwritten."));
-        }
-        // A device that is not there must not become a file in memory.
-        let in_dev = path.starts_with("/dev") && !path.starts_with("/dev/shm");
-        if !path.exists() && !in_dev {
-            let mut device =
-                Device::create_file(path, layout.disk.size_bytes).map_err(|e| failed(&e))?;
-            let made = Some(Made(path.clone()));
-            source::settle_sector_size(
-                &mut device,
-                args.sector_size,
-                Some(layout.disk.sector_size),
-            )?;
-            return Ok(Target { device, made });
-        }
-        in_use::refuse_if_held(path)?;
-        let mut device = Device::open_write(path).map_err(|e| failed(&e))?;
-        source::settle_sector_size(&mut device, args.sector_size, Some(layout.disk.sector_size))?;
-        Ok(Target { device, made: None })
+fn refuse_the_image(args: &Args) -> Result<(), Report> {
+    if !source::is_same_file(&args.disk, &args.file) {
+        return Ok(());
     }
+    let found = format!("{} is the image itself", args.disk.display());
+    Err(Report::new(Code::DiskInUse, found, DiskState::Untouched)
+        .with_advice("Name the disk that is to be overwritten."))
+}
 
-    /// The restore is complete: what was made stays.
-    fn keep(self) {
-        if let Some(made) = self.made {
-            std::mem::forget(made);
-        }
-    }
+/// Opens the disk that is overwritten.
+fn open(
+    args: &Args,
+    layout: &Layout,
+    scope: &RestoreScope,
+) -> Result<(Device, Option<Made>), Report> {
+    let path = &args.disk;
+    refuse_the_image(args)?;
+    // A device that is not there must not become a file in memory; nor has a new file
+    // partitions to restore into.
+    let in_dev = path.starts_with("/dev") && !path.starts_with("/dev/shm");
+    let is_new = !path.exists() && !in_dev && scope.partitions.is_empty();
+    let (mut device, made) = if is_new {
+        let device = Device::create_file(path, layout.disk.size_bytes)
+            .map_err(|e| report::open(&e, DiskState::Untouched))?;
+        (device, Some(Made(path.clone())))
+    } else {
+        (restore::open(path, scope)?, None)
+    };
+    source::settle_sector_size(&mut device, args.sector_size, Some(layout.disk.sector_size))?;
+    Ok((device, made))
 }
 
 struct CliGuard<'a> {
     args: &'a Args,
-    target: &'a Target,
     layout: &'a Layout,
     from_stdin: bool,
 }
 
 impl Guard for CliGuard<'_> {
-    fn before_write(&mut self, plan: &Plan) -> Result<(), Report> {
-        if self.target.device.kind() == Kind::File {
+    fn before_write(&mut self, device: &Device, plan: &Plan) -> Result<(), Report> {
+        if device.kind() == Kind::File {
             return Ok(());
         }
         if !self.args.yes {
-            self.confirm(plan)?;
+            self.confirm(device, plan)?;
         }
         match &self.args.save_tables {
             Some(path) if path.as_os_str() == "none" => Ok(()),
-            Some(path) => self.save_tables(path),
+            Some(path) => self.save_tables(device, path),
             None => {
                 let stamp = crate::clock::now_rfc3339().replace(':', "");
                 let name = self
@@ -191,47 +273,24 @@ impl Guard for CliGuard<'_> {
                     .file_name()
                     .unwrap_or_default()
                     .to_string_lossy();
-                self.save_tables(Path::new(&format!("old-tables-{name}-{stamp}.json")))
+                self.save_tables(
+                    device,
+                    Path::new(&format!("old-tables-{name}-{stamp}.json")),
+                )
             }
         }
     }
 }
 
 impl CliGuard<'_> {
-    fn confirm(&self, plan: &Plan) -> Result<(), Report> {
+    fn confirm(&self, device: &Device, plan: &Plan) -> Result<(), Report> {
         let refuse =
             |found: &str| Err(Report::new(Code::NotConfirmed, found, DiskState::Untouched));
         if self.from_stdin || !std::io::stdin().is_terminal() {
             return refuse("there is no terminal to ask on");
         }
-        let info = in_use::identify(&self.args.disk)?;
-        eprintln!("\nEVERYTHING on this disk will be replaced:");
-        eprintln!(
-            "  {}  {}  {}  serial {}",
-            info.path,
-            size::bytes(info.size_bytes),
-            info.model,
-            if info.serial.is_empty() {
-                "-"
-            } else {
-                &info.serial
-            }
-        );
-        if let Ok(map) = diskmap::scan(
-            &source::Reader(&self.target.device),
-            source::geometry(&self.target.device),
-            &diskmap::ScanOptions::default(),
-        ) {
-            eprint!("now:  {}", crate::map::text(&self.args.disk, &map));
-        }
-        eprintln!(
-            "then: the image of {} made {}, {} used, {} table, {} partitions",
-            crate::map::printable(&self.layout.machine.name, 40),
-            crate::map::printable(&self.layout.created, 40),
-            size::bytes(self.layout.used_bytes()),
-            self.layout.table.kind,
-            plan.areas.len()
-        );
+        let disk = in_use::identify(&self.args.disk)?;
+        eprint!("\n{}", view(plan, self.layout, &disk, device).text());
         eprint!("Type yes to go on: ");
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer);
@@ -242,8 +301,8 @@ impl CliGuard<'_> {
         }
     }
 
-    fn save_tables(&self, path: &Path) -> Result<(), Report> {
-        let old = old_tables::read(&self.target.device, in_use::identify(&self.args.disk)?);
+    fn save_tables(&self, device: &Device, path: &Path) -> Result<(), Report> {
+        let old = old_tables::read(device, in_use::identify(&self.args.disk)?);
         let failed = |e: std::io::Error| {
             Report::new(
                 Code::OutputFailed,

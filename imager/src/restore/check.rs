@@ -1,170 +1,207 @@
-//! The checks before the first write, and what will be written where.
+//! The checks before the first write that every restore makes.
 //!
-//! Owns: whether an image fits a disk. Does not own: whether the disk is free to be
+//! Owns: what holds for whole disks and for partitions alike, and the image's own table.
+//! Does not own: what is written where (`whole`, `chosen`), whether the disk is free to be
 //! overwritten (holders, confirmation).
 
+use super::plan::{Place, Plan};
+use super::{chosen, whole};
 use crate::source;
 use blockdev::Device;
-use diskmap::{Geometry, TableError, TableKind, table};
+use diskmap::table::{self, DiskTable, ParsedTable};
+use diskmap::{Geometry, TableError, TableKind};
 use image::Layout;
-use std::ops::Range;
-use wire::{Code, DiskState, Report};
+use image::layout::Region;
+use wire::{Code, DiskState, Report, RestoreScope};
 
-/// Length of a head: the first part of a partition, written last.
-pub const HEAD_BYTES: u64 = 1 << 20;
-
-/// What a restore will do to a disk.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Kind of partition table.
+/// The image's side of a restore.
+pub struct Image<'a> {
+    /// What was imaged.
+    pub layout: &'a Layout,
+    /// Kind of its table.
     pub kind: TableKind,
-    /// The tables as they will stand on this disk.
-    pub tables: Vec<diskmap::Blob>,
-    /// Partitions (and a disk without a table), as byte ranges of the disk.
-    pub areas: Vec<Range<u64>>,
-    /// Size of the disk.
-    pub disk_bytes: u64,
+    /// Its table's bytes.
+    pub blobs: Vec<diskmap::Blob>,
+    /// What they say.
+    pub table: ParsedTable,
+    /// Size of the imaged disk.
+    pub geometry: Geometry,
 }
 
-/// Checks that the image fits the disk; nothing is written.
-pub fn plan(layout: &Layout, device: &Device) -> Result<Plan, Report> {
-    let target = source::geometry(device);
+/// The disk's side of a restore.
+pub struct Target<'a> {
+    /// The disk.
+    pub device: &'a Device,
+    /// Its size.
+    pub geometry: Geometry,
+}
+
+/// Checks that what is asked for fits image and disk; nothing is written.
+pub fn plan(layout: &Layout, device: &Device, scope: &RestoreScope) -> Result<Plan, Report> {
+    let target = Target {
+        device,
+        geometry: source::geometry(device),
+    };
     if device.read_only() {
         return Err(refuse(
             Code::DiskInUse,
-            format!("{} is write-protected", device.path().display()),
+            format!("{} is write-protected", target.name()),
         )
         .with_advice("Remove the write protection."));
     }
-    if layout.is_partial() {
-        return Err(refuse(Code::ImagePartial, partial(layout)));
-    }
-    if layout.disk.sector_size != target.sector_size {
+    if layout.disk.sector_size != target.geometry.sector_size {
         return Err(refuse(
             Code::SectorSizeMismatch,
             format!(
                 "the image has sectors of {} bytes, the disk of {} bytes",
-                layout.disk.sector_size, target.sector_size
+                layout.disk.sector_size, target.geometry.sector_size
             ),
         ));
     }
-    let kind = match layout.table.kind.as_str() {
-        "gpt" => TableKind::Gpt,
-        "mbr" => TableKind::Mbr,
-        _ => TableKind::None,
-    };
-    let blobs: Vec<diskmap::Blob> = layout
-        .table
-        .blobs
-        .iter()
-        .map(|blob| diskmap::Blob {
-            offset: blob.offset,
-            data: blob.data.clone(),
-        })
-        .collect();
-    let source = Geometry {
-        size_bytes: layout.disk.size_bytes,
-        sector_size: layout.disk.sector_size,
-    };
-    let minimum = minimum_size(layout, kind, &blobs, source)?;
-    if target.size_bytes < minimum {
-        return Err(refuse(
-            Code::DiskTooSmall,
-            format!(
-                "the image needs a disk of at least {minimum} bytes ({}), {} has {} bytes ({})",
-                wire::size::bytes(minimum),
-                device.path().display(),
-                target.size_bytes,
-                wire::size::bytes(target.size_bytes)
-            ),
-        ));
-    }
-    let tables = match kind {
-        TableKind::None => Vec::new(),
-        kind => {
-            table::relocate(kind, &blobs, source, target.size_bytes).map_err(|e| bad_table(&e))?
-        }
-    };
-    check_overlap(layout, &tables)?;
-    let areas = layout
-        .regions
-        .iter()
-        .filter(|region| region.kind != "gap")
-        .map(|region| region.start..region.start + region.size)
-        .collect();
-    Ok(Plan {
-        kind,
-        tables,
-        areas,
-        disk_bytes: target.size_bytes,
-    })
-}
-
-/// Which partitions a partial image has, and which it lacks.
-fn partial(layout: &Layout) -> String {
-    let numbers = |absent: bool| -> String {
-        let wanted = layout
-            .regions
-            .iter()
-            .filter(|region| region.kind == "partition" && region.is_absent() == absent);
-        let list: Vec<String> = wanted
-            .filter_map(|region| region.number.map(|number| number.to_string()))
-            .collect();
-        if list.is_empty() {
-            "none".to_owned()
-        } else {
-            list.join(", ")
-        }
-    };
-    format!(
-        "the image holds of its disk's partitions only {}; not in it: {}",
-        numbers(false),
-        numbers(true)
-    )
-}
-
-/// Smallest disk that the image fits on, in bytes.
-fn minimum_size(
-    layout: &Layout,
-    kind: TableKind,
-    blobs: &[diskmap::Blob],
-    source: Geometry,
-) -> Result<u64, Report> {
-    let regions = layout
-        .regions
-        .iter()
-        .map(|region| region.start + region.size)
-        .max()
-        .unwrap_or(0);
-    let table = match kind {
-        TableKind::None => 0,
-        kind => table::minimum_size(kind, blobs, source).map_err(|e| bad_table(&e))?,
-    };
-    // Behind the last partition a GPT needs room for its backup.
-    let last_partition = layout
-        .regions
-        .iter()
-        .filter(|region| region.kind == "partition")
-        .map(|region| region.start + region.size)
-        .max()
-        .unwrap_or(0);
-    let behind = table.saturating_sub(last_partition);
-    Ok(if kind == TableKind::Gpt {
-        table.max(regions.saturating_add(behind))
+    let image = Image::of(layout)?;
+    if scope.partitions.is_empty() {
+        whole::plan(&image, &target, scope)
     } else {
-        table.max(regions)
+        chosen::plan(&image, &target, scope)
     }
-    .min(layout.disk.size_bytes))
 }
 
-/// No byte of a table may be one of a region, or the table would overwrite data.
-fn check_overlap(layout: &Layout, tables: &[diskmap::Blob]) -> Result<(), Report> {
-    for blob in tables {
-        let hit = layout
+impl<'a> Image<'a> {
+    fn of(layout: &'a Layout) -> Result<Self, Report> {
+        let kind = match layout.table.kind.as_str() {
+            "gpt" => TableKind::Gpt,
+            "mbr" => TableKind::Mbr,
+            _ => TableKind::None,
+        };
+        let blobs: Vec<_> = layout
+            .table
+            .blobs
+            .iter()
+            .map(|blob| diskmap::Blob {
+                offset: blob.offset,
+                data: blob.data.clone(),
+            })
+            .collect();
+        let geometry = Geometry {
+            size_bytes: layout.disk.size_bytes,
+            sector_size: layout.disk.sector_size,
+        };
+        let table = table::parse_blobs(kind, &blobs, geometry).map_err(|e| bad_table(&e))?;
+        let image = Image {
+            layout,
+            kind,
+            blobs,
+            table,
+            geometry,
+        };
+        match layout
             .regions
             .iter()
-            .find(|region| blob.offset < region.start + region.size && region.start < blob.end());
-        if let Some(region) = hit {
+            .find(|region| !image.is_listed(region))
+        {
+            None => Ok(image),
+            Some(region) => Err(refuse(
+                Code::ImageDamaged,
+                format!(
+                    "the region at byte {} ({} bytes) is no partition of the image's table",
+                    region.start, region.size
+                ),
+            )),
+        }
+    }
+
+    /// Whether a region that says it is a partition is one of the table's.
+    fn is_listed(&self, region: &Region) -> bool {
+        let mut partitions = self.table.partitions.iter().filter(|p| !p.extended);
+        region.kind != "partition"
+            || partitions.any(|part| {
+                Some(part.number) == region.number
+                    && (part.start, part.size) == (region.start, region.size)
+            })
+    }
+
+    /// First byte past the last partition; 0 without partitions.
+    pub fn partitions_end(&self) -> u64 {
+        let data = self.table.partitions.iter().filter(|part| !part.extended);
+        data.map(|part| part.end()).max().unwrap_or(0)
+    }
+
+    /// Whether a region is only what a gap behind the last partition happened to hold,
+    /// which another disk need not have room for. Behind the partitions of a Windows
+    /// dynamic disk stands its database.
+    pub fn is_leftover(&self, region: &Region) -> bool {
+        let dynamic = |kind: &str| {
+            matches!(
+                kind,
+                "0x42"
+                    | "AF9B60A0-1431-4F62-BC68-3311714A69AD"
+                    | "5808C8AA-7E8F-42E0-85D2-E1E90434CFB3"
+            )
+        };
+        let end = self.partitions_end();
+        region.kind == "gap"
+            && end > 0
+            && region.start >= end
+            && !self.table.partitions.iter().any(|p| dynamic(&p.part_type))
+    }
+}
+
+impl Target<'_> {
+    /// The disk as it is named to people.
+    pub fn name(&self) -> String {
+        self.device.path().display().to_string()
+    }
+
+    /// The disk's partition table, if it can be read.
+    pub fn table(&self) -> Result<Option<DiskTable>, Report> {
+        table::read(&source::Reader(self.device), self.geometry).map_err(|error| {
+            let report = crate::report::scan(&error, DiskState::Untouched);
+            Report {
+                found: format!("{}: {}", self.name(), report.found),
+                ..report
+            }
+        })
+    }
+
+    /// The disk's partition table, which must be of the image's kind.
+    pub fn table_like(&self, image: &Image<'_>) -> Result<DiskTable, Report> {
+        let found = self.table()?;
+        let kind = found.as_ref().map_or(TableKind::None, |t| t.parsed.kind);
+        match found {
+            Some(found) if kind == image.kind => Ok(found),
+            _ => Err(refuse(
+                Code::TableTypeMismatch,
+                format!(
+                    "the image has {}, {} has {}",
+                    describe(image.kind),
+                    self.name(),
+                    describe(kind)
+                ),
+            )),
+        }
+    }
+}
+
+fn describe(kind: TableKind) -> &'static str {
+    match kind {
+        TableKind::Gpt => "a GPT",
+        TableKind::Mbr => "an MBR",
+        TableKind::None => "no partition table",
+    }
+}
+
+/// No byte of a table may be one that a region is written to, or the table would
+/// overwrite data.
+pub fn check_overlap(
+    layout: &Layout,
+    places: &[Place],
+    tables: &[diskmap::Blob],
+) -> Result<(), Report> {
+    for blob in tables {
+        let mut written = layout.regions.iter().zip(places);
+        let hit = written
+            .find(|(_, place)| blob.offset < place.start + place.len && place.start < blob.end());
+        if let Some((region, _)) = hit {
             return Err(refuse(
                 Code::ImageDamaged,
                 format!(
@@ -177,7 +214,8 @@ fn check_overlap(layout: &Layout, tables: &[diskmap::Blob]) -> Result<(), Report
     Ok(())
 }
 
-fn bad_table(error: &TableError) -> Report {
+/// What is wrong with the image's table.
+pub fn bad_table(error: &TableError) -> Report {
     let code = match error {
         TableError::TooSmall { .. } => Code::DiskTooSmall,
         _ => Code::ImageDamaged,
@@ -185,6 +223,7 @@ fn bad_table(error: &TableError) -> Report {
     refuse(code, format!("the image's partition table: {error}"))
 }
 
-fn refuse(code: Code, found: String) -> Report {
+/// A refusal: nothing was written.
+pub fn refuse(code: Code, found: impl Into<String>) -> Report {
     Report::new(code, found, DiskState::Untouched)
 }

@@ -140,8 +140,8 @@ fn incomplete(report: Report) -> Report {
     }
 }
 
-/// Gives the chunks that are heads (or all others) to `send`, batch by batch. Heads that
-/// are passed over are counted as kept back.
+/// Gives the chunks that are heads (or all others) to `send`, batch by batch, without
+/// those that have no place. Heads that are passed over are counted as kept back.
 fn for_batches(
     pages: &[PackedPage],
     heads: bool,
@@ -155,6 +155,12 @@ fn for_batches(
             .unpack()
             .map_err(|e| report::image(&e, DiskState::Incomplete))?;
         for (cell, chunk) in page.cells.into_iter().zip(page.chunks) {
+            if !writer.wants(&cell) {
+                if !heads {
+                    writer.leave_out(&cell);
+                }
+                continue;
+            }
             if writer.is_head(&cell) != heads {
                 if !heads {
                     writer.keep_back(&cell);

@@ -6,16 +6,23 @@
 //! tables written, flushed, read back; only then "done". Does not own: where chunks
 //! come from ([`Source`]), or who is asked before ([`Guard`]).
 
-pub mod check;
+mod check;
+mod chosen;
+mod claim;
 mod erase;
 pub mod fetch;
-#[cfg(test)]
-mod resume_tests;
+mod growing;
+mod parts;
+mod plan;
+mod resume;
+pub mod show;
 pub mod stream;
 mod tables;
 mod verify;
+mod whole;
 mod write;
 
+use crate::grow::{self, Outcome};
 use crate::progress::ProgressSink;
 use crate::report;
 use blockdev::Device;
@@ -23,21 +30,29 @@ use image::manifest::PackedPage;
 use image::{BadRange, CellMap, Layout, Root};
 use std::path::Path;
 use std::sync::Arc;
-use wire::{Code, DiskState, Report, Step};
+use wire::{Code, DiskState, Report, RestoreScope, Step, size};
 
-pub use check::{HEAD_BYTES, Plan};
+pub use check::plan;
+pub use claim::{open, refuse_if_used};
+pub use plan::{HEAD_BYTES, Plan};
+pub use resume::is_unfinished;
 pub use write::CellWriter;
 
 /// What a restore is asked to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Read back everything that was written and compare it.
     pub verify: bool,
+    /// What of the disk is replaced.
+    pub scope: RestoreScope,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { verify: true }
+        Options {
+            verify: true,
+            scope: RestoreScope::default(),
+        }
     }
 }
 
@@ -68,7 +83,7 @@ pub trait Source {
 pub trait Guard {
     /// All checks have passed and nothing was written. The disk is about to be changed:
     /// the old tables are to be saved now.
-    fn before_write(&mut self, plan: &Plan) -> Result<(), Report>;
+    fn before_write(&mut self, device: &Device, plan: &Plan) -> Result<(), Report>;
 }
 
 /// What a restore did.
@@ -76,53 +91,85 @@ pub trait Guard {
 pub struct Restored {
     /// Root of the image.
     pub root: Root,
+    /// Bytes of the image that were written.
+    pub written_bytes: u64,
     /// Bytes of the records that came.
     pub wire_bytes: u64,
     /// Whether the disk was read back.
     pub verified: bool,
     /// What the image does not have, and the disk now has zeros for.
     pub bad: Vec<BadRange>,
+    /// What became of the partition that was to grow, in words.
+    pub grown: Option<String>,
+    /// Things worth knowing.
+    pub warnings: Vec<Report>,
 }
 
-/// Writes the image to the disk at `path`, which `device` has open for writing.
+/// Writes the image to the disk at `path`, which `device` (see [`open`]) has open for
+/// writing.
 pub fn run(
-    device: &Device,
+    device: Device,
     path: &Path,
     source: &mut dyn Source,
     guard: &mut dyn Guard,
-    options: Options,
+    options: &Options,
     progress: &dyn ProgressSink,
 ) -> Result<Restored, Report> {
     progress.step(Step::Preparing, 0);
     let layout = source.layout().clone();
-    let plan = check::plan(&layout, device)?;
+    let plan = check::plan(&layout, &device, &options.scope)?;
+    let claims = claim::partitions(path, &plan)?;
     stop_if_asked(progress, DiskState::Untouched)?;
-    guard.before_write(&plan)?;
+    guard.before_write(&device, &plan)?;
     stop_if_asked(progress, DiskState::Untouched)?;
 
-    // From here on every failure leaves a disk without a table.
-    progress.step(Step::Running, layout.used_bytes());
-    erase::erase(device, &plan).map_err(|e| report::write(&e, DiskState::Incomplete))?;
-    let writer = CellWriter::new(device, &layout, progress);
+    // From here on every failure leaves the disk as `Plan::half_made` says.
+    let mut restored = write_and_prove(&device, path, source, &layout, &plan, options, progress)
+        .map_err(|report| plan.failed(report))?;
+    claims.release();
+    if !plan.tables().is_empty() {
+        // Nodes for the new partitions; nothing depends on it.
+        let _ = device.reread_partitions();
+    }
+    // What grows a file system has to mount it, which no claim may be in the way of.
+    let sector_size = device.sector_size();
+    drop(device);
+    grow_if_asked(path, sector_size, &plan, &mut restored);
+    Ok(restored)
+}
+
+fn write_and_prove(
+    device: &Device,
+    path: &Path,
+    source: &mut dyn Source,
+    layout: &Layout,
+    plan: &Plan,
+    options: &Options,
+    progress: &dyn ProgressSink,
+) -> Result<Restored, Report> {
+    let used_bytes = plan.used_bytes(layout);
+    progress.step(Step::Running, used_bytes);
+    erase::erase(device, plan).map_err(|e| report::write(&e, DiskState::Incomplete))?;
+    let writer = CellWriter::new(device, layout, plan, progress);
     let delivered = source.transfer(&writer)?;
-    if writer.written() + writer.kept_back() != delivered.root.plain_bytes {
+    if writer.accounted() != delivered.root.plain_bytes {
         let found = format!(
-            "{} bytes were written and {} kept back, but the image has {}",
-            writer.written(),
-            writer.kept_back(),
+            "{} bytes of the image were written, kept back or left out, but it has {}",
+            writer.accounted(),
             delivered.root.plain_bytes
         );
         return Err(Report::new(Code::Internal, found, DiskState::Incomplete));
     }
     flush(device)?;
     if options.verify {
-        progress.step(Step::Verifying, layout.used_bytes());
-        verify::data(path, device, &layout, &delivered.pages, progress)?;
+        progress.step(Step::Verifying, used_bytes);
+        verify::data(path, &writer, &delivered.pages, progress)?;
     }
     stop_if_asked(progress, DiskState::Incomplete)?;
     progress.step(Step::Finishing, 0);
+    let before_heads = writer.consumed();
     source.heads(&writer)?;
-    if writer.written() != delivered.root.plain_bytes {
+    if writer.consumed() - before_heads != writer.kept_back() {
         return Err(Report::new(
             Code::Internal,
             "a head is missing",
@@ -131,17 +178,53 @@ pub fn run(
     }
     flush(device)?;
     if options.verify {
-        verify::heads(path, device, &layout, &delivered.pages)?;
+        verify::heads(path, &writer, &delivered.pages)?;
     }
-    tables::write(device, path, &plan)?;
-    // Nodes for the new partitions; nothing depends on it.
-    let _ = device.reread_partitions();
+    tables::write(device, path, plan)?;
     Ok(Restored {
         root: delivered.root,
+        written_bytes: writer.written(),
         wire_bytes: writer.wire_bytes(),
         verified: options.verify,
-        bad: delivered.bad,
+        bad: plan.written_of(&delivered.bad),
+        grown: None,
+        warnings: Vec::new(),
     })
+}
+
+/// Lets the file system fill the partition that grew. The disk is complete and proved by
+/// now, so what fails here is a warning.
+fn grow_if_asked(path: &Path, sector_size: u32, plan: &Plan, restored: &mut Restored) {
+    let Some(growth) = &plan.growth else {
+        return;
+    };
+    if growth.gained() == 0 {
+        restored.grown = Some(format!("partition {} did not grow: no room", growth.name));
+        return;
+    }
+    let size = growth.range.end - growth.range.start;
+    let place = grow::Place {
+        disk: path,
+        start: growth.range.start,
+        size,
+        sector_size,
+    };
+    let partition = format!(
+        "partition {} is {} larger",
+        growth.name,
+        size::bytes(growth.gained())
+    );
+    restored.grown = Some(match grow::file_system(place, &growth.file_system) {
+        Outcome::Grown => format!("{partition}, and its file system fills it"),
+        Outcome::AsBefore(why) => {
+            let found = format!("{partition}, but what it holds is not: {why}");
+            restored.warnings.push(
+                Report::new(Code::FsNotGrown, &found, DiskState::Complete)
+                    .with_advice("Everything is there; only the new space is not used yet."),
+            );
+            found
+        }
+    });
 }
 
 /// Whether a chunk is (part of) a partition's head, which is written last.
@@ -151,26 +234,6 @@ pub fn is_head(layout: &Layout, cell: &CellMap) -> bool {
         .get(cell.region as usize)
         .is_some_and(|region| region.kind != "gap");
     in_data && cell.cell * u64::from(layout.cell_size) < HEAD_BYTES
-}
-
-/// Whether the disk still shows what a restore of this image leaves before its last
-/// step. Only then may a restore that was cut off go on.
-///
-/// With a table that is a first sector of zeros, which is written last of all. Without
-/// one it is a first MiB of zeros, if the image has a file system, whose signature would
-/// stand there; for contents that nobody knows it cannot be told, so it is `false`.
-pub fn is_unfinished(device: &Device, layout: &Layout) -> Result<bool, Report> {
-    let known = |region: &image::layout::Region| !region.file_system.is_empty();
-    let len = match layout.table.kind.as_str() {
-        "none" if !layout.regions.iter().any(known) => return Ok(false),
-        "none" => HEAD_BYTES,
-        _ => u64::from(device.sector_size().max(512)),
-    };
-    let mut start = vec![0; len.min(device.size_bytes()) as usize];
-    device
-        .read_exact_at(0, &mut start)
-        .map_err(|e| Report::new(Code::ReadError, e.to_string(), DiskState::Unknown))?;
-    Ok(image::record::is_zero(&start))
 }
 
 fn flush(device: &Device) -> Result<(), Report> {

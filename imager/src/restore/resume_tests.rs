@@ -4,6 +4,7 @@ use super::is_unfinished;
 use blockdev::Device;
 use image::Layout;
 use image::layout::{Region, Table};
+use wire::RestoreScope;
 
 const SIZE: u64 = 8 << 20;
 
@@ -29,7 +30,7 @@ fn unfinished(layout: &Layout, places: &[u64]) -> bool {
     for &place in places {
         device.write_all_at(place, &[1]).unwrap();
     }
-    is_unfinished(&device, layout).unwrap()
+    is_unfinished(&device, layout, &RestoreScope::default()).unwrap()
 }
 
 #[test]

@@ -136,6 +136,10 @@ impl<R: Read> ContainerSource<R> {
                     if page.chunks.len() == page.cells.len() {
                         pages.push(page.pack());
                     }
+                    if !writer.wants(&cell) {
+                        writer.leave_out(&cell);
+                        continue;
+                    }
                     let next = free.try_recv().unwrap_or_default();
                     let parcel = Parcel {
                         cell,

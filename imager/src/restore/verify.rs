@@ -3,14 +3,14 @@
 //! Owns: reading past the page cache and comparing with the chunks' names. Does not
 //! own: the verdict on the job.
 
-use super::is_head;
+use super::CellWriter;
 use crate::backup::container::worker_count;
 use crate::progress::ProgressSink;
 use crate::report;
 use blockdev::{AlignedBuf, Device};
 use crossbeam_channel::bounded;
 use image::manifest::PackedPage;
-use image::{CellMap, ChunkRef, Hash, Layout};
+use image::{CellMap, ChunkRef, Hash};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,33 +26,27 @@ const NAMED: usize = 16;
 /// Reads back every chunk but the heads.
 pub fn data(
     path: &Path,
-    device: &Device,
-    layout: &Layout,
+    writer: &CellWriter<'_>,
     pages: &[PackedPage],
     progress: &dyn ProgressSink,
 ) -> Result<(), Report> {
-    check(path, device, layout, pages, false, Some(progress))
+    check(path, writer, pages, false, Some(progress))
 }
 
 /// Reads back the heads.
-pub fn heads(
-    path: &Path,
-    device: &Device,
-    layout: &Layout,
-    pages: &[PackedPage],
-) -> Result<(), Report> {
-    check(path, device, layout, pages, true, None)
+pub fn heads(path: &Path, writer: &CellWriter<'_>, pages: &[PackedPage]) -> Result<(), Report> {
+    check(path, writer, pages, true, None)
 }
 
 fn check(
     path: &Path,
-    device: &Device,
-    layout: &Layout,
+    writer: &CellWriter<'_>,
     pages: &[PackedPage],
     heads: bool,
     progress: Option<&dyn ProgressSink>,
 ) -> Result<(), Report> {
-    device
+    writer
+        .device()
         .invalidate_cache()
         .map_err(|e| report::write(&e, DiskState::Incomplete))?;
     let medium =
@@ -65,7 +59,7 @@ fn check(
         for _ in 0..workers {
             let (work_rx, medium, wrong, stop) = (work_rx.clone(), &medium, &wrong, &stop);
             scope.spawn(move || {
-                let mut reader = ReadBack::new(medium, layout);
+                let mut reader = ReadBack::new(medium, writer);
                 for (cell, chunk) in work_rx {
                     if let Err(place) = reader.compare(&cell, &chunk) {
                         let mut wrong = wrong
@@ -94,7 +88,8 @@ fn check(
                 if let Some(progress) = progress {
                     super::stop_if_asked(progress, DiskState::Incomplete)?;
                 }
-                if is_head(layout, &cell) == heads && work_tx.send((cell, chunk)).is_err() {
+                let now = writer.wants(&cell) && writer.is_head(&cell) == heads;
+                if now && work_tx.send((cell, chunk)).is_err() {
                     return Err(report::thread_lost(DiskState::Incomplete));
                 }
             }
@@ -124,26 +119,32 @@ fn check(
 /// Reads cells from the medium; one for each thread.
 struct ReadBack<'a> {
     medium: &'a Device,
-    layout: &'a Layout,
+    writer: &'a CellWriter<'a>,
     buffer: AlignedBuf,
 }
 
 impl<'a> ReadBack<'a> {
-    fn new(medium: &'a Device, layout: &'a Layout) -> Self {
-        let room = layout.cell_size as usize + 2 * ALIGN as usize;
+    fn new(medium: &'a Device, writer: &'a CellWriter<'a>) -> Self {
+        let room = writer.layout().cell_size as usize + 2 * ALIGN as usize;
         ReadBack {
             medium,
-            layout,
+            writer,
             buffer: AlignedBuf::new(room),
         }
     }
 
     /// Compares a cell with its chunk's name; the error is the place in words.
     fn compare(&mut self, cell: &CellMap, chunk: &ChunkRef) -> Result<(), String> {
-        let region = self.layout.regions.get(cell.region as usize);
-        let base = region.map_or(0, |r| r.start) + cell.cell * u64::from(self.layout.cell_size);
+        let Some(place) = self.writer.place(cell) else {
+            return Ok(());
+        };
+        let base = place.start;
         let mut hasher = blake3::Hasher::new();
-        let extents = cell.used.extents();
+        let inside = |&(start, len): &(u32, u32)| {
+            let room = u32::try_from(place.len).unwrap_or(u32::MAX);
+            Some((start, len.min(room.checked_sub(start)?))).filter(|&(_, len)| len > 0)
+        };
+        let extents: Vec<_> = cell.used.extents().iter().filter_map(inside).collect();
         let mut at = 0;
         while let Some(&(start, len)) = extents.get(at) {
             let first = base + u64::from(start);
@@ -168,7 +169,8 @@ impl<'a> ReadBack<'a> {
             }
             at = next;
         }
-        if Hash(*hasher.finalize().as_bytes()) == chunk.name {
+        let expected = self.writer.clipped_hash(cell).unwrap_or(chunk.name);
+        if Hash(*hasher.finalize().as_bytes()) == expected {
             Ok(())
         } else {
             let (first, end) = cell.used.span();

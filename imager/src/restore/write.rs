@@ -4,10 +4,13 @@
 //! written. Does not own: verifying (the record's decoder), threads.
 
 use super::is_head;
+use super::plan::{Place, Plan};
 use crate::progress::ProgressSink;
 use crate::report;
 use blockdev::Device;
-use image::{CellMap, Layout};
+use image::{CellMap, Hash, Layout};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wire::{Code, DiskState, Report};
 
@@ -15,24 +18,60 @@ use wire::{Code, DiskState, Report};
 pub struct CellWriter<'a> {
     device: &'a Device,
     layout: &'a Layout,
+    plan: &'a Plan,
     progress: &'a dyn ProgressSink,
+    /// Bytes on the disk.
     written: AtomicU64,
+    /// Bytes of chunks that were written, as far as they have a place.
+    consumed: AtomicU64,
     kept_back: AtomicU64,
+    left_out: AtomicU64,
     wire: AtomicU64,
+    /// Hash of what was written of a cell that is clipped; there are only a few.
+    clipped: Mutex<BTreeMap<(u32, u64), Hash>>,
 }
 
 impl<'a> CellWriter<'a> {
     /// A writer for the image of that layout.
-    pub fn new(device: &'a Device, layout: &'a Layout, progress: &'a dyn ProgressSink) -> Self {
+    pub fn new(
+        device: &'a Device,
+        layout: &'a Layout,
+        plan: &'a Plan,
+        progress: &'a dyn ProgressSink,
+    ) -> Self {
         let zero = || AtomicU64::new(0);
         CellWriter {
             device,
             layout,
+            plan,
             progress,
             written: zero(),
+            consumed: zero(),
             kept_back: zero(),
+            left_out: zero(),
             wire: zero(),
+            clipped: Mutex::default(),
         }
+    }
+
+    /// The disk.
+    pub fn device(&self) -> &Device {
+        self.device
+    }
+
+    /// What the image is of.
+    pub fn layout(&self) -> &Layout {
+        self.layout
+    }
+
+    /// Whether any byte of the chunk goes to the disk.
+    pub fn wants(&self, cell: &CellMap) -> bool {
+        self.place(cell).is_some()
+    }
+
+    /// Where the cell goes.
+    pub fn place(&self, cell: &CellMap) -> Option<Place> {
+        self.plan.place(self.layout, cell)
     }
 
     /// Whether the chunk has to wait for [`super::Source::heads`].
@@ -46,36 +85,79 @@ impl<'a> CellWriter<'a> {
             .fetch_add(u64::from(cell.used.len()), Ordering::Relaxed);
     }
 
+    /// Counts a chunk that is not wanted.
+    pub fn leave_out(&self, cell: &CellMap) {
+        self.left_out
+            .fetch_add(u64::from(cell.used.len()), Ordering::Relaxed);
+    }
+
     /// Writes a chunk, whose bytes were verified against its name; `wire_bytes` is what it
     /// cost on the way.
     pub fn write(&self, cell: &CellMap, plain: &[u8], wire_bytes: u64) -> Result<(), Report> {
-        let region = self.layout.regions.get(cell.region as usize);
-        let Some(region) = region.filter(|_| plain.len() == cell.used.len() as usize) else {
+        let fits = plain.len() == cell.used.len() as usize;
+        let Some(place) = self.place(cell).filter(|_| fits) else {
             return Err(Report::new(
                 Code::Internal,
                 "a chunk that fits no cell",
                 DiskState::Incomplete,
             ));
         };
-        let base = region.start + cell.cell * u64::from(self.layout.cell_size);
         let mut rest = plain;
+        let mut hasher = blake3::Hasher::new();
+        let mut written = 0;
         for &(start, len) in cell.used.extents() {
             let (part, after) = rest.split_at(len as usize);
-            self.device
-                .write_all_at(base + u64::from(start), part)
-                .map_err(|e| report::write(&e, DiskState::Incomplete))?;
             rest = after;
+            let start = u64::from(start);
+            let room = usize::try_from(place.len.saturating_sub(start)).unwrap_or(usize::MAX);
+            let part = part.get(..room).unwrap_or(part);
+            if part.is_empty() {
+                continue;
+            }
+            self.device
+                .write_all_at(place.start + start, part)
+                .map_err(|e| report::write(&e, DiskState::Incomplete))?;
+            written += part.len();
+            if is_clipped(cell, place) {
+                hasher.update(part);
+            }
         }
-        self.written
+        if is_clipped(cell, place) {
+            let hash = Hash(*hasher.finalize().as_bytes());
+            self.clipped().insert((cell.region, cell.cell), hash);
+        }
+        self.written.fetch_add(written as u64, Ordering::Relaxed);
+        self.consumed
             .fetch_add(plain.len() as u64, Ordering::Relaxed);
         self.wire.fetch_add(wire_bytes, Ordering::Relaxed);
-        self.progress.advance(plain.len() as u64, wire_bytes);
+        self.progress.advance(written as u64, wire_bytes);
         Ok(())
+    }
+
+    /// Hash of what was written of a cell of which not everything was.
+    pub fn clipped_hash(&self, cell: &CellMap) -> Option<Hash> {
+        self.clipped().get(&(cell.region, cell.cell)).copied()
+    }
+
+    fn clipped(&self) -> std::sync::MutexGuard<'_, BTreeMap<(u32, u64), Hash>> {
+        self.clipped
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Bytes written so far.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// Plain bytes of the chunks that were written so far, clipped ones whole.
+    pub fn consumed(&self) -> u64 {
+        self.consumed.load(Ordering::Relaxed)
+    }
+
+    /// Plain bytes of all chunks that were seen so far, whatever became of them.
+    pub fn accounted(&self) -> u64 {
+        self.consumed() + self.kept_back() + self.left_out.load(Ordering::Relaxed)
     }
 
     /// Bytes that came as records so far.
@@ -97,4 +179,9 @@ impl<'a> CellWriter<'a> {
     pub fn note(&self, text: &str) {
         self.progress.note(text);
     }
+}
+
+/// Whether some used bytes of the cell have no place.
+fn is_clipped(cell: &CellMap, place: Place) -> bool {
+    u64::from(cell.used.span().1) > place.len
 }

@@ -68,6 +68,34 @@ pub fn difference(source: &Path, target: &Path, sector_size: u32) -> Option<Stri
     first_difference(source, target, kept)
 }
 
+/// The first difference between the partitions of a disk and those of a copy that may be
+/// smaller; free space does not count.
+pub fn partition_difference(source: &Path, target: &Path, sector_size: u32) -> Option<String> {
+    let (was, is) = (map(source, sector_size), map(target, sector_size));
+    let mut kept = Vec::new();
+    for part in was["partitions"].as_array().expect("a list") {
+        let like = is["partitions"].as_array().expect("a list").iter();
+        let mut like = like.filter(|other| other["number"] == part["number"]);
+        let Some(copy) = like.next() else {
+            return Some(format!("partition {} is missing", part["number"]));
+        };
+        for key in ["start_bytes", "type", "guid", "name", "file_system", "uuid"] {
+            if part[key] != copy[key] {
+                return Some(format!("{key}: {} became {}", part[key], copy[key]));
+            }
+        }
+        // Behind the file system of a disk without a table there may be more now.
+        if was["table"] != "none" && part["size_bytes"] != copy["size_bytes"] {
+            return Some(format!("size: {part} became {copy}"));
+        }
+        for pair in part["extents"].as_array().expect("extents") {
+            let number = |at: usize| pair[at].as_u64().expect("a number");
+            kept.push((number(0), number(1)));
+        }
+    }
+    first_difference(source, target, kept)
+}
+
 /// The first of these byte ranges that differs.
 fn first_difference(source: &Path, target: &Path, ranges: Vec<(u64, u64)>) -> Option<String> {
     ranges.into_iter().find_map(|(start, len)| {

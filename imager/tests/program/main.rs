@@ -8,17 +8,21 @@
 //! disks that many tests read are built once.
 
 mod bad_sectors;
+mod chosen;
 mod compare;
 mod disks;
 mod file_systems;
 mod generated;
 mod images;
 mod interrupted;
+mod kept;
+mod numbers;
 mod order;
 mod outputs;
 mod refusals;
 mod round_trip;
 mod run;
+mod sizes;
 mod streams;
 mod tables;
 mod terminal;

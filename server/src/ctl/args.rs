@@ -4,7 +4,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use wire::{After, DiskSelector};
+use wire::{After, DiskSelector, GrowChoice, PartitionChoice, PartitionPair, RestoreScope};
 
 /// Command line of the management server.
 ///
@@ -198,6 +198,20 @@ pub struct Restore {
     /// Serial number, WWN or path of the disk [default: the only fixed one].
     #[arg(long)]
     pub disk: Option<String>,
+    /// Restore only this partition of the image, into the disk's of the same number (or,
+    /// as IMAGE=DISK, into another one); may be given several times.
+    #[arg(long, value_name = "N[=M]")]
+    pub partition: Vec<PartitionPair>,
+    /// Leave this partition of the disk as it is; may be given several times.
+    #[arg(long, value_name = "N", conflicts_with = "partition")]
+    pub keep: Vec<PartitionChoice>,
+    /// Let this partition grow into the free space behind it, or up to the size of the one
+    /// it goes to.
+    #[arg(long, value_name = "N|last")]
+    pub grow: Option<GrowChoice>,
+    /// Leave hidden partitions out of the numbering.
+    #[arg(long)]
+    pub number_visible: bool,
     /// Do not ask.
     #[arg(long)]
     pub yes: bool,
@@ -213,6 +227,18 @@ pub struct Restore {
     /// Wait for the end and show progress.
     #[arg(long)]
     pub wait: bool,
+}
+
+impl Restore {
+    /// What of the disk is replaced.
+    pub fn scope(&self) -> RestoreScope {
+        RestoreScope {
+            partitions: self.partition.clone(),
+            keep: self.keep.clone(),
+            grow: self.grow,
+            number_visible: self.number_visible,
+        }
+    }
 }
 
 /// What a machine does after its job.

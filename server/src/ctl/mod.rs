@@ -154,6 +154,7 @@ fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
         &machine,
         &image,
         arguments.disk.as_deref(),
+        &arguments.scope(),
     ));
     if !json {
         eprintln!("{warning}");
@@ -170,6 +171,7 @@ fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
         image: image.image.id,
         verify: !arguments.no_verify,
         force: arguments.force,
+        scope: arguments.scope(),
     };
     let new = NewExecution {
         job,

@@ -8,8 +8,8 @@ use crate::store::check::Verified;
 use crate::view::{ExecutionView, ImageView, MachineView, Overview};
 use time::OffsetDateTime;
 use time::macros::format_description;
-use wire::DiskInfo;
 use wire::size::{bytes, duration};
+use wire::{DiskInfo, RestoreScope};
 
 /// Text without control characters, except line ends and tabs.
 pub fn clean(text: &str) -> String {
@@ -356,12 +356,43 @@ pub fn verified(image: &str, result: &Verified) -> String {
     lines.join("\n")
 }
 
+/// What of a disk is overwritten, as the beginning of a sentence.
+fn what_of_the_disk(scope: &RestoreScope) -> String {
+    let list = |numbers: Vec<String>| numbers.join(", ");
+    let hidden = if scope.number_visible {
+        ", hidden ones not counted"
+    } else {
+        ""
+    };
+    if !scope.partitions.is_empty() {
+        let numbers = scope.partitions.iter().map(|choice| {
+            let (from, into) = (choice.image.number, choice.disk.number);
+            if from == into {
+                into.to_string()
+            } else {
+                format!("{into} (with {from} of the image)")
+            }
+        });
+        return format!("Only partition {}{hidden}", list(numbers.collect()));
+    }
+    if !scope.keep.is_empty() {
+        let numbers = scope.keep.iter().map(|part| part.number.to_string());
+        return format!(
+            "Everything but partition {}{hidden}",
+            list(numbers.collect())
+        );
+    }
+    "Everything".to_owned()
+}
+
 /// What a restore destroys, to be read before it is confirmed.
 pub fn what_will_be_overwritten(
     machine: &MachineView,
     info: &ImageInfo,
     chosen: Option<&str>,
+    scope: &RestoreScope,
 ) -> String {
+    let what = what_of_the_disk(scope);
     let mut lines = vec![format!(
         "Image \"{}\" of machine {} ({}) will be written to machine {}.",
         info.image.name,
@@ -376,11 +407,19 @@ pub fn what_will_be_overwritten(
         .filter(|d| chosen.is_none_or(|c| c == d.serial || c == d.wwn || c == d.path))
         .collect();
     match (chosen, fixed.as_slice()) {
-        (_, [one]) => lines.push(format!("Everything on this disk will be overwritten: {}", disk(one))),
-        (Some(name), _) => lines.push(format!("Everything on disk {name} will be overwritten.")),
-        (None, []) => lines.push("Everything on its only fixed disk will be overwritten; the server has not seen it yet.".to_owned()),
+        (_, [one]) => lines.push(format!(
+            "{what} on this disk will be overwritten: {}",
+            disk(one)
+        )),
+        (Some(name), _) => lines.push(format!("{what} on disk {name} will be overwritten.")),
+        (None, []) => lines.push(format!(
+            "{what} on its only fixed disk will be overwritten; the server has not seen it yet."
+        )),
         (None, several) => {
-            lines.push("It has several disks: name one with --disk, or the machine will refuse.".to_owned());
+            lines.push(
+                "It has several disks: name one with --disk, or the machine will refuse."
+                    .to_owned(),
+            );
             lines.extend(several.iter().map(|d| format!("  {}", disk(d))));
         }
     }

@@ -9,7 +9,8 @@ use crate::failure::{Failure, Outcome};
 use serde_json::Value;
 use wire::{Code, DiskCheckEntry, DiskInfo, DiskSelector, PartitionChoice, size};
 
-/// The choices of a job for `machine`, with the identity that they have now.
+/// The choices of a job for `machine`, with the identity that they have now. With `visible`
+/// numbers count only partitions that are not hidden.
 ///
 /// # Errors
 /// `partition-not-found`: the last disk check does not have them, or there was none.
@@ -17,6 +18,7 @@ pub fn partitions(
     machine: &Machine,
     disk: Option<&DiskSelector>,
     numbers: &[u32],
+    visible: bool,
 ) -> Outcome<Vec<PartitionChoice>> {
     if numbers.is_empty() {
         return Ok(Vec::new());
@@ -25,14 +27,18 @@ pub fn partitions(
     let find = |&number: &u32| {
         let known = there
             .iter()
-            .find(|partition| number_of(partition) == number);
+            .find(|partition| number_of(partition, visible) == number);
         known
             .map(|partition| choice(number, partition))
             .ok_or(number)
     };
     let choices: Result<Vec<PartitionChoice>, u32> = numbers.iter().map(find).collect();
     choices.map_err(|missing| {
-        let list: Vec<String> = there.iter().map(|partition| describe(partition)).collect();
+        let list: Vec<String> = there
+            .iter()
+            .filter(|partition| number_of(partition, visible) > 0)
+            .map(|partition| describe(partition, visible))
+            .collect();
         let list = if list.is_empty() {
             "none".to_owned()
         } else {
@@ -77,7 +83,7 @@ fn listed<'a>(machine: &'a Machine, disk: Option<&DiskSelector>) -> Outcome<Vec<
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
-        .filter(|partition| number_of(partition) > 0)
+        .filter(|partition| number_of(partition, false) > 0)
         .collect())
 }
 
@@ -96,8 +102,9 @@ fn fits(disk: &DiskInfo, selector: Option<&DiskSelector>) -> bool {
         && same(&selector.path, &disk.path)
 }
 
-fn number_of(partition: &Value) -> u32 {
-    let number = partition.get("number").and_then(Value::as_u64);
+fn number_of(partition: &Value, visible: bool) -> u32 {
+    let field = if visible { "visible_number" } else { "number" };
+    let number = partition.get(field).and_then(Value::as_u64);
     number
         .and_then(|number| u32::try_from(number).ok())
         .unwrap_or(0)
@@ -117,7 +124,7 @@ fn choice(number: u32, partition: &Value) -> PartitionChoice {
     }
 }
 
-fn describe(partition: &Value) -> String {
+fn describe(partition: &Value, visible: bool) -> String {
     let bytes = partition.get("size_bytes").and_then(Value::as_u64);
     let mut words = vec![size::bytes(bytes.unwrap_or(0))];
     words.extend(
@@ -125,5 +132,5 @@ fn describe(partition: &Value) -> String {
             .iter()
             .filter_map(|field| text(partition, field)),
     );
-    format!("{} ({})", number_of(partition), words.join(", "))
+    format!("{} ({})", number_of(partition, visible), words.join(", "))
 }

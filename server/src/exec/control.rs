@@ -2,6 +2,7 @@
 //!
 //! Owns: creating, interrupting and clearing. Does not own: what targets report.
 
+use super::scope;
 use super::state::State;
 use super::{choices, conclude, concluded, failed, kind_name, watch};
 use crate::app::App;
@@ -59,7 +60,7 @@ pub async fn create(
         };
         return Err(Failure::conflict(found).with_advice(advice));
     }
-    let (job, image) = job(tx.conn(), &machine, request.job).await?;
+    let (job, image) = job(app, tx.conn(), &machine, request.job).await?;
     let execution = Execution {
         id: secrets::random_id().map_err(random)?,
         machine: machine.id,
@@ -85,6 +86,7 @@ pub async fn create(
 }
 
 async fn job(
+    app: &App,
     conn: &mut Conn,
     machine: &Machine,
     request: JobRequest,
@@ -111,7 +113,7 @@ async fn job(
                     format!("the name \"{image}\" is that of an image of machine \"{owner}\"");
                 return Err(Failure::new(Code::ImageExists, found));
             }
-            let partitions = choices::partitions(machine, disk.as_ref(), &partitions)?;
+            let partitions = choices::partitions(machine, disk.as_ref(), &partitions, false)?;
             Ok((
                 JobKind::Backup {
                     disk,
@@ -130,6 +132,7 @@ async fn job(
             image,
             verify,
             force,
+            mut scope,
         } => {
             let Some(image) = images::by_reference(conn, &image).await? else {
                 return Err(Failure::new(
@@ -142,6 +145,10 @@ async fn job(
                 let found = format!("{damaged} chunks of image \"{}\" are damaged", image.name);
                 return Err(Failure::new(Code::ImageDamaged, found));
             }
+            if !scope.is_default() {
+                let (layout, _) = app.store.contents(&image.id).await?;
+                scope::settle(&mut scope, &layout, machine, disk.as_ref())?;
+            }
             let id = image.id.clone();
             let job = JobKind::Restore {
                 disk,
@@ -150,6 +157,7 @@ async fn job(
                 root: image.root,
                 verify,
                 force,
+                scope,
             };
             Ok((job, Some(id)))
         }

@@ -12,6 +12,7 @@ mod files;
 pub mod live;
 pub mod registry;
 pub mod run;
+mod scope;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod tests;

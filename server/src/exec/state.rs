@@ -211,6 +211,7 @@ pub(crate) mod tests {
             root: "r".into(),
             verify: true,
             force: false,
+            scope: wire::RestoreScope::default(),
         }
     }
 

@@ -336,6 +336,7 @@ impl Image {
             },
             regions: vec![Region {
                 kind: "whole".into(),
+                number: Some(0),
                 size,
                 used_bytes: size,
                 method: "full".into(),

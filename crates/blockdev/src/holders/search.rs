@@ -9,6 +9,7 @@ use crate::proc_tables::{self, Mount};
 use crate::sysfs::{self, DevNum, Roots};
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -23,15 +24,18 @@ pub(super) enum Subject {
 struct Search<'a> {
     roots: &'a Roots,
     subject: Subject,
+    /// Only what shares bytes with these counts; all of the subject if `None`.
+    ranges: Option<&'a [Range<u64>]>,
     devices: BTreeSet<DevNum>,
     found: Vec<Holder>,
 }
 
-/// Everything found on the subject, each once.
-pub(super) fn find(roots: &Roots, subject: Subject) -> Vec<Holder> {
+/// Everything found on the subject (or on some ranges of its bytes), each once.
+pub(super) fn find(roots: &Roots, subject: Subject, ranges: Option<&[Range<u64>]>) -> Vec<Holder> {
     let mut search = Search {
         roots,
         subject,
+        ranges,
         devices: BTreeSet::new(),
         found: Vec::new(),
     };
@@ -69,9 +73,11 @@ impl Search<'_> {
             let Some(dir) = self.roots.dir_of(number) else {
                 continue;
             };
+            let root = self.subject == Subject::Block(number);
             todo.extend(
                 sysfs::partition_dirs(&dir)
                     .iter()
+                    .filter(|dir| !root || self.counts(sysfs::partition_range(dir)))
                     .filter_map(|dir| sysfs::dev_num(dir)),
             );
             for name in sysfs::names(&dir.join("holders")).unwrap_or_default() {
@@ -82,12 +88,30 @@ impl Search<'_> {
         }
     }
 
+    /// Whether these bytes of the subject are asked about; unknown ones are.
+    fn counts(&self, range: Option<Range<u64>>) -> bool {
+        let (Some(ranges), Some(range)) = (self.ranges, range) else {
+            return true;
+        };
+        ranges
+            .iter()
+            .any(|asked| asked.start < range.end && range.start < asked.end)
+    }
+
     fn is_under(&self, device: &LoopDevice) -> bool {
-        let by_number = device
+        let on_subject = match self.subject {
+            Subject::Block(number) => device.backing_device == Some(number),
+            Subject::File {
+                device: d,
+                inode: i,
+            } => device.backing_file == Some((d, i)),
+        };
+        if on_subject {
+            return self.counts(device.range.clone());
+        }
+        device
             .backing_device
-            .is_some_and(|number| self.devices.contains(&number));
-        by_number
-            || matches!(self.subject, Subject::File { device: d, inode: i } if device.backing_file == Some((d, i)))
+            .is_some_and(|number| self.devices.contains(&number))
     }
 
     fn mounts(&mut self) {
@@ -159,6 +183,8 @@ struct LoopDevice {
     backing_file: Option<(u64, u64)>,
     /// Device number of a backing block device.
     backing_device: Option<DevNum>,
+    /// Bytes of what is behind it.
+    range: Option<Range<u64>>,
 }
 
 fn attached_loops(roots: &Roots) -> Vec<LoopDevice> {
@@ -179,6 +205,7 @@ fn attached_loop(roots: &Roots, name: &str) -> Option<LoopDevice> {
         read_only: sysfs::flag(&dir, "ro"),
         backing_file: None,
         backing_device: None,
+        range: sysfs::loop_range(&dir),
         node,
     };
     // The driver's own answer holds for files that were renamed, deleted or belong

@@ -165,6 +165,29 @@ impl Header {
 }
 
 impl Copy {
+    /// Replaces the raw entries (as many bytes as there are) and makes both checksums
+    /// right. What was parsed of the old ones stays: parse the bytes again for the new.
+    pub fn set_entries(&mut self, entries: &[u8]) {
+        self.entries = entries.to_vec();
+        let table = self
+            .entries
+            .get(..self.header.entries_bytes() as usize)
+            .unwrap_or_default();
+        self.header.entries_crc = crc32fast::hash(table);
+        put(
+            &mut self.header.sector,
+            88,
+            &self.header.entries_crc.to_le_bytes(),
+        );
+        let header = &self.header;
+        self.header = header.moved(
+            header.my_lba,
+            header.alternate_lba,
+            header.entries_lba,
+            header.last_usable,
+        );
+    }
+
     /// Reads and checks the entries of a header.
     pub fn read(view: &View<'_>, geometry: Geometry, header: Header) -> Result<Copy, Fault> {
         let unit = u64::from(geometry.sector_size);

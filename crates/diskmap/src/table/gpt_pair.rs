@@ -113,6 +113,13 @@ pub(super) fn read(
     )
 }
 
+/// Whether the copy at the start of the disk can be used by itself.
+pub(super) fn primary_is_good(view: &View<'_>, geometry: Geometry) -> bool {
+    Header::read(view, geometry, 1)
+        .and_then(|header| Copy::read(view, geometry, header))
+        .is_ok()
+}
+
 fn text(fault: &Fault) -> String {
     match fault {
         Fault::Read(failure) => {
@@ -138,8 +145,9 @@ fn disagreement(primary: &Copy, backup: &Copy) -> Option<&'static str> {
     }
 }
 
-/// Smallest number of sectors that both tables and the partitions need.
-pub(super) fn needed_sectors(copy: &Copy, geometry: Geometry) -> u64 {
+/// Smallest number of sectors that both tables, the partitions and what else ends before
+/// sector `data_end` need.
+pub(super) fn needed_sectors(copy: &Copy, geometry: Geometry, data_end: u64) -> u64 {
     let header = &copy.header;
     let entries = header.entries_sectors(geometry);
     // What a backup copy tells of places is its own; the primary goes to sector 2.
@@ -154,11 +162,15 @@ pub(super) fn needed_sectors(copy: &Copy, geometry: Geometry) -> u64 {
     } else {
         copy.used_end
     };
-    floor.max(front).saturating_add(entries).saturating_add(1)
+    floor
+        .max(front)
+        .max(data_end)
+        .saturating_add(entries)
+        .saturating_add(1)
 }
 
 fn check_fit(copy: &Copy, geometry: Geometry) -> Result<(), ScanError> {
-    let needed = needed_sectors(copy, geometry);
+    let needed = needed_sectors(copy, geometry, 0);
     if copy.used_end > geometry.sectors() || needed > geometry.sectors() {
         let needed = needed.saturating_mul(u64::from(geometry.sector_size));
         return Err(ScanError::DiskSmallerThanLayout {
@@ -268,6 +280,13 @@ impl Pair {
         blobs.retain(|blob| !blob.data.is_empty());
         blobs.sort_by_key(|blob| blob.offset);
         blobs
+    }
+
+    /// Gives both copies these entries, with their checksums.
+    pub(super) fn set_entries(&mut self, entries: &[u8]) {
+        for copy in [&mut self.primary, &mut self.backup] {
+            copy.set_entries(entries);
+        }
     }
 
     /// Sets the size in a protective MBR that protects nothing but the GPT. Hybrid

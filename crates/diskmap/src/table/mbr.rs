@@ -3,7 +3,7 @@
 //! Owns: the 16-byte entry and the signature. Does not own: the chain of logical
 //! partitions (`mbr_chain`).
 
-use crate::bytes::{has, le32};
+use crate::bytes::{has, le32, put};
 
 /// Offset of the four entries.
 pub(super) const ENTRIES: usize = 446;
@@ -77,6 +77,32 @@ pub(super) fn entries(sector: &[u8]) -> Option<[Entry; 4]> {
     Some(found)
 }
 
+/// Sets the length of the entry in `slot`, which begins at sector `start` of the disk;
+/// its last cylinder, head and sector follow.
+pub(super) fn set_sectors(sector: &mut [u8], slot: u32, start: u64, sectors: u32) {
+    let at = ENTRIES + (slot as usize - 1) * 16;
+    let last = start.saturating_add(u64::from(sectors)).saturating_sub(1);
+    put(sector, at + 5, &chs(last));
+    put(sector, at + 12, &sectors.to_le_bytes());
+}
+
+/// Cylinder, head and sector in the geometry that every firmware since the nineties
+/// translates to; what lies past its reach is the largest address.
+fn chs(lba: u64) -> [u8; 3] {
+    const HEADS: u64 = 255;
+    const SECTORS: u64 = 63;
+    let cylinder = lba / (HEADS * SECTORS);
+    if cylinder > 1023 {
+        return [0xfe, 0xff, 0xff];
+    }
+    let (head, sector) = (lba / SECTORS % HEADS, lba % SECTORS + 1);
+    [
+        head as u8,
+        sector as u8 | (cylinder >> 2 & 0xc0) as u8,
+        cylinder as u8,
+    ]
+}
+
 /// The disk signature as 8 hexadecimal digits.
 pub(super) fn disk_signature(sector: &[u8]) -> String {
     le32(sector, DISK_SIGNATURE).map_or_else(String::new, |id| format!("{id:08x}"))
@@ -84,7 +110,7 @@ pub(super) fn disk_signature(sector: &[u8]) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::{ENTRIES, disk_signature, entries};
+    use super::{ENTRIES, chs, disk_signature, entries, set_sectors};
 
     /// Writes an entry and the signature.
     pub(crate) fn put_entry(sector: &mut [u8], slot: usize, kind: u8, start: u32, sectors: u32) {
@@ -116,5 +142,21 @@ pub(super) mod tests {
         sector[ENTRIES + 48] = 0x01;
         assert!(entries(&sector).is_none());
         assert!(entries(&sector[..100]).is_none());
+    }
+
+    #[test]
+    fn a_new_length_brings_its_last_cylinder_head_and_sector() {
+        assert_eq!(chs(0), [0, 1, 0]);
+        assert_eq!(chs(62), [0, 63, 0]);
+        assert_eq!(chs(63), [1, 1, 0]);
+        // What sfdisk writes for partitions that end there.
+        assert_eq!(chs(2048), [32, 33, 0]);
+        assert_eq!(chs(16_450_559), [254, 63 | 0xc0, 255]);
+        assert_eq!(chs(16_450_560), [254, 255, 255]);
+        let mut sector = vec![0u8; 512];
+        put_entry(&mut sector, 2, 0x83, 2048, 77);
+        set_sectors(&mut sector, 2, 2048, 4096);
+        assert_eq!(entries(&sector).unwrap()[1].sectors, 4096);
+        assert_eq!(&sector[ENTRIES + 21..ENTRIES + 24], &chs(6143));
     }
 }

@@ -4,17 +4,24 @@
 //! parsed table. Does not own: the codecs (`mbr`, `gpt`), or file systems.
 
 mod blobs;
+mod chain;
 mod gpt;
 mod gpt_pair;
+mod grow;
+mod keep;
 mod mbr;
 mod mbr_chain;
 mod relocate;
 
 pub use blobs::parse_blobs;
+pub use grow::{Grown, grow};
+pub use keep::{interim, keep};
 pub use relocate::{minimum_size, relocate};
 
 use crate::error::ScanError;
+use crate::fs;
 use crate::model::{Blob, Geometry, TableKind};
+use crate::read::DiskRead;
 use crate::view::{ReadFailure, View};
 
 /// An entry of a partition table.
@@ -58,6 +65,40 @@ pub struct ParsedTable {
     pub disk_id: String,
     /// All entries in the order of their numbers, extended containers included.
     pub partitions: Vec<TablePartition>,
+}
+
+/// The table of a disk, without a look at what the partitions hold.
+#[derive(Clone, Debug)]
+pub struct DiskTable {
+    /// What it says.
+    pub parsed: ParsedTable,
+    /// Its bytes, sorted by offset; rebuilt where one GPT copy was wrong.
+    pub blobs: Vec<Blob>,
+    /// What was wrong with a GPT that could be used all the same.
+    pub warnings: Vec<String>,
+    /// Whether the copy at the start of the disk is whole; an MBR has no other.
+    pub primary_is_good: bool,
+}
+
+/// Reads the table of a disk; `None` if it has none.
+///
+/// # Errors
+/// As [`crate::scan`], as far as tables are concerned.
+pub fn read(disk: &dyn DiskRead, geometry: Geometry) -> Result<Option<DiskTable>, ScanError> {
+    if !geometry.is_supported() {
+        return Err(ScanError::SectorSizeUnsupported {
+            size: geometry.sector_size,
+        });
+    }
+    let view = View::new(disk, 0, geometry.size_bytes);
+    let bare = || fs::identify(&view).map_err(ScanError::from);
+    let found = detect(&view, geometry, bare)?;
+    Ok(found.map(|found| DiskTable {
+        primary_is_good: found.gpt.is_none() || gpt_pair::primary_is_good(&view, geometry),
+        parsed: found.parsed,
+        blobs: found.blobs,
+        warnings: found.warnings,
+    }))
 }
 
 /// A table as found on a disk.

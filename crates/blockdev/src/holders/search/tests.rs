@@ -69,7 +69,7 @@ impl Fake {
 
     fn holders(&self, number: &str) -> Vec<String> {
         let subject = Subject::Block(DevNum::parse(number).unwrap());
-        find(&self.roots, subject)
+        find(&self.roots, subject, None)
             .iter()
             .map(ToString::to_string)
             .collect()
@@ -203,7 +203,7 @@ fn a_file_named_as_source_or_swap_is_held() {
         device: std::os::unix::fs::MetadataExt::dev(&metadata),
         inode: std::os::unix::fs::MetadataExt::ino(&metadata),
     };
-    let found = find(&fake.roots, subject);
+    let found = find(&fake.roots, subject, None);
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(matches!(&found[0], Holder::Mount { source, .. } if *source == file));
     assert_eq!(
