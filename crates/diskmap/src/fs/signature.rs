@@ -3,7 +3,7 @@
 //! Owns: the list of magic numbers and places. Does not own: formats with a used
 //! map, which check much more than a magic number.
 
-use crate::bytes::has;
+use crate::bytes::{be32, has};
 use crate::view::{ReadFailure, View};
 
 /// A recognised format.
@@ -64,6 +64,7 @@ const FIXED: &[(&str, &str, u64, &[u8])] = &[
     ("vmfs", "VMFS", 0x10_0000, b"\x0d\xd0\x01\xc0"),
 ];
 
+const DRBD: (&str, &str) = ("drbd", "DRBD");
 const ZFS: (&str, &str) = ("zfs", "ZFS");
 
 /// RAID sets of whole disks that firmware makes: how many sectors before the end, and what
@@ -109,10 +110,25 @@ pub(super) fn find(view: &View<'_>) -> Result<Vec<Signature>, ReadFailure> {
     if let Some(raid) = firmware_raid(view)? {
         add(raid.name, raid.title);
     }
+    if drbd(view)? {
+        add(DRBD.0, DRBD.1);
+    }
     if zfs(view)? {
         add(ZFS.0, ZFS.1);
     }
     Ok(found)
+}
+
+/// DRBD keeps its activity log and bitmap behind what looks like a plain file system, and
+/// a header with the magic number of one of its versions in the last whole 4 KiB.
+fn drbd(view: &View<'_>) -> Result<bool, ReadFailure> {
+    const BLOCK: u64 = 4096;
+    const MAGICS: std::ops::RangeInclusive<u32> = 0x8374_026b..=0x8374_026d;
+    let Some(place) = (view.size() / BLOCK * BLOCK).checked_sub(BLOCK) else {
+        return Ok(false);
+    };
+    let magic = be32(&view.bytes_up_to(place + 60, 4)?, 0);
+    Ok(magic.is_some_and(|magic| MAGICS.contains(&magic)))
 }
 
 /// A ZFS label has its ring of uberblocks in its second half, at steps of 1 KiB or more.
@@ -169,6 +185,17 @@ mod tests {
                 data.push(0);
                 assert_eq!(names(&data), [""; 0]);
             }
+        }
+    }
+
+    #[test]
+    fn drbd_in_the_last_block() {
+        for magic in [0x8374_026bu32, 0x8374_026c, 0x8374_026d, 0x8374_026e] {
+            let mut data = vec![0u8; (1 << 20) + 512];
+            let at = (1 << 20) - 4096 + 60;
+            data[at..at + 4].copy_from_slice(&magic.to_be_bytes());
+            let expected = if magic == 0x8374_026e { "" } else { "drbd" };
+            assert_eq!(names(&data).first().unwrap_or(&""), &expected);
         }
     }
 
