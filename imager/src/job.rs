@@ -9,14 +9,14 @@ use crate::progress::ProgressSink;
 use crate::remote::Remote;
 use crate::restore::fetch::ServerSource;
 use crate::restore::{self, Guard, Plan, Source};
-use crate::{bad_ranges, disks, in_use, machine, map, old_tables, report, source};
+use crate::{bad_ranges, disks, in_use, machine, old_tables, report, source};
 use blockdev::Device;
 use image::record::Compression;
 use std::path::Path;
 use std::time::Instant;
 use wire::{
-    BeginWrite, Code, DiskCheck, DiskCheckEntry, DiskInfo, DiskSelector, DiskState, Job, JobKind,
-    Report, Step, Summary,
+    BeginWrite, Code, DiskCheck, DiskInfo, DiskSelector, DiskState, Job, JobKind, Report, Step,
+    Summary,
 };
 
 /// What a job that succeeded has to say.
@@ -39,7 +39,17 @@ pub fn run(
     progress.step(Step::Preparing, 0);
     // The server shows what the machine holds, whatever the job is. Failing to look is
     // reported per disk and does not stop the job.
-    if let Err(report) = remote.disks(&check(disks)) {
+    let check = DiskCheck {
+        disks: disks.iter().map(disks::look).collect(),
+    };
+    if let Err(report) = remote.disks(&check) {
+        if report.code == Code::DisksChanged {
+            let disk = match job.resume {
+                true => DiskState::Unknown,
+                false => DiskState::Untouched,
+            };
+            return Err(Report { disk, ..report });
+        }
         progress.note(&format!(
             "the disk check was not taken: {}: {}",
             report.code, report.found
@@ -92,32 +102,6 @@ pub fn run(
     }?;
     result.summary.seconds = started.elapsed().as_secs_f64();
     Ok(result)
-}
-
-/// What is on each disk, with the reason where there is no map.
-fn check(disks: &[DiskInfo]) -> DiskCheck {
-    let entry = |info: &DiskInfo| {
-        let scanned = source::open(Path::new(&info.path), None).and_then(|device| {
-            diskmap::scan(
-                &source::Reader(&device),
-                source::geometry(&device),
-                &diskmap::ScanOptions::default(),
-            )
-            .map_err(|e| report::scan(&e, DiskState::NotInvolved))
-        });
-        let (found, problem) = match scanned {
-            Ok(found) => (Some(map::json(&found, false)), None),
-            Err(problem) => (None, Some(problem)),
-        };
-        DiskCheckEntry {
-            info: info.clone(),
-            map: found,
-            problem,
-        }
-    };
-    DiskCheck {
-        disks: disks.iter().map(entry).collect(),
-    }
 }
 
 fn back_up(

@@ -45,6 +45,13 @@ pub enum Holder {
         /// Its name under `/dev/mapper`.
         name: String,
     },
+    /// The multipath device that stands for all paths to the disk.
+    Multipath {
+        /// Its name under `/dev/mapper`.
+        name: String,
+        /// Its node.
+        device: PathBuf,
+    },
     /// A RAID array.
     Raid {
         /// Its name under `/dev`.
@@ -110,6 +117,11 @@ impl fmt::Display for Holder {
             }
             Holder::Swap { source } => write!(f, "{} is swap space in use", source.display()),
             Holder::DeviceMapper { name } => write!(f, "device mapper volume {name}"),
+            Holder::Multipath { name, device } => write!(
+                f,
+                "it is a path of multipath device {name}, which is to be used instead: {}",
+                device.display()
+            ),
             Holder::Raid { name } => write!(f, "RAID array {name}"),
             Holder::Loop { device, read_only } => {
                 let how = if *read_only {
@@ -130,7 +142,7 @@ impl fmt::Display for Holder {
 }
 
 /// Everything that uses the disk (or raw file) at `path`: the disk itself, each of
-/// its partitions, and what is stacked on them. Empty means free. Call it before
+/// its partitions, and what is stacked on them; by whatever path it is reached. Empty means free. Call it before
 /// opening the disk for writing: one's own exclusive handle counts as a holder.
 ///
 /// # Errors

@@ -1,18 +1,21 @@
 //! Which disks there are, and what they are called.
 //!
 //! Owns: [`DiskInfo`], the list of whole disks, their stable names. Does not own:
-//! choosing among them, or who uses them (`holders`).
+//! several paths to one disk (`multipath`), choosing among disks, or who uses them
+//! (`holders`).
 
 use crate::device::{Device, Kind};
 use crate::error::{Error, Operation};
+use crate::multipath::{self, DiskPath};
 use crate::sysfs::{self, DevNum, Roots};
 use crate::text::clean;
 use crate::vpd;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A disk and its stable names. Same fields as the message that carries it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -33,8 +36,16 @@ pub struct DiskInfo {
     pub serial: String,
     /// World wide name (naa., eui., uuid. or t10. form); empty if none.
     pub wwn: String,
-    /// Bus: `virtio`, `sata`, `nvme`, `scsi`, `usb`, `mmc`, `loop`, `file`, `other`.
+    /// How it is attached: `virtio`, `sata`, `nvme`, `scsi`, `usb`, `mmc`, `loop`, `file`,
+    /// `other`; over a network of disks `fc`, `iscsi`, `nvme-tcp`, `nvme-rdma`, `nvme-fc`;
+    /// `sas`, which may be one.
     pub bus: String,
+    /// Kernel driver of the controller; empty if unknown.
+    pub controller: String,
+    /// Links under `/dev/disk` that lead to it.
+    pub names: Vec<String>,
+    /// The paths to a disk that has several, or over which a multipath device stands.
+    pub paths: Vec<DiskPath>,
     /// Removable medium.
     pub removable: bool,
     /// Write-protected.
@@ -49,7 +60,12 @@ pub struct DiskInfo {
 /// # Errors
 /// Only if sysfs cannot be read.
 pub fn list_disks() -> io::Result<Vec<DiskInfo>> {
-    list_disks_in(&Roots::live())
+    let mut disks = list_disks_in(&Roots::live())?;
+    let names = stable_names(Path::new("/dev/disk"));
+    for disk in &mut disks {
+        disk.names = names_of(&names, disk);
+    }
+    Ok(disks)
 }
 
 /// Identity of any path to a disk: links are followed; a partition has its own path
@@ -65,11 +81,12 @@ pub fn identify(path: &Path) -> io::Result<DiskInfo> {
         if let Some(dir) = roots.dir_of(DevNum::from_raw(metadata.rdev())) {
             let mut info = describe(&dir);
             info.path = real.to_string_lossy().into_owned();
-            let numbered = list_disks_in(&roots)
-                .unwrap_or_default()
-                .into_iter()
-                .find(|d| d.path == info.path);
-            info.number = numbered.map_or(0, |d| d.number);
+            let listed = list_disks_in(&roots).unwrap_or_default();
+            if let Some(disk) = listed.into_iter().find(|disk| disk.is_at(&info.path)) {
+                info.number = disk.number;
+                info.paths = disk.paths;
+            }
+            info.names = names_of(&stable_names(Path::new("/dev/disk")), &info);
             return Ok(info);
         }
     }
@@ -91,7 +108,14 @@ pub fn identify(path: &Path) -> io::Result<DiskInfo> {
     })
 }
 
-fn list_disks_in(roots: &Roots) -> io::Result<Vec<DiskInfo>> {
+impl DiskInfo {
+    /// Whether `path` is the disk's device or one of the paths to it.
+    pub fn is_at(&self, path: &str) -> bool {
+        self.path == path || self.paths.iter().any(|way| way.path == path)
+    }
+}
+
+pub(crate) fn list_disks_in(roots: &Roots) -> io::Result<Vec<DiskInfo>> {
     let mut found: Vec<(Rank, DiskInfo)> = Vec::new();
     for name in roots.disk_names()? {
         let Some(rank) = rank(&name) else { continue };
@@ -107,11 +131,41 @@ fn list_disks_in(roots: &Roots) -> io::Result<Vec<DiskInfo>> {
         }
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found
+    let single = found.into_iter().map(|(_, info)| info).collect();
+    Ok(multipath::merge(roots, single)
         .into_iter()
         .zip(0u32..)
-        .map(|((_, info), number)| DiskInfo { number, ..info })
+        .map(|(info, number)| DiskInfo { number, ..info })
         .collect())
+}
+
+/// Links below `dir` (by-id, by-path, ...) by the device that they lead to.
+fn stable_names(dir: &Path) -> BTreeMap<PathBuf, Vec<String>> {
+    let mut names: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+    for kind in ["by-id", "by-path"] {
+        let dir = dir.join(kind);
+        for name in sysfs::names(&dir).unwrap_or_default() {
+            let link = dir.join(name);
+            if let Ok(device) = fs::canonicalize(&link) {
+                let text = clean(link.as_os_str().as_bytes());
+                names.entry(device).or_default().push(text);
+            }
+        }
+    }
+    names
+}
+
+fn names_of(names: &BTreeMap<PathBuf, Vec<String>>, disk: &DiskInfo) -> Vec<String> {
+    let ways = disk.paths.iter().map(|way| &way.path);
+    let mut all: Vec<String> = std::iter::once(&disk.path)
+        .chain(ways)
+        .filter_map(|path| names.get(Path::new(path)))
+        .flatten()
+        .cloned()
+        .collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Classes of device names, in the order of the list.
@@ -167,7 +221,7 @@ fn rank(name: &str) -> Option<Rank> {
 }
 
 /// What sysfs tells of a disk or partition, by its resolved directory.
-fn describe(dir: &Path) -> DiskInfo {
+pub(crate) fn describe(dir: &Path) -> DiskInfo {
     let name = sysfs::name_of(dir);
     let is_partition = dir.join("partition").exists();
     let disk = if is_partition {
@@ -187,35 +241,45 @@ fn describe(dir: &Path) -> DiskInfo {
         sector_size,
         physical_sector_size: sysfs::number(disk, "queue/physical_block_size")
             .unwrap_or(sector_size),
-        model: model_of(disk, bus),
-        serial: serial_of(disk, bus),
+        model: model_of(disk, &bus),
+        serial: serial_of(disk, &bus),
         wwn: wwn_of(disk),
-        bus: bus.to_owned(),
+        controller: multipath::controller_of(disk),
+        bus,
+        names: Vec::new(),
+        paths: Vec::new(),
         removable: sysfs::flag(disk, "removable"),
         read_only: sysfs::flag(dir, "ro"),
     }
 }
 
-fn bus_of(disk: &Path) -> &'static str {
+fn bus_of(disk: &Path) -> String {
     let name = sysfs::name_of(disk);
-    let hangs_on = |prefix: &str| {
-        disk.components().any(|part| {
-            part.as_os_str()
-                .to_str()
-                .and_then(|p| p.strip_prefix(prefix))
-                .is_some_and(is_number)
-        })
+    let behind = |fits: &dyn Fn(&str) -> bool| {
+        let mut parts = disk.components();
+        parts.any(|part| part.as_os_str().to_str().is_some_and(fits))
     };
+    let hangs_on = |prefix: &str| behind(&|part| part.strip_prefix(prefix).is_some_and(is_number));
     match rank(&name).map(|rank| rank.0) {
-        Some(Class::Nvme) => "nvme",
+        Some(Class::Nvme) => match multipath::nvme_transport(disk).as_str() {
+            "" | "pcie" => "nvme",
+            "tcp" => "nvme-tcp",
+            "rdma" => "nvme-rdma",
+            "fc" => "nvme-fc",
+            _ => "other",
+        },
         Some(Class::Virtio) => "virtio",
         Some(Class::Mmc) => "mmc",
         Some(Class::Loop) => "loop",
         Some(Class::Scsi) if hangs_on("usb") => "usb",
         Some(Class::Scsi) if hangs_on("ata") => "sata",
+        Some(Class::Scsi) if behind(&|part| part.starts_with("rport-")) => "fc",
+        Some(Class::Scsi) if hangs_on("session") => "iscsi",
+        Some(Class::Scsi) if behind(&|part| part.starts_with("end_device-")) => "sas",
         Some(Class::Scsi) => "scsi",
         _ => "other",
     }
+    .to_owned()
 }
 
 fn is_number(text: &str) -> bool {

@@ -52,12 +52,53 @@ pub struct DiskInfo {
     pub serial: String,
     /// World wide name (naa., eui., uuid. or t10. form); empty if none.
     pub wwn: String,
-    /// Bus: `virtio`, `sata`, `nvme`, `scsi`, `usb`, `mmc`, `loop`, `file`, `other`.
+    /// How it is attached: `virtio`, `sata`, `nvme`, `scsi`, `usb`, `mmc`, `loop`, `file`,
+    /// `other`; over a network of disks `fc`, `iscsi`, `nvme-tcp`, `nvme-rdma`, `nvme-fc`;
+    /// `sas`, which may be one.
     pub bus: String,
+    /// Kernel driver of the controller; empty if unknown.
+    #[serde(default)]
+    pub controller: String,
+    /// Links under `/dev/disk` that lead to it.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// The paths to a disk that has several, or over which a multipath device stands.
+    #[serde(default)]
+    pub paths: Vec<DiskPath>,
     /// Removable medium.
     pub removable: bool,
     /// Write-protected.
     pub read_only: bool,
+}
+
+/// One of the paths to a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskPath {
+    /// Device node.
+    pub path: String,
+    /// Address on its bus, as `2:0:1:3`; empty if unknown.
+    pub address: String,
+    /// As [`DiskInfo::bus`].
+    pub bus: String,
+    /// As [`DiskInfo::controller`].
+    pub controller: String,
+}
+
+impl DiskInfo {
+    /// Whether others may reach the disk too, or it can be reached in several ways: one of
+    /// a storage network. What the target sees of those can change without anybody having
+    /// touched the machine.
+    pub fn is_of_san(&self) -> bool {
+        let network = ["fc", "iscsi", "nvme-tcp", "nvme-rdma", "nvme-fc"];
+        network.contains(&self.bus.as_str()) || !self.paths.is_empty()
+    }
+
+    /// Whether `path` is the disk's device, one of the paths to it, or a link to one.
+    pub fn is_at(&self, path: &str) -> bool {
+        self.path == path
+            || self.names.iter().any(|name| name == path)
+            || self.paths.iter().any(|way| way.path == path)
+    }
 }
 
 /// How a disk is named in a job: every given field must match exactly one disk.
@@ -72,6 +113,9 @@ pub struct DiskSelector {
     /// Device path, for disks that have neither.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Position in the list of disks, which another boot may change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u32>,
 }
 
 /// A partition that a job means: its number, and what must be true of it.

@@ -7,7 +7,7 @@ use super::shown::Shown;
 use super::{Output, print_warnings, warnings_json};
 use crate::backup::{Options, Plan, container};
 use crate::partitions::Given;
-use crate::{bad_ranges, in_use, machine, report, source};
+use crate::{bad_ranges, disks, in_use, machine, report, source};
 use image::record::Compression;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -22,7 +22,7 @@ use wire::{Code, DiskState, Report, size};
 /// Options of `imager backup`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Block device or raw image file
+    /// Block device or raw image file; or number, serial number or WWN of a disk
     disk: PathBuf,
     /// Image file to make; `-` is standard output
     file: PathBuf,
@@ -79,6 +79,7 @@ impl Args {
 
 /// Makes an image.
 pub fn run(args: &Args) -> Result<Output, Report> {
+    let disk = &disks::find(&args.disk, disks::list)?;
     let options = Options {
         full: args.full.contains(&0),
         full_partitions: args.full.iter().copied().filter(|&n| n > 0).collect(),
@@ -92,13 +93,13 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         compression: compression(&args.codec, args.level)?,
         ..Options::default()
     };
-    let device = source::open(&args.disk, args.sector_size)?;
+    let device = source::open(disk, args.sector_size)?;
     if !args.force {
-        in_use::refuse_if_written(&args.disk)?;
+        in_use::refuse_if_written(disk)?;
     }
     let to_stdout = args.to_stdout();
-    let in_place = !to_stdout && may_write_in_place(args)?;
-    let info = in_use::identify(&args.disk)?;
+    let in_place = !to_stdout && may_write_in_place(args, disk)?;
+    let info = in_use::identify(disk)?;
     let plan = Plan::make(&device, &info, machine::describe(), &options)?;
     let mut warnings = plan.warnings();
     print_warnings(&warnings);
@@ -156,7 +157,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
 
 /// Whether the image is written into what stands under its name, which is right for pipes
 /// and the like: they are not replaced. Everything else is made beside it first.
-fn may_write_in_place(args: &Args) -> Result<bool, Report> {
+fn may_write_in_place(args: &Args, disk: &Path) -> Result<bool, Report> {
     let file = &args.file;
     let Ok(there) = std::fs::metadata(file) else {
         return Ok(false);
@@ -170,7 +171,7 @@ fn may_write_in_place(args: &Args) -> Result<bool, Report> {
         let found = format!("{} is a folder or a disk", file.display());
         return Err(refuse(Code::ImageExists, found).with_advice("Choose another name."));
     }
-    if args.overwrite && source::is_same_file(file, &args.disk) {
+    if args.overwrite && source::is_same_file(file, disk) {
         let found = format!("{} is the disk itself", file.display());
         return Err(refuse(Code::ImageExists, found).with_advice("Choose another name."));
     }

@@ -14,11 +14,11 @@ pub struct Args {
 }
 
 /// Lists the disks.
-pub fn run(args: &Args) -> Result<Output, Report> {
-    crate::disks::run(args.json)?;
+pub fn run(_args: &Args) -> Result<Output, Report> {
+    let (text, json) = crate::disks::listing()?;
     Ok(Output {
-        text: String::new(),
-        json: serde_json::Value::Null,
+        text,
+        json,
         aside: false,
     })
 }

@@ -3,14 +3,14 @@
 //! Owns: its options and how it is printed. Does not own: the map (`crate::map`).
 
 use super::{Output, print_warnings};
-use crate::{map, report, source};
+use crate::{disks, map, report, source};
 use std::path::PathBuf;
 use wire::{DiskState, Report};
 
 /// Options of `imager map`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Block device or raw image file
+    /// Block device or raw image file; or number, serial number or WWN of a disk
     disk: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -34,7 +34,8 @@ pub struct Args {
 
 /// Prints the map of a disk.
 pub fn run(args: &Args) -> Result<Output, Report> {
-    let device = source::open(&args.disk, args.sector_size)?;
+    let disk = &disks::find(&args.disk, disks::list)?;
+    let device = source::open(disk, args.sector_size)?;
     let options = diskmap::ScanOptions {
         full: args.full,
         strict: args.strict,
@@ -49,7 +50,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         print_warnings(&map.warnings.iter().map(report::warning).collect::<Vec<_>>());
     }
     Ok(Output {
-        text: map::text(&args.disk, &map, args.number_visible),
+        text: map::text(disk, &map, args.number_visible),
         json: map::json(&map, args.extents),
         aside: false,
     })

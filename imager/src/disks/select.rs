@@ -1,10 +1,76 @@
-//! The one disk that a job means.
+//! The one disk that a job, or a person, means.
 //!
 //! Owns: matching a description against the disks that are there. Does not own:
 //! whether the disk may be used (holders, size, write protection).
 
 use std::path::{Path, PathBuf};
 use wire::{Code, DiskInfo, DiskSelector, DiskState, Report, size};
+
+/// The path of the disk that a person means by `text`: a path that exists, else the number,
+/// serial number or world wide name of a disk; `number=`, `serial=`, `wwn=` and `path=` in
+/// front say which. What is none of these is a path again, of something that is not there.
+///
+/// Several paths to one disk lead to the device that stands for all of them.
+///
+/// # Errors
+/// `disk-not-found` for what says what it is and is not there; `target-ambiguous`.
+pub fn find(
+    text: &Path,
+    list: impl Fn() -> Result<Vec<DiskInfo>, Report>,
+) -> Result<PathBuf, Report> {
+    let Some(word) = text.to_str() else {
+        return Ok(text.to_owned());
+    };
+    if let Some((kind, value)) = word.split_once('=').filter(|_| !text.exists()) {
+        let value = Some(value.to_owned());
+        let none = DiskSelector::default();
+        let selector = match kind {
+            "serial" => DiskSelector {
+                serial: value,
+                ..none
+            },
+            "wwn" => DiskSelector { wwn: value, ..none },
+            "path" => DiskSelector {
+                path: value,
+                ..none
+            },
+            "number" => {
+                let number = value.and_then(|value| value.parse().ok());
+                let number = number.ok_or_else(|| {
+                    Report::new(
+                        Code::Usage,
+                        format!("{word:?} has no number"),
+                        DiskState::NotInvolved,
+                    )
+                })?;
+                DiskSelector {
+                    number: Some(number),
+                    ..none
+                }
+            }
+            _ => return Ok(text.to_owned()),
+        };
+        return select(&list()?, Some(&selector)).map(|disk| PathBuf::from(&disk.path));
+    }
+    if word.contains('/') || text.exists() {
+        return Ok(text.to_owned());
+    }
+    let disks = list()?;
+    let number: Option<u32> = word.parse().ok();
+    let fitting: Vec<&DiskInfo> = disks
+        .iter()
+        .filter(|disk| {
+            number == Some(disk.number)
+                || disk.serial == word
+                || (!disk.wwn.is_empty() && disk.wwn.eq_ignore_ascii_case(word))
+        })
+        .collect();
+    match fitting[..] {
+        [] => Ok(text.to_owned()),
+        [disk] => Ok(PathBuf::from(&disk.path)),
+        _ => Err(ambiguous(&format!("a disk called {word:?}"), fitting)),
+    }
+}
 
 /// The disk that fits: every given field must match, and exactly one disk. Without a
 /// description (or with an empty one) the only disk that is built in: not removable,
@@ -34,15 +100,13 @@ pub fn select<'a>(
             let found = format!("looked for {wanted}; the disks that are there: {there}");
             Err(Report::new(Code::DiskNotFound, found, DiskState::Untouched))
         }
-        _ => {
-            let found = format!("looked for {wanted}; these fit: {}", describe(fitting));
-            Err(Report::new(
-                Code::TargetAmbiguous,
-                found,
-                DiskState::Untouched,
-            ))
-        }
+        _ => Err(ambiguous(&wanted, fitting)),
     }
+}
+
+fn ambiguous(wanted: &str, fitting: Vec<&DiskInfo>) -> Report {
+    let found = format!("looked for {wanted}; these fit: {}", describe(fitting));
+    Report::new(Code::TargetAmbiguous, found, DiskState::Untouched)
 }
 
 fn is_built_in(disk: &DiskInfo) -> bool {
@@ -61,9 +125,11 @@ fn fits(disk: &DiskInfo, selector: &DiskSelector) -> bool {
         .as_ref()
         .is_none_or(|w| !w.is_empty() && w == &disk.serial);
     let same_path = selector.path.as_ref().is_none_or(|wanted| {
-        wanted == &disk.path || real(wanted).is_some_and(|real| real == Path::new(&disk.path))
+        let is_at = |path: &Path| path.to_str().is_some_and(|path| disk.is_at(path));
+        disk.is_at(wanted) || real(wanted).is_some_and(|real| is_at(&real))
     });
-    same_serial && same(&selector.wwn, &disk.wwn) && same_path
+    let same_number = selector.number.is_none_or(|number| number == disk.number);
+    same_number && same_serial && same(&selector.wwn, &disk.wwn) && same_path
 }
 
 /// Links such as those of /dev/disk/by-id lead to the disk.
@@ -82,12 +148,19 @@ fn describe_selector(selector: &DiskSelector) -> String {
             .as_ref()
             .map(|value| format!("{name} {}", value.escape_debug()))
     });
-    format!("a disk with {}", given.collect::<Vec<_>>().join(" and "))
+    let number = selector.number.map(|number| format!("number {number}"));
+    let given: Vec<String> = given.chain(number).collect();
+    format!("a disk with {}", given.join(" and "))
 }
 
 fn describe<'a>(disks: impl IntoIterator<Item = &'a DiskInfo>) -> String {
     let one = |disk: &DiskInfo| {
-        let mut text = format!("{} ({}", disk.path, size::bytes(disk.size_bytes));
+        let mut text = format!(
+            "{}: {} ({}",
+            disk.number,
+            disk.path,
+            size::bytes(disk.size_bytes)
+        );
         let names = [
             ("", &disk.model),
             ("serial ", &disk.serial),
@@ -104,6 +177,7 @@ fn describe<'a>(disks: impl IntoIterator<Item = &'a DiskInfo>) -> String {
 #[cfg(test)]
 mod tests {
     use super::select;
+    use std::path::Path;
     use wire::{Code, DiskInfo, DiskSelector, DiskState};
 
     fn disk(path: &str, bus: &str, serial: &str) -> DiskInfo {
@@ -181,7 +255,7 @@ mod tests {
         assert_eq!(
             report.found,
             "looked for a disk with serial ZZ; the disks that are there: \
-             /dev/sda (1.00 GiB, serial A1, wwn naa.A1); /dev/sdb (1.00 GiB)"
+             0: /dev/sda (1.00 GiB, serial A1, wwn naa.A1); 0: /dev/sdb (1.00 GiB)"
         );
         let report = select(&disks, Some(&serial(""))).unwrap_err();
         assert_eq!(
@@ -231,6 +305,74 @@ mod tests {
         assert_eq!(
             select(&disks[..2], None).unwrap_err().code,
             Code::DiskNotFound
+        );
+    }
+
+    fn lun() -> DiskInfo {
+        let way = |path: &str| wire::DiskPath {
+            path: path.into(),
+            ..wire::DiskPath::default()
+        };
+        DiskInfo {
+            number: 1,
+            paths: vec![way("/dev/sdb"), way("/dev/sdc")],
+            ..disk("/dev/dm-0", "fc", "L7")
+        }
+    }
+
+    #[test]
+    fn every_path_leads_to_the_disk_that_stands_for_all() {
+        let disks = [disk("/dev/sda", "sata", "A1"), lun()];
+        for path in ["/dev/sdb", "/dev/sdc", "/dev/dm-0"] {
+            let selector = DiskSelector {
+                path: Some(path.into()),
+                ..DiskSelector::default()
+            };
+            assert_eq!(select(&disks, Some(&selector)).unwrap().path, "/dev/dm-0");
+        }
+        assert_eq!(
+            select(&disks, Some(&serial("L7"))).unwrap().path,
+            "/dev/dm-0"
+        );
+    }
+
+    #[test]
+    fn people_name_disks_by_number_serial_number_or_wwn() {
+        let list = || Ok(vec![disk("/dev/sda", "sata", "A1"), lun()]);
+        let find = |text: &str| super::find(Path::new(text), list);
+        for text in [
+            "1",
+            "L7",
+            "naa.l7",
+            "number=1",
+            "serial=L7",
+            "wwn=naa.L7",
+            "path=/dev/sdc",
+        ] {
+            assert_eq!(find(text).unwrap(), Path::new("/dev/dm-0"), "{text}");
+        }
+        // What is no disk is what it was: a file that is to be made.
+        for text in ["new.img", "2", "./1", "/dev/nowhere", "a=b"] {
+            assert_eq!(find(text).unwrap(), Path::new(text));
+        }
+        for (text, code) in [
+            ("number=2", Code::DiskNotFound),
+            ("serial=ZZ", Code::DiskNotFound),
+            ("number=x", Code::Usage),
+        ] {
+            assert_eq!(find(text).unwrap_err().code, code, "{text}");
+        }
+        let same = || {
+            let mut other = disk("/dev/sdq", "sata", "1");
+            other.number = 5;
+            Ok(vec![other, lun()])
+        };
+        let report = super::find(Path::new("1"), same).unwrap_err();
+        assert_eq!(report.code, Code::TargetAmbiguous);
+        assert!(
+            report.found.contains("5: /dev/sdq") && report.found.contains("1: /dev/dm-0"),
+            "{}",
+            report.found
         );
     }
 }

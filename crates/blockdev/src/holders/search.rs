@@ -5,6 +5,7 @@
 
 use super::Holder;
 use crate::ioctl;
+use crate::multipath;
 use crate::proc_tables::{self, Mount};
 use crate::sysfs::{self, DevNum, Roots};
 use std::collections::{BTreeSet, HashSet};
@@ -26,6 +27,8 @@ struct Search<'a> {
     subject: Subject,
     /// Only what shares bytes with these counts; all of the subject if `None`.
     ranges: Option<&'a [Range<u64>]>,
+    /// The subject by each path to it, if it is a device.
+    whole: Vec<DevNum>,
     devices: BTreeSet<DevNum>,
     found: Vec<Holder>,
 }
@@ -36,11 +39,16 @@ pub(super) fn find(roots: &Roots, subject: Subject, ranges: Option<&[Range<u64>]
         roots,
         subject,
         ranges,
+        whole: Vec::new(),
         devices: BTreeSet::new(),
         found: Vec::new(),
     };
     if let Subject::Block(number) = subject {
-        search.add(number);
+        search.whole = multipath::siblings(roots, number);
+        search.whole.push(number);
+        for way in search.whole.clone() {
+            search.add(way);
+        }
     }
     let loops = attached_loops(roots);
     // Each round either finds a loop device on what is known, or ends.
@@ -73,7 +81,7 @@ impl Search<'_> {
             let Some(dir) = self.roots.dir_of(number) else {
                 continue;
             };
-            let root = self.subject == Subject::Block(number);
+            let root = self.whole.contains(&number);
             todo.extend(
                 sysfs::partition_dirs(&dir)
                     .iter()
@@ -159,7 +167,12 @@ impl Search<'_> {
 
 fn stacked(name: &str, dir: &Path) -> Holder {
     let mapper_name = sysfs::bytes(dir, "dm/name");
-    if !mapper_name.is_empty() {
+    if !mapper_name.is_empty() && multipath::is_multipath(dir) {
+        Holder::Multipath {
+            name: crate::text::clean(&mapper_name),
+            device: PathBuf::from(sysfs::node(name)),
+        }
+    } else if !mapper_name.is_empty() {
         Holder::DeviceMapper {
             name: crate::text::clean(&mapper_name),
         }

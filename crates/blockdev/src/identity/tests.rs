@@ -87,6 +87,9 @@ fn a_sata_disk() {
         serial: "S5Y2NX0R".into(),
         wwn: "naa.5002538f00000001".into(),
         bus: "sata".into(),
+        controller: String::new(),
+        names: Vec::new(),
+        paths: Vec::new(),
         removable: false,
         read_only: true,
     };

@@ -229,3 +229,52 @@ fn who_may_write() {
     assert!(attached(false).may_write() && !attached(true).may_write());
     assert!(Holder::Swap { source: "a".into() }.may_write());
 }
+
+#[test]
+fn a_path_of_a_multipath_device_is_not_free_and_neither_is_its_other_path() {
+    let fake = Fake::new();
+    let wwn = "naa.600144f0c73b4a0000005f2a1b3c0001";
+    let (a, b) = (fake.disk("sdqa", "65:0"), fake.disk("sdqb", "65:16"));
+    for disk in [&a, &b] {
+        fs::create_dir_all(disk.join("device")).unwrap();
+        fs::write(disk.join("device/wwid"), wwn).unwrap();
+        fs::write(disk.join("size"), "2048").unwrap();
+    }
+    // Without a multipath device: what is mounted by the other path counts.
+    fake.partition(&b, "sdqb1", "65:17");
+    fs::write(
+        fake.roots.proc.join("self/mountinfo"),
+        "36 35 65:17 / /data rw - ext4 /dev/sdqb1 rw\n",
+    )
+    .unwrap();
+    let first = Subject::Block(DevNum {
+        major: 65,
+        minor: 0,
+    });
+    let found = find(&fake.roots, first, None);
+    assert!(
+        matches!(&found[..], [Holder::Mount { target, .. }] if target == Path::new("/data")),
+        "{found:?}"
+    );
+
+    fs::write(fake.roots.proc.join("self/mountinfo"), "").unwrap();
+    let over = fake.disk("dm-7", "253:7");
+    fs::create_dir_all(over.join("dm")).unwrap();
+    fs::write(over.join("dm/name"), "mpathq").unwrap();
+    fs::write(over.join("dm/uuid"), "mpath-3600").unwrap();
+    fs::create_dir_all(over.join("slaves")).unwrap();
+    for disk in [&a, &b] {
+        symlink(disk, over.join("slaves").join(disk.file_name().unwrap())).unwrap();
+        fake.hold(disk, &over);
+    }
+    let held = [Holder::Multipath {
+        name: "mpathq".into(),
+        device: "/dev/dm-7".into(),
+    }];
+    assert_eq!(find(&fake.roots, first, None), held);
+    let itself = Subject::Block(DevNum {
+        major: 253,
+        minor: 7,
+    });
+    assert_eq!(find(&fake.roots, itself, None), []);
+}
