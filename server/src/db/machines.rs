@@ -4,6 +4,7 @@
 //! ([`crate::identity`]).
 
 use super::{Conn, from_json, signed, to_json, unsigned};
+use crate::exec::fabric::SanDisk;
 use crate::identity::{Candidate, Identity};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -40,6 +41,8 @@ pub struct Machine {
     pub disk_check: Option<DiskCheck>,
     /// Time of the last disk check.
     pub disk_check_at: Option<i64>,
+    /// Disks of storage networks that jobs are held to; none before the first look.
+    pub san_disks: Option<Vec<SanDisk>>,
     /// First and last contact.
     pub first_seen: i64,
     /// Last contact.
@@ -49,6 +52,7 @@ pub struct Machine {
 fn machine(row: &SqliteRow) -> Result<Machine, sqlx::Error> {
     let disks: Option<String> = row.try_get("disk_list")?;
     let check: Option<String> = row.try_get("disk_check")?;
+    let san: Option<String> = row.try_get("san_disks")?;
     Ok(Machine {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
@@ -68,6 +72,7 @@ fn machine(row: &SqliteRow) -> Result<Machine, sqlx::Error> {
             .unwrap_or_default(),
         disk_check: check.as_deref().map(from_json).transpose()?,
         disk_check_at: row.try_get("disk_check_at")?,
+        san_disks: san.as_deref().map(from_json).transpose()?,
         first_seen: row.try_get("first_seen")?,
         last_seen: row.try_get("last_seen")?,
     })
@@ -193,6 +198,20 @@ pub async fn set_disk_check(
         .bind(id)
         .bind(to_json(check)?)
         .bind(now)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Notes the disks of storage networks that jobs are held to from now on.
+pub async fn set_san_disks(
+    conn: &mut Conn,
+    id: &str,
+    disks: &[SanDisk],
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE machines SET san_disks = $2 WHERE id = $1")
+        .bind(id)
+        .bind(to_json(&disks)?)
         .execute(conn)
         .await?;
     Ok(())

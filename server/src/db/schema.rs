@@ -101,6 +101,8 @@ const VERSIONS: &[&[&str]] = &[
         "CREATE INDEX pins_of_chunk ON pins(chunk)",
     ],
     &["CREATE TABLE store (id TEXT NOT NULL)"],
+    // The disks of storage networks that the last disk check saw.
+    &["ALTER TABLE machines ADD COLUMN san_disks TEXT"],
 ];
 
 /// Brings an empty or older database to the newest version.

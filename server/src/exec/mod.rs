@@ -8,6 +8,7 @@ pub mod checkin;
 mod choices;
 pub mod control;
 pub mod decider;
+pub mod fabric;
 mod files;
 pub mod live;
 pub mod registry;

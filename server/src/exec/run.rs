@@ -4,7 +4,7 @@
 //! chunks and manifests ([`crate::store`]).
 
 use super::state::{self, State};
-use super::{conclude, concluded, files};
+use super::{conclude, concluded, fabric, files};
 use crate::app::App;
 use crate::db::executions::{self, Execution};
 use crate::db::{Conn, machines};
@@ -178,10 +178,11 @@ pub async fn finish(
     })
 }
 
-/// Stores a disk check.
+/// Stores a disk check. Every job begins with one; the disks of storage networks have to
+/// be those of the last job that was nothing but a disk check (or else of the first job).
 ///
 /// # Errors
-/// Refused, or the database fails.
+/// `disks-changed`; refused, or the database fails.
 pub async fn disk_check(
     app: &App,
     id: &str,
@@ -191,6 +192,27 @@ pub async fn disk_check(
 ) -> Outcome<()> {
     let mut tx = app.db.write().await?;
     let execution = unfinished(tx.conn(), id, token).await?;
+    let seen: Vec<DiskInfo> = message.disks.iter().map(|disk| disk.info.clone()).collect();
+    let now_there = fabric::of(&seen);
+    let machine = machines::by_id(tx.conn(), &execution.machine).await?;
+    let known = machine
+        .as_ref()
+        .and_then(|machine| machine.san_disks.as_ref());
+    match known {
+        Some(known) if execution.job != JobKind::DiskCheck => {
+            let changes = fabric::changes(known, &now_there);
+            if !changes.is_empty() {
+                let name = machine.map(|machine| machine.name).unwrap_or_default();
+                tracing::warn!(machine = %name, changes = %changes.join("; "), "disks-changed");
+                return Err(
+                    Failure::new(Code::DisksChanged, changes.join("; ")).with_advice(format!(
+                        "If that is as it should be: deployctl disk-check {name}, then order the job again."
+                    )),
+                );
+            }
+        }
+        _ => machines::set_san_disks(tx.conn(), &execution.machine, &now_there).await?,
+    }
     machines::set_disk_check(tx.conn(), &execution.machine, message, now).await?;
     tx.commit().await?;
     app.live.contact(id, now);

@@ -8,7 +8,7 @@ use image::cells::cut;
 use image::layout::{Disk, Region, Table};
 use image::manifest::{ManifestReader, ManifestWriter};
 use image::record::{Compression, Decoder, Encoder, RecordReader};
-use image::{ChunkRef, Hash, Layout};
+use image::{BadRange, ChunkRef, Hash, Layout};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use server::daemon::{self, Server};
@@ -247,6 +247,19 @@ impl Session {
         self.finish(JobOutcome::Done { warnings: vec![] })
     }
 
+    /// Tells the server what disks there are.
+    pub fn disks(&self, disks: &[DiskInfo]) -> Reply<()> {
+        let entry = |info: &DiskInfo| DiskCheckEntry {
+            info: info.clone(),
+            map: None,
+            problem: None,
+        };
+        let check = DiskCheck {
+            disks: disks.iter().map(entry).collect(),
+        };
+        self.http.json("POST", &self.path("disks"), &check)
+    }
+
     pub fn begin_write(&self, disk: DiskInfo) -> Reply<()> {
         self.http
             .json("POST", &self.path("begin-write"), &BeginWrite { disk })
@@ -320,6 +333,11 @@ impl Image {
 
     /// Of these bytes, a whole number of cells.
     pub fn of(plain: Vec<u8>) -> Self {
+        Image::with_bad(plain, &[])
+    }
+
+    /// As [`Image::of`], of a disk that did not give these ranges.
+    pub fn with_bad(plain: Vec<u8>, bad: &[BadRange]) -> Self {
         let size = plain.len() as u64;
         let layout = Layout {
             created: "2026-01-02T03:04:05Z".into(),
@@ -357,14 +375,19 @@ impl Image {
             });
             records.push(record);
         }
-        let mut writer = ManifestWriter::new(Vec::new(), &layout).unwrap();
+        let writer = if bad.is_empty() {
+            ManifestWriter::new(Vec::new(), &layout)
+        } else {
+            ManifestWriter::of_bad_disk(Vec::new(), &layout)
+        };
+        let mut writer = writer.unwrap();
         for (cells, chunks) in cells
             .chunks(image::PAGE_CHUNKS)
             .zip(chunks.chunks(image::PAGE_CHUNKS))
         {
             writer.page(cells, chunks).unwrap();
         }
-        let (manifest, _) = writer.finish().unwrap();
+        let (manifest, _) = writer.finish_with(bad).unwrap();
         Image {
             plain,
             chunks,
