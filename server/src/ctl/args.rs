@@ -155,7 +155,7 @@ pub struct Backup {
     /// Name of the image.
     #[arg(long)]
     pub image: String,
-    /// Serial number, WWN or path of the disk [default: the only fixed one].
+    /// Serial number, WWN, path or number=N of the disk [default: the only fixed one].
     #[arg(long)]
     pub disk: Option<String>,
     /// Copy only this partition, by its number in the last disk check; may be given
@@ -195,7 +195,7 @@ pub struct Restore {
     /// Name (its newest) or id of the image.
     #[arg(long)]
     pub image: String,
-    /// Serial number, WWN or path of the disk [default: the only fixed one].
+    /// Serial number, WWN, path or number=N of the disk [default: the only fixed one].
     #[arg(long)]
     pub disk: Option<String>,
     /// Restore only this partition of the image, into the disk's of the same number (or,
@@ -259,9 +259,16 @@ impl From<AfterArg> for After {
     }
 }
 
-/// How a disk is named: a path, a WWN in one of its forms, or else a serial number.
+/// How a disk is named: `number=` and its number, a path, a WWN in one of its forms, or
+/// else a serial number.
 pub fn disk(text: &str) -> DiskSelector {
     let owned = Some(text.to_owned());
+    if let Some(number) = text.strip_prefix("number=").and_then(|n| n.parse().ok()) {
+        return DiskSelector {
+            number: Some(number),
+            ..DiskSelector::default()
+        };
+    }
     if text.starts_with("/dev/") {
         return DiskSelector {
             path: owned,
@@ -297,6 +304,7 @@ mod tests {
     fn disks_are_named_by_what_the_text_looks_like() {
         assert_eq!(disk("/dev/sda").path.as_deref(), Some("/dev/sda"));
         assert_eq!(disk("naa.5000c500").wwn.as_deref(), Some("naa.5000c500"));
+        assert_eq!(disk("number=2").number, Some(2));
         assert_eq!(disk("S3Z8NB0K").serial.as_deref(), Some("S3Z8NB0K"));
     }
 }

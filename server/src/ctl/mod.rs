@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod client;
+mod disks;
 mod show;
 mod watch;
 

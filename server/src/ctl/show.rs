@@ -2,6 +2,7 @@
 //!
 //! Owns: tables and sentences. Does not own: the values.
 
+use super::disks;
 use crate::exec::state::State;
 use crate::http::api::ImageInfo;
 use crate::store::check::Verified;
@@ -103,63 +104,13 @@ pub fn machine(m: &MachineView) -> String {
         lines.push(format!("job       {}", line(execution)));
     }
     for disk in &m.disks {
-        lines.push(format!("disk      {}", self::disk(disk)));
+        lines.push(format!("disk      {}", disks::line(disk)));
     }
     if let (Some(check), Some(at)) = (&m.disk_check, m.disk_check_at) {
         lines.push(format!("disk check of {}:", time(at)));
-        for entry in &check.disks {
-            lines.push(format!("  {}", self::disk(&entry.info)));
-            lines.extend(
-                entry
-                    .problem
-                    .iter()
-                    .map(|p| format!("    {}: {}", p.code, p.found)),
-            );
-            let parts = entry
-                .map
-                .as_ref()
-                .and_then(|map| map.get("partitions"))
-                .and_then(|p| p.as_array());
-            for part in parts.into_iter().flatten() {
-                let text = |key: &str| {
-                    part.get(key)
-                        .and_then(|v| v.as_str())
-                        .unwrap_or("-")
-                        .to_owned()
-                };
-                let number = |key: &str| {
-                    part.get(key)
-                        .and_then(serde_json::Value::as_u64)
-                        .unwrap_or(0)
-                };
-                lines.push(format!(
-                    "    {:>3}  {:>10}  {:8}  used {} ({})",
-                    number("number"),
-                    bytes(number("size_bytes")),
-                    text("file_system"),
-                    bytes(number("used_bytes")),
-                    text("method")
-                ));
-            }
-        }
+        lines.extend(disks::check(check));
     }
     lines.join("\n")
-}
-
-fn disk(disk: &DiskInfo) -> String {
-    let serial = if disk.serial.is_empty() {
-        "no serial number"
-    } else {
-        &disk.serial
-    };
-    format!(
-        "{}  {}  {}  {}  {}",
-        disk.path,
-        bytes(disk.size_bytes),
-        disk.bus,
-        disk.model,
-        serial
-    )
 }
 
 /// One line about an execution.
@@ -404,12 +355,15 @@ pub fn what_will_be_overwritten(
         .disks
         .iter()
         .filter(|d| !d.removable)
-        .filter(|d| chosen.is_none_or(|c| c == d.serial || c == d.wwn || c == d.path))
+        .filter(|d| {
+            let number = format!("number={}", d.number);
+            chosen.is_none_or(|c| c == d.serial || c == d.wwn || c == number || d.is_at(c))
+        })
         .collect();
     match (chosen, fixed.as_slice()) {
         (_, [one]) => lines.push(format!(
             "{what} on this disk will be overwritten: {}",
-            disk(one)
+            disks::line(one)
         )),
         (Some(name), _) => lines.push(format!("{what} on disk {name} will be overwritten.")),
         (None, []) => lines.push(format!(
@@ -420,7 +374,7 @@ pub fn what_will_be_overwritten(
                 "It has several disks: name one with --disk, or the machine will refuse."
                     .to_owned(),
             );
-            lines.extend(several.iter().map(|d| format!("  {}", disk(d))));
+            lines.extend(several.iter().map(|d| format!("  {}", disks::line(d))));
         }
     }
     lines.extend(lost(info));

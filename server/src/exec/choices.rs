@@ -51,6 +51,46 @@ pub fn partitions(
     })
 }
 
+/// A disk that an operator named by its number, named by what does not change: numbers are
+/// those of the machine's last check-in, and the next boot may count otherwise.
+///
+/// # Errors
+/// `disk-not-found` with a list of the disks that the machine had.
+pub fn disk(machine: &Machine, selector: Option<DiskSelector>) -> Outcome<Option<DiskSelector>> {
+    let Some(number) = selector.as_ref().and_then(|selector| selector.number) else {
+        return Ok(selector);
+    };
+    let known = machine.disks.iter().find(|disk| disk.number == number);
+    let Some(disk) = known else {
+        let list: Vec<String> = machine.disks.iter().map(describe_disk).collect();
+        let list = if list.is_empty() {
+            "none".to_owned()
+        } else {
+            list.join("; ")
+        };
+        let found = format!("looked for disk {number}; the last check-in had: {list}");
+        return Err(Failure::new(Code::DiskNotFound, found));
+    };
+    let given = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+    let (serial, wwn) = (given(&disk.serial), given(&disk.wwn));
+    let path = (serial.is_none() && wwn.is_none()).then(|| disk.path.clone());
+    Ok(Some(DiskSelector {
+        serial,
+        wwn,
+        path,
+        number: None,
+    }))
+}
+
+fn describe_disk(disk: &DiskInfo) -> String {
+    format!(
+        "{}: {} ({})",
+        disk.number,
+        disk.path,
+        size::bytes(disk.size_bytes)
+    )
+}
+
 /// The partitions of the disk that is meant, as the last disk check has them.
 fn listed<'a>(machine: &'a Machine, disk: Option<&DiskSelector>) -> Outcome<Vec<&'a Value>> {
     let unknown = |found: String| {
@@ -99,7 +139,7 @@ fn fits(disk: &DiskInfo, selector: Option<&DiskSelector>) -> bool {
     };
     same(&selector.serial, &disk.serial)
         && same(&selector.wwn, &disk.wwn)
-        && same(&selector.path, &disk.path)
+        && selector.path.as_ref().is_none_or(|path| disk.is_at(path))
 }
 
 fn number_of(partition: &Value, visible: bool) -> u32 {

@@ -113,6 +113,7 @@ async fn job(
                     format!("the name \"{image}\" is that of an image of machine \"{owner}\"");
                 return Err(Failure::new(Code::ImageExists, found));
             }
+            let disk = choices::disk(machine, disk)?;
             let partitions = choices::partitions(machine, disk.as_ref(), &partitions, false)?;
             Ok((
                 JobKind::Backup {
@@ -145,6 +146,7 @@ async fn job(
                 let found = format!("{damaged} chunks of image \"{}\" are damaged", image.name);
                 return Err(Failure::new(Code::ImageDamaged, found));
             }
+            let disk = choices::disk(machine, disk)?;
             if !scope.is_default() {
                 let (layout, _) = app.store.contents(&image.id).await?;
                 scope::settle(&mut scope, &layout, machine, disk.as_ref())?;
