@@ -15,7 +15,8 @@ pub fn describe(layout: &Layout, ranges: &[BadRange]) -> String {
     let sector = u64::from(layout.disk.sector_size.max(512));
     let sectors: u64 = ranges.iter().map(|range| range.len.div_ceil(sector)).sum();
     let mut text = format!(
-        "{sectors} sectors of {sector} bytes ({}): ",
+        "{sectors} sector{} of {sector} bytes ({}): ",
+        if sectors == 1 { "" } else { "s" },
         size::bytes(bad::total(ranges))
     );
     let mut last = None;

@@ -64,7 +64,8 @@ fn bad_ranges(run: &Run) -> Vec<Value> {
 #[test]
 fn unreadable_sectors_fail_a_backup_with_their_addresses() {
     let dir = folder();
-    let noise = first_sector(disks::gpt(), 4);
+    // Far from where anything has its signature.
+    let noise = first_sector(disks::gpt(), 4) + 4200;
     let device = FaultyDevice::new(&disks::gpt().disk.path, dir.path(), 512)
         .bad(&[noise + 5..noise + 6, noise + 100..noise + 103], 512);
     let before = hash(&device.backing);
@@ -87,8 +88,9 @@ fn what_is_passed_over_is_recorded_and_never_called_clean() {
     let dir = folder();
     for (imaged, sector_size) in [(disks::gpt(), 512u64), (disks::gpt_4k(), 4096)] {
         let dir = folder_in(dir.path(), &sector_size.to_string());
-        let noise = first_sector(imaged, 4);
-        let bad = [noise + 5..noise + 6, noise + 100..noise + 103];
+        // Far from where anything has its signature.
+        let noise = first_sector(imaged, 4) + (800 << 10) / sector_size;
+        let bad = [noise + 5..noise + 6, noise + 10..noise + 13];
         let device =
             FaultyDevice::new(&imaged.disk.path, &dir, sector_size as u32).bad(&bad, sector_size);
         let image = dir.join("image");

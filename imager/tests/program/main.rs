@@ -8,6 +8,7 @@
 //! disks that many tests read are built once.
 
 mod bad_sectors;
+mod checks;
 mod chosen;
 mod compare;
 mod disks;
