@@ -22,6 +22,7 @@ pub mod recover;
 pub mod remote;
 pub mod report;
 pub mod restore;
+pub mod shrink;
 pub mod source;
 pub mod target;
 pub mod verify_image;

@@ -199,7 +199,7 @@ fn compression(codec: &str, level: i32) -> Result<Compression, Report> {
 
 /// A file that gets its name only when it is complete, and is removed if it is not. It
 /// is locked as long as it is written, so that two backups never write the same one.
-struct PartialFile {
+pub(super) struct PartialFile {
     file: Flock<File>,
     partial: PathBuf,
     name: PathBuf,
@@ -207,7 +207,7 @@ struct PartialFile {
 }
 
 impl PartialFile {
-    fn create(name: &Path) -> Result<Self, Report> {
+    pub(super) fn create(name: &Path) -> Result<Self, Report> {
         let mut partial = name.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
@@ -241,7 +241,12 @@ impl PartialFile {
         })
     }
 
-    fn publish(mut self, overwrite: bool) -> Result<(), Report> {
+    /// What is written into it.
+    pub(super) fn writer(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn publish(mut self, overwrite: bool) -> Result<(), Report> {
         let mut sync = || -> std::io::Result<()> {
             self.file.sync_all()?;
             if overwrite {

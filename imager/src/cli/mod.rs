@@ -9,6 +9,7 @@ mod info;
 mod map;
 mod restore;
 mod shown;
+mod shrink;
 mod signals;
 mod verify;
 
@@ -41,6 +42,8 @@ enum Command {
     Backup(backup::Args),
     /// Write an image to a disk
     Restore(restore::Args),
+    /// Make an image for a smaller disk from one of a larger disk (ext2, ext3, ext4)
+    Shrink(shrink::Args),
     /// Check every byte of an image
     Verify(verify::Args),
     /// Show what an image holds
@@ -54,6 +57,7 @@ impl Command {
             Command::Map(args) => map::run(args),
             Command::Backup(args) => backup::run(args),
             Command::Restore(args) => restore::run(args),
+            Command::Shrink(args) => shrink::run(args),
             Command::Verify(args) => verify::run(args),
             Command::Info(args) => info::run(args),
         }
@@ -65,6 +69,7 @@ impl Command {
             Command::Map(args) => args.json,
             Command::Backup(args) => args.json,
             Command::Restore(args) => args.json,
+            Command::Shrink(args) => args.json,
             Command::Verify(args) => args.json,
             Command::Info(args) => args.json,
         }

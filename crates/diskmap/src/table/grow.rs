@@ -76,7 +76,7 @@ pub fn grow(
 }
 
 /// Whether a database of its own says how large the partition is.
-fn is_dynamic(part: &TablePartition) -> bool {
+pub(super) fn is_dynamic(part: &TablePartition) -> bool {
     matches!(
         part.part_type.as_str(),
         "0x42" | "AF9B60A0-1431-4F62-BC68-3311714A69AD" | "5808C8AA-7E8F-42E0-85D2-E1E90434CFB3"
@@ -117,7 +117,8 @@ fn limit(found: &FoundTable, part: &TablePartition, geometry: Geometry) -> (u64,
     (limit.max(part.end()), next.map(|next| next.number))
 }
 
-fn in_gpt(
+/// The table with a partition that ends at `end`.
+pub(super) fn in_gpt(
     pair: &Pair,
     part: &TablePartition,
     end: u64,
@@ -143,7 +144,8 @@ fn in_gpt(
     Ok(pair.blobs(unit))
 }
 
-fn in_mbr(
+/// The same in an MBR; of logical partitions the last one takes its container with it.
+pub(super) fn in_mbr(
     mut blobs: Vec<Blob>,
     part: &TablePartition,
     end: u64,
@@ -168,7 +170,7 @@ fn in_mbr(
         if let Some(link) = logical.link {
             set(link, place.entry.sector);
         }
-        if logical.extended_end < end / unit {
+        if logical.extended_end < end / unit || end < part.end() {
             set(logical.extended, logical.extended_start);
         }
     }

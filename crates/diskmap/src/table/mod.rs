@@ -12,11 +12,13 @@ mod keep;
 mod mbr;
 mod mbr_chain;
 mod relocate;
+mod shrink;
 
 pub use blobs::parse_blobs;
 pub use grow::{Grown, grow};
 pub use keep::{interim, keep};
 pub use relocate::{minimum_size, relocate};
+pub use shrink::shrink;
 
 use crate::error::ScanError;
 use crate::fs;
