@@ -5,9 +5,13 @@
 //! Root is needed; without it the tests fail and say so.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::tool::run;
+
+/// How often unmounting is tried, a fiftieth of a second apart.
+const MOMENTS: u32 = 250;
 
 /// An attached loop device; dropping it detaches it. What a test mounts on it, it
 /// has to unmount before.
@@ -117,9 +121,25 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.directory.path()).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("could not unmount {}", self.directory.path().display());
+        // Between the fork and the exec of a program that another thread starts, its copies
+        // of open files keep the file system busy: for a moment, then they are gone.
+        for _ in 0..MOMENTS {
+            let unmounted = Command::new("umount")
+                .arg("--quiet")
+                .arg(self.directory.path())
+                .stderr(Stdio::null())
+                .status();
+            if unmounted.is_ok_and(|status| status.success()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let path = self.directory.path().display();
+        // What a test does next would be done to a file system that is still changing.
+        if std::thread::panicking() {
+            eprintln!("could not unmount {path}");
+        } else {
+            panic!("could not unmount {path}");
         }
     }
 }
