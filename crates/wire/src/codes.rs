@@ -96,7 +96,7 @@ catalogue! {
     PartitionTypeMismatch, "partition-type-mismatch", Refused, "Image and partition have different types.",
         "Choose a partition of the same type.";
     DiskTooSmall, "disk-too-small", Refused, "The disk is too small for the image.",
-        "Choose a disk of at least the minimum size.";
+        "Choose a disk of at least the minimum size. If the last partition holds ext2, ext3 or ext4, imager shrink makes an image for a smaller one.";
     ImageNotForMachine, "image-not-for-machine", Refused, "The image was made on another kind of machine.",
         "Choose an image of the same architecture and firmware mode, or force the restore.";
     PartitionIdentity, "partition-identity", Refused, "The partition is not the one that the job means.",
