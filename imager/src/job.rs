@@ -9,7 +9,7 @@ use crate::progress::ProgressSink;
 use crate::remote::Remote;
 use crate::restore::fetch::ServerSource;
 use crate::restore::{self, Guard, Plan, Source};
-use crate::{bad_ranges, disks, in_use, machine, old_tables, report, source};
+use crate::{bad_ranges, disks, in_use, machine, old_tables, source};
 use blockdev::Device;
 use image::record::Compression;
 use std::path::Path;

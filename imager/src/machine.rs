@@ -26,7 +26,10 @@ pub fn describe() -> Machine {
 /// Why an image of another machine may not start on this one: architecture and firmware
 /// mode differ. `None` where they agree, or either side does not tell.
 pub fn misfit(made_on: &Machine) -> Option<Report> {
-    let here = describe();
+    misfit_of(made_on, &describe())
+}
+
+fn misfit_of(made_on: &Machine, here: &Machine) -> Option<Report> {
     let differs = |a: &str, b: &str| !a.is_empty() && !b.is_empty() && a != b;
     let mut found = Vec::new();
     for (what, image, here) in [
@@ -59,4 +62,36 @@ pub fn firmware() -> &'static str {
 fn line(path: &str) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::misfit_of;
+    use image::layout::Machine;
+    use wire::{Code, DiskState};
+
+    fn machine(architecture: &str, firmware: &str) -> Machine {
+        Machine {
+            architecture: architecture.into(),
+            firmware: firmware.into(),
+            ..Machine::default()
+        }
+    }
+
+    #[test]
+    fn an_image_of_another_kind_of_machine_is_told() {
+        let here = machine("x86_64", "uefi");
+        for fits in [("x86_64", "uefi"), ("", "uefi"), ("", "")] {
+            assert_eq!(misfit_of(&machine(fits.0, fits.1), &here), None);
+        }
+        let report = misfit_of(&machine("aarch64", "bios"), &here).unwrap();
+        assert_eq!(
+            (report.code, report.disk),
+            (Code::ImageNotForMachine, DiskState::Untouched)
+        );
+        assert_eq!(
+            report.found,
+            "architecture: image aarch64, machine x86_64; firmware mode: image bios, machine uefi"
+        );
+    }
 }

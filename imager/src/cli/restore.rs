@@ -7,7 +7,7 @@ use super::shown::Shown;
 use super::{Output, info, print_warnings, warnings_json};
 use crate::restore::stream::ContainerSource;
 use crate::restore::{self, Guard, Plan, Source, show};
-use crate::{bad_ranges, in_use, machine, old_tables, report, source};
+use crate::{bad_ranges, disks, in_use, machine, old_tables, report, source};
 use blockdev::{Device, Kind};
 use image::Layout;
 use serde_json::json;
@@ -19,11 +19,12 @@ use wire::{
 };
 
 /// Options of `imager restore`.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Args {
     /// Image file; `-` is standard input
     file: PathBuf,
-    /// Block device or raw image file to overwrite (a file that is not there is made)
+    /// Block device or raw image file to overwrite (a file that is not there is made); or
+    /// number, serial number or WWN of a disk
     disk: PathBuf,
     /// Do not ask before a block device is overwritten
     #[arg(long)]
@@ -66,6 +67,11 @@ pub struct Args {
 
 /// Writes an image to a disk.
 pub fn run(args: &Args) -> Result<Output, Report> {
+    let named = Args {
+        disk: disks::find(&args.disk, disks::list)?,
+        ..args.clone()
+    };
+    let args = &named;
     let from_stdin = args.file.as_os_str() == "-";
     let input: Box<dyn Read + Send> = if from_stdin {
         Box::new(std::io::stdin())
