@@ -153,5 +153,16 @@ fn parts_that_contradict_each_other() {
     // One cluster more or less than the part before.
     with(holder, 56 + 24, &[0xee], "a list of");
     with(holder, 56 + 64, &[0x0f], "a list of");
+    // Entries of the list that are of another type: parts are missing in the middle and
+    // at the end.
+    let base = editor.record(6);
+    for (holder, words) in [
+        (holders[1], "goes on at its cluster"),
+        (holders[2], "bytes in"),
+    ] {
+        let reference = (holder | 1 << 48).to_le_bytes();
+        let at = base.windows(8).position(|w| w == reference).unwrap();
+        with(6, at - 16, &[0x90], words);
+    }
     whole_used(&image.path);
 }
