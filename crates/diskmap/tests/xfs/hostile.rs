@@ -42,6 +42,7 @@ fn contradictions_with_right_checksums_are_seen() {
     for (place, field, value) in [
         ("sb 0", "fdblocks", "77"),
         ("sb 0", "inprogress", "1"),
+        ("sb 0", "lsn", "0x7fffffff00000000"),
         ("sb 0", "agblklog", "9"),
         ("sb 0", "agcount", "3"),
         ("sb 0", "sectlog", "12"),
@@ -64,6 +65,10 @@ fn contradictions_with_right_checksums_are_seen() {
     ] {
         check(&[place], field, value);
     }
+    // A block that is kept ready for the trees and free at once.
+    let db = inspect(&image.path);
+    let free = (0..4096).rfind(|block| !db.used.contains(block * db.block));
+    check(&["agfl 0"], "bno[1]", &free.unwrap().to_string());
     let tree = ["agf 0", "addr bnoroot"];
     for (field, value) in [
         ("recs[1].startblock", "1"),
