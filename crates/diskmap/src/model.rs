@@ -187,9 +187,9 @@ pub struct Warning {
 pub enum WarningKind {
     /// One copy of the GPT is wrong; the map comes from the other.
     GptDamaged,
-    /// A file system contradicts itself; its region is copied full-sector.
+    /// A file system contradicts itself; the detail says what was copied.
     FsDamaged,
-    /// A file system is not clean, or cannot be told to be; copied full-sector.
+    /// A file system is not clean, or cannot be told to be; the detail says what was copied.
     FsDirty,
     /// Metadata cannot be read; copied full-sector.
     ReadError,
