@@ -210,7 +210,7 @@ async fn an_image_with_bad_ranges_is_published_and_says_so() {
 
         let info: Value = admin.json("GET", "/api/images/bad", &()).unwrap();
         let expected = json!([{
-            "partition": null, "file_system": "", "start_bytes": 512, "size_bytes": 1024,
+            "partition": 0, "file_system": "", "start_bytes": 512, "size_bytes": 1024,
         }]);
         assert_eq!(info["bad_ranges"], expected);
         let verified: Value = admin.json("POST", "/api/images/bad/verify", &()).unwrap();
