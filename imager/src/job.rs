@@ -217,3 +217,7 @@ impl Guard for ServerGuard<'_> {
             .map_err(untouched)
     }
 }
+
+#[cfg(test)]
+#[path = "job_tests.rs"]
+mod tests;

@@ -49,7 +49,14 @@ pub fn scan(error: &diskmap::ScanError, disk: DiskState) -> Report {
         diskmap::ScanError::FsDirty { .. } => Code::FsDirty,
         _ => Code::Internal,
     };
-    Report::new(code, error.to_string(), disk)
+    let report = Report::new(code, error.to_string(), disk);
+    match error {
+        diskmap::ScanError::Read { .. } => report.with_advice(
+            "Replace the disk soon. With --skip-bad a partition is copied whole whose file system \
+             cannot be read; with --full, a disk whose table cannot.",
+        ),
+        _ => report,
+    }
 }
 
 /// A warning of a scan.

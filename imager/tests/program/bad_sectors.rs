@@ -222,6 +222,54 @@ fn unreadable_metadata_makes_one_partition_full_sector() {
 }
 
 #[test]
+fn an_unreadable_copy_of_a_table_is_no_loss() {
+    let dir = folder();
+    let last = disks::gpt().disk.size / 512 - 1;
+    for (number, sector) in [1, 3, last].into_iter().enumerate() {
+        let dir = folder_in(dir.path(), &number.to_string());
+        let device = FaultyDevice::new(&disks::gpt().disk.path, &dir, 512)
+            .bad(std::slice::from_ref(&(sector..sector + 1)), 512);
+        let image = dir.join("image");
+        // RAID sets keep their mark in the last sector: without it only what nobody could
+        // have spread over several disks is sure, which has to be asked for.
+        let option = if sector == last { "--skip-bad" } else { "-q" };
+        let run = imager!["backup", "--json", option, device.path(), image];
+        let run = run.warns("gpt-damaged");
+        let found = run.json()["warnings"].to_string();
+        let place = format!("cannot read at byte {}", sector * 512);
+        assert!(found.contains("cannot read at byte"), "{place}: {found}");
+        assert!(
+            bad_ranges(&run).is_empty(),
+            "the table is whole in the image"
+        );
+        let target = dir.join("target");
+        imager!["restore", "-q", image, target].ok();
+        let difference = crate::compare::difference(&disks::gpt().disk.path, &target, 512);
+        assert_eq!(difference, None);
+    }
+    // There is no second copy of the first sector.
+    let first = std::slice::from_ref(&(0..1));
+    let device = FaultyDevice::new(&disks::gpt().disk.path, dir.path(), 512).bad(first, 512);
+    let image = dir.path().join("image");
+    for option in ["--strict", "--skip-bad"] {
+        let run = imager!["backup", "-q", "--json", option, device.path(), image];
+        run.fails("read-error", FAILED);
+        assert!(!image.exists());
+    }
+    // As a disk of which nothing is known, it can be saved all the same.
+    let run = imager![
+        "backup",
+        "-q",
+        "--json",
+        "--full",
+        "--skip-bad",
+        device.path(),
+        image
+    ];
+    assert_eq!(bad_ranges(&run.warns("read-error"))[0]["start_bytes"], 0);
+}
+
+#[test]
 fn a_disk_that_answers_no_more_is_not_one_of_bad_sectors() {
     let dir = folder();
     let backing = copy(&disks::noise().disk.path, dir.path().join("faulty.img"));

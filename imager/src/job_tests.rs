@@ -1,0 +1,152 @@
+//! Jobs and the server's word on the disks of a storage network.
+//!
+//! Owns: that a job ends where the server says `disks-changed`, or says nothing. Does not
+//! own: what a change is (the server).
+
+use super::run;
+use crate::progress::Tracker;
+use crate::remote::{Options, Remote, ServerAddress};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use wire::{After, Code, DiskInfo, DiskSelector, DiskState, Job, JobKind, Report, RestoreScope};
+
+/// A server that answers every request with this status and body, and what it was asked.
+fn server(status: &'static str, body: String) -> (Remote, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut first = String::new();
+            let _ = reader.read_line(&mut first);
+            let words: Vec<&str> = first.split(' ').take(2).collect();
+            seen.lock().unwrap().push(words.join(" "));
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
+                    break;
+                }
+                let line = line.to_ascii_lowercase();
+                if let Some(value) = line.strip_prefix("content-length: ") {
+                    length = value.trim().parse().unwrap();
+                }
+            }
+            let _ = reader.read_exact(&mut vec![0; length]);
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n\
+                 content-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    let address = ServerAddress::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+    let options = Options {
+        retry_for: Duration::ZERO,
+        ..Options::default()
+    };
+    let remote = Remote::new(&address, None, &options).unwrap();
+    (remote.for_job("e", "t"), asked)
+}
+
+fn disk(path: &Path, bus: &str) -> DiskInfo {
+    DiskInfo {
+        path: path.to_str().unwrap().into(),
+        size_bytes: 1 << 20,
+        sector_size: 512,
+        bus: bus.into(),
+        ..DiskInfo::default()
+    }
+}
+
+fn restore(path: &Path, resume: bool) -> Job {
+    let selector = DiskSelector {
+        path: Some(path.to_str().unwrap().into()),
+        ..DiskSelector::default()
+    };
+    Job {
+        execution: "e".into(),
+        token: "t".into(),
+        kind: JobKind::Restore {
+            disk: Some(selector),
+            image: "i".into(),
+            image_name: "gold".into(),
+            root: "00".into(),
+            verify: true,
+            force: false,
+            scope: RestoreScope::default(),
+        },
+        resume,
+        after: After::Reboot,
+    }
+}
+
+/// Runs a restore against a server that answers so; the disk must stay as it was. Tells
+/// what the server was asked, too.
+fn run_against(
+    status: &'static str,
+    body: String,
+    bus: &str,
+    resume: bool,
+) -> (Report, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+    let (remote, asked) = server(status, body);
+    let tracker = Tracker::new(|_| {});
+    let disks = [disk(&path, bus)];
+    let report = run(&restore(&path, resume), &remote, &disks, &tracker).unwrap_err();
+    assert!(
+        std::fs::read(&path).unwrap() == vec![7; 1 << 20],
+        "the disk was written"
+    );
+    let asked = asked.lock().unwrap().clone();
+    (report, asked)
+}
+
+const LOOK: &str = "POST /v1/executions/e/disks";
+
+fn changed() -> String {
+    let found = "disk naa.1 had 4 paths and has 2 paths";
+    let report = Report::new(Code::DisksChanged, found, DiskState::NotInvolved);
+    serde_json::to_string(&report).unwrap()
+}
+
+#[test]
+fn changed_disks_end_the_job_before_anything_is_written() {
+    for bus in ["fc", "sata"] {
+        let (report, asked) = run_against("409 Conflict", changed(), bus, false);
+        assert_eq!(asked, [LOOK]);
+        assert_eq!(
+            (report.code, report.disk),
+            (Code::DisksChanged, DiskState::Untouched)
+        );
+        assert!(report.found.contains("4 paths"), "{report}");
+    }
+    // What an earlier boot of the machine did to the disk is not known here.
+    let (report, _) = run_against("409 Conflict", changed(), "fc", true);
+    assert_eq!(
+        (report.code, report.disk),
+        (Code::DisksChanged, DiskState::Unknown)
+    );
+}
+
+#[test]
+fn a_storage_network_that_nobody_compared_is_not_written_to() {
+    let internal = Report::new(Code::Internal, "out of order", DiskState::NotInvolved);
+    let body = serde_json::to_string(&internal).unwrap();
+    let failing = "500 Internal Server Error";
+    let (report, asked) = run_against(failing, body.clone(), "iscsi", false);
+    assert_eq!(report.disk, DiskState::Untouched);
+    assert!(asked.iter().all(|line| line == LOOK), "{asked:?}");
+    // With local disks the check is only for display: the job goes on, to its next request.
+    let (report, asked) = run_against(failing, body, "sata", false);
+    assert_eq!(report.disk, DiskState::Untouched);
+    assert!(asked.iter().any(|line| line != LOOK), "{asked:?}");
+}
