@@ -45,8 +45,8 @@ pub fn is_unfinished(
 
 /// Whether a region that was restored cannot begin with a MiB of zeros.
 fn has_signature_in_head(region: &Region) -> bool {
-    // md and what is unknown may have their signature elsewhere, or none.
-    !region.file_system.is_empty() && !region.file_system.starts_with("md")
+    // md, dynamic disks and what is unknown may have their signature elsewhere, or none.
+    !matches!(region.file_system.as_str(), "" | "ldm") && !region.file_system.starts_with("md")
 }
 
 fn heads_are_zero(device: &Device, layout: &Layout, plan: &Plan) -> Result<bool, Report> {

@@ -57,3 +57,20 @@ fn without_a_table_the_place_of_the_signature_decides() {
 fn unknown_contents_are_never_taken_for_unfinished() {
     assert!(!unfinished(&layout("none", ""), &[]));
 }
+
+#[test]
+fn only_what_begins_with_a_signature_can_tell_that_it_is_unfinished() {
+    for (name, tells) in [
+        ("ext4", true),
+        ("ntfs", true),
+        ("", false),
+        ("md", false),
+        ("ldm", false),
+    ] {
+        let region = Region {
+            file_system: name.into(),
+            ..Default::default()
+        };
+        assert_eq!(super::has_signature_in_head(&region), tells, "{name}");
+    }
+}
