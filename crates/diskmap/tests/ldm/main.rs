@@ -5,13 +5,15 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod database;
 mod recipe;
 
 use common::{assert_same_tree, disk, fill, ok, peek, poke, s, scan_file, sparse};
-use diskmap::{DiskMap, Extent, Extents, Method, Region};
-use recipe::{
-    CONFIG, Component, DATA_START, GROUP, SECTORS, TWO, Volume, dynamic, everything, part, simple,
+use database::{
+    CONFIG, Component, DATA_START, GROUP, SECTORS, TWO, Volume, everything, part, simple,
 };
+use diskmap::{DiskMap, Extent, Extents, Method, Region};
+use recipe::dynamic;
 use std::path::Path;
 
 /// The partition in which the volumes lie.
