@@ -144,6 +144,8 @@ async fn a_token_reaches_its_own_execution_and_image_only() {
             403
         );
         assert_eq!(restore.upload(&mine.records[0]).unwrap_err().0, 403);
+        // Also when the sockets cannot hold what is still on its way.
+        assert_eq!(restore.upload(&vec![0; 32 << 20]).unwrap_err().0, 403);
         assert_eq!(backup.begin_write(second.disk()).unwrap_err().0, 403);
     })
     .await;

@@ -25,6 +25,9 @@ const MAX_CHECK_IN_BYTES: usize = 256 << 10;
 /// Bytes of an unauthorised request's body that are thrown away, so that the answer is seen.
 const DRAINED: usize = 1 << 20;
 
+/// The same of a request with a good token: a whole batch of records.
+const DRAINED_OF_REFUSED: usize = 64 << 20;
+
 type Shared = State<Arc<App>>;
 
 /// The routes under `/v1`.
@@ -144,13 +147,25 @@ async fn restored_image(app: &App, id: &str, headers: &HeaderMap) -> Outcome<Str
     }
 }
 
+/// A request's execution or image, with the body; the body of a refused request is thrown
+/// away, so that the sender sees the refusal and not a broken connection.
+async fn with_body<T>(allowed: Outcome<T>, body: Body) -> Outcome<(T, Body)> {
+    match allowed {
+        Ok(allowed) => Ok((allowed, body)),
+        Err(failure) => {
+            body::drain(body, DRAINED_OF_REFUSED).await;
+            Err(failure)
+        }
+    }
+}
+
 async fn have(
     State(app): Shared,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<Vec<u8>> {
-    let execution = backup(&app, &id, &headers).await?;
+    let (execution, body) = with_body(backup(&app, &id, &headers).await, body).await?;
     app.store
         .have(&execution.id, &body::hashes(body).await?)
         .await
@@ -162,7 +177,7 @@ async fn records(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<Json<Stored>> {
-    let execution = backup(&app, &id, &headers).await?;
+    let (execution, body) = with_body(backup(&app, &id, &headers).await, body).await?;
     let length = body::length(&headers);
     body::feed(body, async |reader| {
         app.store.upload(&execution.id, length, reader).await
@@ -177,7 +192,7 @@ async fn put_manifest(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<Json<Published>> {
-    let execution = backup(&app, &id, &headers).await?;
+    let (execution, body) = with_body(backup(&app, &id, &headers).await, body).await?;
     let machine = db::machines::by_id(&mut *app.db.read().await?, &execution.machine).await?;
     let name = machine.map(|machine| machine.name).unwrap_or_default();
     body::feed(body, async |reader| {
@@ -209,7 +224,7 @@ async fn fetch(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<Response> {
-    let image = restored_image(&app, &id, &headers).await?;
+    let (image, body) = with_body(restored_image(&app, &id, &headers).await, body).await?;
     let records = app.store.fetch(&image, &body::hashes(body).await?).await?;
     Ok(binary(records.bytes, body::stream(records.frames)))
 }
