@@ -11,6 +11,7 @@ mod restore;
 mod shown;
 mod shrink;
 mod signals;
+mod target;
 mod verify;
 
 use crate::report::{EXIT_DONE, EXIT_FAILED, exit_code};
@@ -48,6 +49,8 @@ enum Command {
     Verify(verify::Args),
     /// Show what an image holds
     Info(info::Args),
+    /// Run here the job that a server has for this machine, on the disks that are named
+    Target(target::Args),
 }
 
 impl Command {
@@ -60,6 +63,7 @@ impl Command {
             Command::Shrink(args) => shrink::run(args),
             Command::Verify(args) => verify::run(args),
             Command::Info(args) => info::run(args),
+            Command::Target(args) => target::run(args),
         }
     }
 
@@ -72,6 +76,7 @@ impl Command {
             Command::Shrink(args) => args.json,
             Command::Verify(args) => args.json,
             Command::Info(args) => args.json,
+            Command::Target(args) => args.json,
         }
     }
 

@@ -34,6 +34,11 @@ impl Shown {
         }
     }
 
+    /// The figures, for whoever else wants them.
+    pub fn tracker(&self) -> Arc<Tracker> {
+        Arc::clone(&self.tracker)
+    }
+
     /// The sink for the job.
     pub fn sink(&self) -> &dyn ProgressSink {
         &*self.tracker

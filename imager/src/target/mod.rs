@@ -6,6 +6,7 @@
 
 pub mod cmdline;
 pub mod console;
+pub mod heartbeat;
 pub mod inventory;
 pub mod journal;
 pub mod net;
@@ -143,7 +144,7 @@ fn log_panics(journal: Arc<Journal>) {
 }
 
 /// A panic as the failure that people see.
-fn panic_report(panic: &(dyn Any + Send), disk: DiskState) -> Report {
+pub(crate) fn panic_report(panic: &(dyn Any + Send), disk: DiskState) -> Report {
     Report::new(Code::Internal, panic_text(panic), disk)
 }
 

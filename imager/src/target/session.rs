@@ -4,6 +4,7 @@
 //! job itself ([`crate::job`]), the requests ([`crate::remote`]).
 
 use super::console::{Console, JobView};
+use super::heartbeat;
 use super::inventory::{self, InUse, ListDisks};
 use super::observer::ConsoleObserver;
 use crate::job::JobResult;
@@ -11,21 +12,17 @@ use crate::progress::{ProgressSink, Tracker};
 use crate::remote::Remote;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use wire::{
     Action, After, Code, DiskInfo, DiskSelector, DiskState, Finish, Job, JobKind, JobOutcome,
     Report, Summary, size,
 };
 
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// A disk that a job names may appear late (external enclosures, slow controllers).
 const DISK_LIMIT: Duration = Duration::from_secs(30);
 const DISK_POLL: Duration = Duration::from_millis(500);
 /// The log is worth less than the result: it is not tried for longer.
 const LOG_LIMIT: Duration = Duration::from_secs(60);
-/// The progress thread may be in the middle of a request when the job is over.
-const LAST_PROGRESS: Duration = Duration::from_secs(2);
 const LONGEST_WAIT: u32 = 300;
 
 /// Runs a job.
@@ -161,30 +158,8 @@ impl Session<'_> {
         disks: &[DiskInfo],
         tracker: &Arc<Tracker>,
     ) -> Result<JobResult, Report> {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let (ended, end) = mpsc::channel::<()>();
-        let (sender, told, console) = (remote.clone(), Arc::clone(tracker), self.console.clone());
-        std::thread::spawn(move || {
-            while stopped.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
-                let Some(snapshot) = told.snapshot() else {
-                    continue;
-                };
-                // One that is lost is replaced by the next.
-                if let Ok(reply) = sender.progress(&snapshot.to_wire())
-                    && reply.interrupt
-                    && !told.interrupted()
-                {
-                    console.say("note an operator interrupts the job");
-                    told.interrupt();
-                }
-            }
-            // The receiver may have given up waiting.
-            let _ = ended.send(());
-        });
         let run = || (self.engine.run)(job, remote, disks, tracker.as_ref());
-        let result = catch_unwind(AssertUnwindSafe(run));
-        drop(stop);
-        let _ = end.recv_timeout(LAST_PROGRESS);
+        let result = heartbeat::beside(remote, tracker, || catch_unwind(AssertUnwindSafe(run)));
         result
             .unwrap_or_else(|panic| Err(super::panic_report(panic.as_ref(), disk_after(&job.kind))))
     }
