@@ -110,14 +110,18 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Whether a region that says it is a partition is one of the table's.
+    /// Whether a region is what it says: a partition one of the table's, a whole disk one
+    /// without a table.
     fn is_listed(&self, region: &Region) -> bool {
         let mut partitions = self.table.partitions.iter().filter(|p| !p.extended);
-        region.kind != "partition"
-            || partitions.any(|part| {
+        match region.kind.as_str() {
+            "gap" => true,
+            "whole" => self.kind == TableKind::None,
+            _ => partitions.any(|part| {
                 Some(part.number) == region.number
                     && (part.start, part.size) == (region.start, region.size)
-            })
+            }),
+        }
     }
 
     /// First byte past the last partition; 0 without partitions.

@@ -7,7 +7,7 @@
 use super::check::{Image, Target, bad_table, check_overlap, refuse};
 use super::growing;
 use super::parts::{Parts, range, region_of};
-use super::plan::{NewPartition, OldPartition, Place, Plan, TableChange};
+use super::plan::{Growth, NewPartition, OldPartition, Place, Plan, TableChange};
 use diskmap::table::{self, DiskTable, ParsedTable, TablePartition};
 use diskmap::{Blob, TableKind};
 use std::ops::Range;
@@ -47,8 +47,18 @@ pub fn plan(image: &Image<'_>, target: &Target<'_>, scope: &RestoreScope) -> Res
     let growth = growing::grow(image, target, scope, &numbers, &mut tables)?;
     let parsed =
         table::parse_blobs(image.kind, &tables, target.geometry).map_err(|e| bad_table(&e))?;
-    let places = places(image, target, &parsed, &tables, &numbers, &mut notes);
+    let may_be_clipped = growth.is_some() || !numbers.is_empty();
+    let places = places(
+        image,
+        target,
+        &parsed,
+        &tables,
+        &numbers,
+        may_be_clipped,
+        &mut notes,
+    );
     check_overlap(image.layout, &places, &tables)?;
+    check_kept(image, &places, &stays)?;
 
     let new = new_partitions(image, &parsed, scope, &numbers);
     if !numbers.is_empty() && new.iter().all(|part| part.region.is_none()) {
@@ -57,7 +67,7 @@ pub fn plan(image: &Image<'_>, target: &Target<'_>, scope: &RestoreScope) -> Res
             "every partition of the image is to be kept: nothing is left to restore",
         ));
     }
-    let areas = written(image, &places);
+    let areas = written(image, &places, growth.as_ref());
     Ok(Plan {
         kind: image.kind,
         disk_bytes,
@@ -214,13 +224,37 @@ fn minimum(image: &Image<'_>) -> Result<u64, Report> {
     }
 }
 
+/// No byte of what stays may be one that a region is written to. A sound image and a sound
+/// table cannot come to this; what stays is somebody's only copy, so it is looked at again.
+fn check_kept(image: &Image<'_>, places: &[Place], stays: &[TablePartition]) -> Result<(), Report> {
+    let mut written = image.layout.regions.iter().zip(places);
+    let hit = written.find(|(_, place)| {
+        let end = place.start + place.len;
+        let mut kept = stays.iter().filter(|_| place.len > 0);
+        kept.any(|kept| place.start < kept.end() && kept.start < end)
+    });
+    match hit {
+        None => Ok(()),
+        Some((region, _)) => Err(refuse(
+            Code::ImageDamaged,
+            format!(
+                "the region at byte {} ({} bytes) would be written over a partition that is to \
+                 be kept",
+                region.start, region.size
+            ),
+        )),
+    }
+}
+
 /// Where each region goes: to its own place, unless it stays; of a gap what is still one.
+/// `may_be_clipped`: whether partitions stand elsewhere than in the image's own table.
 fn places(
     image: &Image<'_>,
     target: &Target<'_>,
     parsed: &ParsedTable,
     tables: &[Blob],
     kept: &[u32],
+    may_be_clipped: bool,
     notes: &mut Vec<String>,
 ) -> Vec<Place> {
     let parts = parsed.partitions.iter().filter(|part| !part.extended);
@@ -244,8 +278,8 @@ fn places(
             .filter(|taken| taken.start < end && region.start < taken.end);
         let first = hits.map(|taken| taken.start.max(region.start)).min();
         // The boot loader's space has its size from the image's own table, which overlaps
-        // none of it: only what stays on the disk may be in its way.
-        let may_be_clipped = image.is_leftover(region) || !kept.is_empty();
+        // none of it: only what stays or grows on the disk may be in its way.
+        let may_be_clipped = may_be_clipped || image.is_leftover(region);
         let len = first.filter(|_| may_be_clipped).unwrap_or(end) - region.start;
         if len < region.size {
             notes.push(format!(
@@ -297,12 +331,18 @@ fn old_partitions(
     parts.iter().map(one).collect()
 }
 
-/// Partitions (and a disk without a table) that are written.
-fn written(image: &Image<'_>, places: &[Place]) -> Vec<Range<u64>> {
+/// Partitions (and a disk without a table) that are written, as large as they become: at
+/// the end of one that grows an earlier one may have left its signature.
+fn written(image: &Image<'_>, places: &[Place], growth: Option<&Growth>) -> Vec<Range<u64>> {
     let regions = image.layout.regions.iter().zip(places);
+    let area = |(_, place): (_, &Place)| {
+        let grown = growth.filter(|growth| growth.range.start == place.start);
+        let end = place.start + place.len;
+        place.start..grown.map_or(end, |growth| growth.range.end.max(end))
+    };
     regions
         .filter(|(region, place)| region.kind != "gap" && place.len > 0)
-        .map(|(_, place)| place.start..place.start + place.len)
+        .map(area)
         .collect()
 }
 

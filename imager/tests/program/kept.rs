@@ -295,6 +295,30 @@ fn the_entry_of_what_stays_is_the_disk_s() {
     assert_kept(imaged, 1, &target);
 }
 
+/// An image that was made to harm: what it writes over partition 2 is called a whole disk,
+/// which no table lists.
+#[test]
+fn no_image_is_written_over_what_stays() {
+    let dir = folder();
+    let target = copy(&disks::gpt().disk.path, dir.path().join("disk.img"));
+    let device = Device::open_read(&target).unwrap();
+    let file = BufReader::new(fs::File::open(&disks::gpt().image).unwrap());
+    let source = ContainerSource::open(file).unwrap();
+    let mut layout = source.layout().clone();
+    let scope = RestoreScope {
+        keep: vec![2.into()],
+        ..RestoreScope::default()
+    };
+    restore::plan(&layout, &device, &scope).unwrap();
+    for region in &mut layout.regions {
+        if region.number == Some(2) {
+            (region.kind, region.number) = ("whole".into(), None);
+        }
+    }
+    let report = restore::plan(&layout, &device, &scope).unwrap_err();
+    assert_eq!(report.code, wire::Code::ImageDamaged, "{report}");
+}
+
 #[test]
 fn what_image_and_disk_disagree_about_cannot_stay() {
     let dir = folder();

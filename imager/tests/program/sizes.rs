@@ -270,6 +270,25 @@ fn a_partition_grows_on_a_larger_disk() {
     }
 }
 
+/// RAID, ZFS and others have their signatures at the end of a partition: one that an
+/// earlier partition left there must not be taken for the grown one's.
+#[test]
+fn the_end_of_a_partition_that_grows_is_emptied() {
+    let dir = folder();
+    for imaged in [disks::gpt(), disks::mbr()] {
+        let backing = garbage(dir.path().join("larger.img"), 100 * MIB);
+        let device = LoopDevice::attach(&backing, 512).without_discard();
+        restore(&imaged.image, device.path(), &["--grow", "last"]).ok();
+        let is = map(device.path(), 512);
+        let last = is["partitions"].as_array().unwrap().last().unwrap().clone();
+        let number = |field: &str| last[field].as_u64().unwrap();
+        let end = number("start_bytes") + number("size_bytes");
+        let tail = peek(&backing, end - MIB, MIB as usize);
+        assert!(tail.iter().all(|&byte| byte == 0), "old contents at {end}");
+        imaged.disk.verify(device.path());
+    }
+}
+
 #[test]
 fn a_partition_grows_up_to_the_next_one() {
     let dir = folder();
