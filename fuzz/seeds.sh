@@ -375,6 +375,7 @@ golden() {
 }
 
 seed_container() { golden container; }
+seed_open() { golden container; }
 seed_manifest() { golden manifest; }
 seed_pack() { golden pack; }
 

@@ -9,7 +9,8 @@
 //! region ([`cells`]); a *record* is a chunk compressed, with its name and checks
 //! ([`record`]); a *manifest* lists the chunks of an image in pages ([`manifest`]); a
 //! *container* is a manifest with its records between the pages ([`container`]); a
-//! *pack* is a run of records on a server ([`pack`]).
+//! *pack* is a run of records on a server ([`pack`]). A container that is a file can be
+//! read at any place of the disk that it holds ([`open`]).
 
 pub mod bad;
 pub mod cells;
@@ -19,6 +20,7 @@ mod hash;
 pub mod index;
 pub mod layout;
 pub mod manifest;
+pub mod open;
 pub mod pack;
 pub mod record;
 pub mod section;
@@ -30,6 +32,7 @@ pub use cells::{CellMap, Used};
 pub use error::Error;
 pub use hash::Hash;
 pub use layout::Layout;
+pub use open::{OpenImage, ReadAt};
 pub use section::Version;
 pub use tree::{ChunkRef, Root, TreeHasher};
 

@@ -82,6 +82,15 @@ impl Root {
     }
 }
 
+/// Hash of a page, by the bodies of its two sections.
+pub(crate) fn page_hash(map: &[u8], list: &[u8]) -> Hash {
+    let mut page = blake3::Hasher::new_derive_key(PAGE);
+    page.update(&(map.len() as u64).to_le_bytes())
+        .update(map)
+        .update(list);
+    Hash(*page.finalize().as_bytes())
+}
+
 /// Computes the root while an image is written or read.
 pub struct TreeHasher {
     layout: Hash,
@@ -113,11 +122,12 @@ impl TreeHasher {
 
     /// Adds a page by the bodies of its two sections.
     pub fn page(&mut self, map: &[u8], list: &[u8], chunks: &[ChunkRef]) {
-        let mut page = blake3::Hasher::new_derive_key(PAGE);
-        page.update(&(map.len() as u64).to_le_bytes())
-            .update(map)
-            .update(list);
-        self.root.update(page.finalize().as_bytes());
+        self.page_hashed(&page_hash(map, list), chunks);
+    }
+
+    /// Adds a page by its hash.
+    pub(crate) fn page_hashed(&mut self, hash: &Hash, chunks: &[ChunkRef]) {
+        self.root.update(&hash.0);
         self.pages += 1;
         self.chunks += chunks.len() as u64;
         let plain: u64 = chunks.iter().map(|chunk| u64::from(chunk.plain_len)).sum();

@@ -12,7 +12,7 @@ use image::layout::{Blob, Disk, Machine, Region, Table};
 use image::manifest::{ManifestReader, ManifestWriter};
 use image::pack::{PackWriter, read_record, scan};
 use image::record::{Codec, Compression, Decoder, Encoder};
-use image::{BadRange, CellMap, ChunkRef, Hash, Layout, Used, structure};
+use image::{BadRange, CellMap, ChunkRef, Hash, Layout, OpenImage, Used, structure};
 use std::fs::File;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -189,6 +189,7 @@ fn make_manifest_2() -> Vec<u8> {
 }
 
 fn read_version_2(container: &[u8], manifest: &[u8]) {
+    read_opened(container, ROOT_2);
     let found = structure::read(&mut Cursor::new(container)).unwrap();
     assert_eq!(found.layout, layout_2());
     assert!(found.layout.is_partial());
@@ -210,6 +211,27 @@ fn read_version_2(container: &[u8], manifest: &[u8]) {
     assert_eq!(reader.root(), Some(found.root));
 }
 
+/// The disk of the golden images, read at random.
+fn read_opened(container: &[u8], root: &str) {
+    let image = OpenImage::open(container).unwrap();
+    assert_eq!(image.root().root.to_hex(), root);
+    let mut expected = vec![0; 256 << 10];
+    expected[510..512].copy_from_slice(&[0x55, 0xaa]);
+    for (cell, plain, ..) in chunks() {
+        let region = &layout().regions[cell.region as usize];
+        let mut at = 0;
+        for &(start, len) in cell.used.extents() {
+            let place = region.start + cell.cell * (64 << 10) + u64::from(start);
+            expected[place as usize..][..len as usize]
+                .copy_from_slice(&plain[at..][..len as usize]);
+            at += len as usize;
+        }
+    }
+    let mut disk = vec![0xee; 256 << 10];
+    image.read_exact_at(&mut disk, 0).unwrap();
+    assert!(disk == expected);
+}
+
 fn make_pack(path: &Path) {
     let mut writer = PackWriter::create(path).unwrap();
     for (_, plain, compression, _) in chunks() {
@@ -222,6 +244,7 @@ fn make_pack(path: &Path) {
 }
 
 fn read_container(bytes: &[u8]) {
+    read_opened(bytes, ROOT);
     let mut reader = ContainerReader::open(bytes).unwrap();
     assert_eq!(reader.layout(), &layout());
     let mut payload = Vec::new();
