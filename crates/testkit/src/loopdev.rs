@@ -44,6 +44,26 @@ impl LoopDevice {
         Self::losetup(file, sector_size, &range)
     }
 
+    /// As [`LoopDevice::attach_at`], write-protected.
+    ///
+    /// # Panics
+    /// As [`LoopDevice::attach`].
+    pub fn attach_at_read_only(
+        file: &Path,
+        offset: u64,
+        size: u64,
+        sector_size: u32,
+    ) -> LoopDevice {
+        let range = [
+            "--read-only".to_owned(),
+            "--offset".to_owned(),
+            offset.to_string(),
+            "--sizelimit".to_owned(),
+            size.to_string(),
+        ];
+        Self::losetup(file, sector_size, &range)
+    }
+
     /// Attaches a whole file write-protected.
     ///
     /// # Panics

@@ -5,6 +5,7 @@
 //! that a server lacks.
 
 pub mod container;
+mod in_use;
 mod read;
 pub mod upload;
 
@@ -31,6 +32,8 @@ pub struct Options {
     pub full_partitions: Vec<u32>,
     /// Go on past sectors that cannot be read, and record them in the image.
     pub skip_bad: bool,
+    /// The disk may be in use: what something writes to is copied in full.
+    pub in_use: bool,
     /// Compression of the records.
     pub compression: image::record::Compression,
     /// Grid in bytes.
@@ -45,6 +48,7 @@ impl Default for Options {
             only: Vec::new(),
             full_partitions: Vec::new(),
             skip_bad: false,
+            in_use: false,
             compression: image::record::Compression::Zstd(1),
             cell_size: image::DEFAULT_CELL_SIZE,
         }
@@ -85,10 +89,13 @@ impl Plan {
             full: options.full_partitions.clone(),
             skip_bad: options.skip_bad,
         };
-        let map = diskmap::scan_selected(&source::Reader(device), geometry, &scan, &selection)
+        let mut map = diskmap::scan_selected(&source::Reader(device), geometry, &scan, &selection)
             .map_err(|e| report::scan(&e, DiskState::NotInvolved))?;
         partitions::check(&map, &options.only, DiskState::NotInvolved)?;
         partitions::check_numbers(&map, &options.full_partitions, DiskState::NotInvolved)?;
+        if options.in_use {
+            in_use::distrust_maps(&mut map, device.path())?;
+        }
         let layout = describe(&map, info, machine, options.cell_size);
         Ok(Plan { map, layout })
     }

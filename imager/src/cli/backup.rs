@@ -47,7 +47,8 @@ pub struct Args {
     /// Refuse damaged or unclean file systems instead of copying them whole
     #[arg(long)]
     strict: bool,
-    /// Go on although the disk is in use (what is written meanwhile may be torn)
+    /// Go on although the disk is in use: partitions that something writes to are copied
+    /// sector by sector, and may be torn
     #[arg(long)]
     force: bool,
     /// Replace the image file if it is there
@@ -89,6 +90,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             .map(|given| given.0.clone())
             .collect(),
         skip_bad: args.skip_bad,
+        in_use: args.force,
         strict: args.strict,
         compression: compression(&args.codec, args.level)?,
         ..Options::default()

@@ -94,6 +94,47 @@ fn sector_sizes_that_are_not_supported() {
     }
 }
 
+/// A map that was read while the file system allocates would miss what it allocates next.
+#[test]
+fn a_map_of_what_is_written_to_is_not_trusted() {
+    let dir = folder();
+    let imaged = disks::gpt();
+    let backing = copy(&imaged.disk.path, dir.path().join("disk.img"));
+    let device = LoopDevice::attach(&backing, 512);
+    let ext4 = &imaged.disk.partitions[1];
+    let on_it = LoopDevice::attach_at(device.path(), ext4.start, ext4.size, 512);
+    let back_up = |name: &str| {
+        let image = dir.path().join(name);
+        let run = imager!["backup", "-q", "--json", "--force", device.path(), image].ok();
+        let info = imager!["info", "--json", image].ok().json();
+        let regions = info["regions"].as_array().unwrap().iter();
+        let parts = regions.filter(|r| r["kind"] == "partition").cloned();
+        (
+            parts.collect::<Vec<_>>(),
+            run.json()["warnings"].to_string(),
+        )
+    };
+    {
+        let mounted = Mounted::new(on_it.path(), "rw");
+        let place = mounted.path().to_str().unwrap();
+        let (parts, said) = back_up("rw");
+        assert_eq!(parts[1]["method"], "full");
+        assert_eq!(parts[1]["used_bytes"], ext4.size);
+        for text in [&parts[1]["reason"].to_string(), &said] {
+            assert!(text.contains(place), "{text}");
+        }
+        assert!(said.contains("fs-dirty"), "{said}");
+        for at in [0, 2] {
+            assert_eq!(parts[at]["method"], "used", "nobody writes to it");
+        }
+    }
+    drop(on_it);
+    let on_it = LoopDevice::attach_at_read_only(device.path(), ext4.start, ext4.size, 512);
+    let _mounted = Mounted::new(on_it.path(), "ro,noload");
+    let (parts, said) = back_up("ro");
+    assert_eq!((&parts[1]["method"], said.as_str()), (&"used".into(), "[]"));
+}
+
 #[test]
 fn a_disk_that_is_mounted() {
     let dir = folder();
