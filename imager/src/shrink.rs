@@ -35,6 +35,8 @@ pub struct Shrunk {
     pub disk: (u64, u64),
     /// The new image.
     pub image: container::Written,
+    /// What is other in it than in the old one, besides its size.
+    pub warnings: Vec<Report>,
 }
 
 /// Nobody is asked: the disk is a file that this run made.
@@ -76,6 +78,7 @@ pub fn run<W: Write + Send>(
     }
 
     copy_out(&disk, &last, layout.disk.sector_size, &part)?;
+    let repaired = check(&part, last.number.unwrap_or(0))?;
     let target = Target::choose(&layout, &last, &part, to)?;
     progress.note(&format!(
         "resize2fs makes partition {} smaller: {} to {}",
@@ -102,6 +105,7 @@ pub fn run<W: Write + Send>(
         partition: (last.size, target.partition),
         disk: (layout.disk.size_bytes, target.disk),
         image: written,
+        warnings: repaired.into_iter().collect(),
     };
     Ok((out, shrunk))
 }
@@ -210,9 +214,37 @@ fn copy_out(disk: &Path, last: &Region, sector: u32, part: &Path) -> Result<(), 
         to.set_len(region.size)?;
         copy(&from, region.start, &region.used, &to, 0)
     };
-    copy().map_err(|e| failed("the scratch folder", &e))?;
-    // Replays the journal too; 1 says that something was put right.
-    checked_tool("e2fsck", &["-f", "-y", text(part)], &[0, 1]).map(drop)
+    copy().map_err(|e| failed("the scratch folder", &e))
+}
+
+/// Checks the file system, which replays its journal too. What can be put right without a
+/// loss is, and is told; what cannot is for a person to decide.
+fn check(part: &Path, number: u32) -> Result<Option<Report>, Report> {
+    let (code, said) =
+        tool("e2fsck", &["-f", "-p", text(part)]).map_err(|e| failed("e2fsck", &e))?;
+    let mut lines: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    if code <= 1 {
+        // The last one counts files and blocks.
+        lines.pop();
+    }
+    let found = format!(
+        "partition {number}: e2fsck ended with {code}: {}",
+        lines.join("; ")
+    );
+    let report = Report::new(Code::FsDamaged, found, DiskState::NotInvolved);
+    match code {
+        0 => Ok(None),
+        1 if lines.is_empty() => Ok(None),
+        1 => Ok(Some(report.with_advice(
+            "It was put right in the new image; the old one is as it was.",
+        ))),
+        _ => Err(report.with_advice(
+            "Restore to a disk that is large enough, repair the file system there, and back that up.",
+        )),
+    }
 }
 
 /// Copies used bytes, which lie `start` further on in `from` and `to_start` in `to`.

@@ -259,3 +259,47 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     assert!(text.contains("only ext2, ext3 and ext4 can"), "{text}");
     assert!(!out.exists());
 }
+
+/// A disk without a table that holds an ext4 with some files, as an image; `spoil` are
+/// requests to debugfs.
+fn spoilt(dir: &Path, spoil: &[&str]) -> PathBuf {
+    let (path, image, file) = (dir.join("disk"), dir.join("image"), dir.join("file"));
+    std::fs::write(&file, vec![7; 100_000]).unwrap();
+    File::create(&path).unwrap().set_len(64 * MIB).unwrap();
+    ok("mkfs.ext4", &["-q", "-F", "-b", "4096", s(&path)]);
+    let write = format!("write {} victim", s(&file));
+    for request in [&[write.as_str()], spoil].concat() {
+        ok("debugfs", &["-w", "-R", request, s(&path)]);
+    }
+    assert!(
+        imager(&["backup", "-q", s(&path), s(&image)])
+            .status
+            .success()
+    );
+    image
+}
+
+/// A repair can lose names and files: never without a word, and never where a person
+/// would be asked.
+#[test]
+fn a_damaged_file_system_is_told_or_refused() {
+    let cases: [(&[&str], i32); 3] = [
+        (&[], 0),
+        (&["clri victim"], 0),
+        // A root that is no folder: all that is left is a guess.
+        (&["clri <2>"], 3),
+    ];
+    for (spoil, exit) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let (image, out) = (spoilt(dir.path(), spoil), dir.path().join("small"));
+        let args = ["shrink", "-q", "--json", "--scratch", s(dir.path())];
+        let done = imager(&[&args[..], &[s(&image), s(&out)]].concat());
+        assert_eq!(done.status.code(), Some(exit), "{spoil:?}: {done:?}");
+        assert_eq!(out.exists(), exit == 0);
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert_eq!(text.contains("fs-damaged"), !spoil.is_empty(), "{text}");
+        if spoil == ["clri victim"] {
+            assert!(text.contains("victim"), "{text}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 
 use super::backup::PartialFile;
 use super::shown::Shown;
-use super::{Output, info};
+use super::{Output, info, print_warnings, warnings_json};
 use crate::{report, shrink};
 use serde_json::json;
 use std::io::{BufReader, BufWriter};
@@ -53,6 +53,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     out.into_inner().map_err(|e| report::output(e.error()))?;
     part.publish(false)?;
     drop(shown);
+    print_warnings(&done.warnings);
     let seconds = started.elapsed().as_secs_f64();
     Ok(Output {
         text: format!(
@@ -74,6 +75,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             "image_bytes": done.image.bytes,
             "root": done.image.root.root.to_hex(),
             "seconds": seconds,
+            "warnings": warnings_json(&done.warnings),
         }),
         aside: false,
     })
