@@ -44,8 +44,10 @@ pub fn grow(
     let parsed =
         table::parse_blobs(image.kind, tables, target.geometry).map_err(|e| bad_table(&e))?;
     let parts = Parts::new("the image", &parsed, scope.number_visible);
+    // The number is the image's: one that stays of the disk must not shift what is counted.
+    let ours = Parts::new("the image", &image.table, scope.number_visible);
     let part = match choice {
-        GrowChoice::Partition(number) => parts.find(&number.into())?,
+        GrowChoice::Partition(number) => ours.find(&number.into())?,
         GrowChoice::Last => parts
             .last()
             .ok_or_else(|| refuse(Code::PartitionNotFound, "the image has no partition"))?,

@@ -296,7 +296,7 @@ const ELSEWHERE: &[(Code, &str)] = &[
     ),
     (Code::DisksChanged, "server/tests/disks.rs"),
     (Code::ImageNotForMachine, "src/machine.rs"),
-    (Code::FsNotGrown, "nothing: a kernel that refuses to grow"),
+    (Code::FsNotGrown, "sizes"),
     (Code::TableTypeMismatch, "chosen"),
     (Code::PartitionSizeMismatch, "chosen"),
     (Code::PartitionTypeMismatch, "chosen"),

@@ -113,3 +113,30 @@ fn all_options_count_the_same_way() {
         std::fs::remove_file(&disk.path).unwrap();
     }
 }
+
+/// A partition that stays, and that the image does not know, would shift what is counted.
+#[test]
+fn what_grows_is_counted_in_the_image() {
+    let dir = folder();
+    let (disk, image) = hidden(dir.path(), true);
+    let sgdisk = |args: &[&str], disk: &Path| {
+        let output = Command::new("sgdisk").args(args).arg(disk).output();
+        assert!(output.unwrap().status.success(), "{args:?}");
+    };
+    // Of the image, 2 without the hidden one is 4 in the table.
+    sgdisk(&["-r", "3:4"], &disk.path);
+    imager!["backup", "-q", "--overwrite", disk.path, image].ok();
+    let target = copy(&disk.path, dir.path().join("target.img"));
+    let file = std::fs::File::options().write(true).open(&target).unwrap();
+    file.set_len(80 * MIB).unwrap();
+    // Of the disk, 2 is 3 in the table.
+    sgdisk(&["-e", "-n", "3:60M:70M"], &target);
+    let plan = restore(&image, &target, &["--plan", "--keep", "2", "--grow", "2"]).ok();
+    let json = plan.json();
+    let parts = json["new"].as_array().unwrap().iter();
+    let grown: Vec<_> = parts
+        .filter(|part| part["grows_by_bytes"].as_u64().is_some_and(|n| n > 0))
+        .map(|part| part["number"].clone())
+        .collect();
+    assert_eq!(grown, [4], "{json}");
+}

@@ -270,6 +270,51 @@ fn a_partition_grows_on_a_larger_disk() {
     }
 }
 
+/// FAT has no way to grow here; an ext4 without a root folder is refused by the kernel and
+/// by its own tools. The restore is complete all the same, and says what is not done.
+#[test]
+fn a_file_system_that_does_not_grow_is_told() {
+    let dir = folder();
+    let tree = Tree::new(31, 8, 50_000);
+    for (name, says) in [("fat16", "keeps its size"), ("ext4", "resize2fs")] {
+        let plan = DiskBuilder::gpt(40 * MIB, 512).swap(MIB);
+        let plan = match name {
+            "ext4" => plan.ext4(20 * MIB, &tree),
+            _ => plan.fat(16, 20 * MIB, &tree),
+        };
+        let disk = plan.build(&dir.path().join(name));
+        let part = &disk.partitions[1];
+        if name == "ext4" {
+            let on_it = LoopDevice::attach_at(&disk.path, part.start, part.size, 512);
+            let mut debugfs = Command::new("debugfs");
+            debugfs.args(["-w", "-R", "clri <2>"]).arg(on_it.path());
+            assert!(debugfs.output().expect("debugfs").status.success());
+        }
+        let image = dir.path().join("image");
+        imager!["backup", "-q", "--overwrite", disk.path, image].ok();
+        let target = garbage(dir.path().join("larger.img"), 100 * MIB);
+        let run = restore(&image, &target, &["--grow", "2"]).warns("fs-not-grown");
+        let json = run.json();
+        assert_eq!(
+            (&json["result"], &json["verified"]),
+            (&"done".into(), &true.into())
+        );
+        assert_eq!(json["warnings"][0]["code"], "fs-not-grown");
+        for text in [&json["warnings"][0]["found"], &json["grown"]] {
+            let text = text.as_str().unwrap();
+            assert!(
+                text.contains("partition 2 is") && text.contains(says),
+                "{text}"
+            );
+        }
+        let is = map(&target, 512)["partitions"][1]["size_bytes"].clone();
+        assert!(is.as_u64().unwrap() > 90 * MIB, "{is}");
+        if name == "fat16" {
+            disk.verify(&target);
+        }
+    }
+}
+
 /// RAID, ZFS and others have their signatures at the end of a partition: one that an
 /// earlier partition left there must not be taken for the grown one's.
 #[test]
