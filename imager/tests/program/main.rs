@@ -28,5 +28,6 @@ mod run;
 mod sizes;
 mod streams;
 mod tables;
+mod target;
 mod terminal;
 mod usage;
