@@ -16,8 +16,8 @@ use wire::{Code, MAX_HASHES, MAX_MESSAGE_BYTES};
 
 /// Longest wait for the next bytes of a body.
 const STALL: Duration = Duration::from_secs(60);
-/// Frames of a body on their way to a blocking reader.
-const FRAMES: usize = 8;
+/// Frames of a body on their way to a blocking reader, or of a file to a connection.
+const FRAMES: usize = 2;
 /// Bytes of a refused body that are read so that the answer is seen.
 const DRAINED: usize = 256 << 20;
 
@@ -165,7 +165,7 @@ pub async fn file(path: std::path::PathBuf) -> Outcome<(u64, Body)> {
 
 async fn read_file(mut file: tokio::fs::File, sender: mpsc::Sender<io::Result<Bytes>>) {
     loop {
-        let mut buffer = vec![0; 256 << 10];
+        let mut buffer = vec![0; 128 << 10];
         let frame = match tokio::io::AsyncReadExt::read(&mut file, &mut buffer).await {
             Ok(0) => return,
             Ok(count) => {

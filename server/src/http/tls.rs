@@ -29,6 +29,8 @@ const HEADERS: Duration = Duration::from_secs(75);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Longest time in which a peer acknowledges nothing.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(120);
+/// Bytes of one connection that are read or written ahead.
+const READ_AHEAD: usize = 64 << 10;
 /// How long requests that run may take after the shutdown began.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -119,6 +121,7 @@ async fn connection<S>(
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
+        .max_buf_size(READ_AHEAD)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {

@@ -12,13 +12,16 @@ use image::{Hash, pack};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use wire::Code;
 
-/// Records on their way to the network.
-const RECORDS_AHEAD: usize = 4;
+/// Bytes of a record that are sent at once: what waits for a slow target is this small.
+const PIECE: usize = 128 << 10;
+/// Pieces on their way to the network.
+const PIECES_AHEAD: usize = 1;
 
 /// Records that are about to be sent.
 pub struct Records {
@@ -58,7 +61,7 @@ impl Store {
             .iter()
             .map(|(_, place)| HEADER_LEN as u64 + u64::from(place.stored_len))
             .sum();
-        let (sender, frames) = mpsc::channel(RECORDS_AHEAD);
+        let (sender, frames) = mpsc::channel(PIECES_AHEAD);
         let store = Arc::clone(self);
         let runtime = Handle::current();
         tokio::task::spawn_blocking(move || send(&store, &runtime, &places, &sender));
@@ -121,12 +124,10 @@ fn send(
 ) {
     let mut files = HashMap::new();
     for (name, place) in places {
-        let frame = match store.read(&mut files, *name, place) {
-            Ok((header, payload)) => {
-                let mut record = header.encode().to_vec();
-                record.extend_from_slice(&payload);
-                Ok(Bytes::from(record))
-            }
+        // Read whole to be checked, but never kept while the network is waited for.
+        let checked = store.read(&mut files, *name, place).map(drop);
+        let sent = match checked {
+            Ok(()) => send_pieces(&files, place, sender),
             Err(error) => {
                 tracing::error!(chunk = %name, pack = place.pack, offset = place.offset, %error, "a record cannot be read");
                 if matches!(error, image::Error::Damaged { .. })
@@ -134,14 +135,37 @@ fn send(
                 {
                     tracing::error!(%error, "the damage could not be noted");
                 }
-                // The next request is told in words; this answer can only break off.
                 Err(io::Error::other(error.to_string()))
             }
         };
-        let broken = frame.is_err();
-        // A closed channel is a target that has gone.
-        if sender.blocking_send(frame).is_err() || broken {
+        if let Err(error) = sent {
+            // The next request is told in words; this answer can only break off.
+            let _ = sender.blocking_send(Err(error));
             return;
         }
     }
+}
+
+/// Sends a record that was checked. The target hashes it too, should the file have changed
+/// since.
+fn send_pieces(
+    files: &HashMap<i64, File>,
+    place: &Place,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+) -> io::Result<()> {
+    let file = files
+        .get(&place.pack)
+        .ok_or_else(|| io::Error::other("the pack is not open"))?;
+    let end = place.offset + HEADER_LEN as u64 + u64::from(place.stored_len);
+    let mut at = place.offset;
+    while at < end {
+        let mut piece = vec![0; PIECE.min((end - at) as usize)];
+        file.read_exact_at(&mut piece, at)?;
+        at += piece.len() as u64;
+        // A closed channel is a target that has gone.
+        sender
+            .blocking_send(Ok(Bytes::from(piece)))
+            .map_err(io::Error::other)?;
+    }
+    Ok(())
 }

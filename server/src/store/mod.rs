@@ -9,6 +9,7 @@
 //! database does not know are moved to `lost/`, never deleted.
 
 pub mod check;
+mod desks;
 mod fetch;
 mod have;
 mod owner;
@@ -35,6 +36,7 @@ pub struct Store {
     dir: PathBuf,
     db: Arc<Db>,
     packs: PackPool,
+    desks: desks::Desks,
     reserve: u64,
     /// Executions that publish now.
     publishing: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
@@ -56,6 +58,7 @@ impl Store {
             dir: dir.to_owned(),
             db,
             packs,
+            desks: desks::Desks::new(),
             reserve: RESERVE,
             publishing: Mutex::default(),
         };

@@ -9,7 +9,7 @@ use crate::db::chunks::{self, Place};
 use crate::failure::{Failure, Outcome};
 use axum::body::Bytes;
 use image::Hash;
-use image::record::{Decoder, HEADER_LEN, RecordHeader, RecordReader};
+use image::record::{HEADER_LEN, RecordHeader, RecordReader};
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -114,8 +114,7 @@ impl Ingest {
     }
 
     fn records(&mut self, reader: &mut RecordReader<BodyReader>) -> Outcome<()> {
-        let (mut payload, mut plain, mut record) = (Vec::new(), Vec::new(), Vec::new());
-        let mut decoder = Decoder::new();
+        let mut payload = Vec::new();
         loop {
             let at = reader.position();
             let header = match reader.next_record(&mut payload) {
@@ -129,15 +128,16 @@ impl Ingest {
                 }
                 Err(error) => return Err(error.into()),
             };
-            decoder.decode(&header, &payload, at, &mut plain)?;
-            if self.batch.contains_key(&header.name) || self.is_stored(header.name)? {
-                self.stored.duplicate += 1;
-                continue;
-            }
-            record.clear();
-            record.extend_from_slice(&header.encode());
-            record.extend_from_slice(&payload);
-            self.append(&header, &record)?;
+            // Only now: nobody waits for a desk while another one waits for the network.
+            let store = Arc::clone(&self.store);
+            store.desks.at_one(|desk| -> Outcome<()> {
+                desk.check(&header, &payload, at)?;
+                if self.batch.contains_key(&header.name) || self.is_stored(header.name)? {
+                    self.stored.duplicate += 1;
+                    return Ok(());
+                }
+                self.append(&header, desk.record(&header, &payload))
+            })?;
             if self.batch_bytes >= BATCH_BYTES {
                 self.flush()?;
             }
