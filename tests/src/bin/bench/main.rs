@@ -2,13 +2,18 @@
 //! from kernel start to check-in beside a minimal initramfs.
 //!
 //! Owns: which cases there are, and the report. Does not own: measuring (`run`), the
-//! disks (`disk`, `scale`), booting (`boot`).
+//! disks (`disk`, `net`, `scale`), booting (`boot`).
 //!
 //! Settings by environment: `BENCH_RUNS` (default 5), `BENCH_MIB` (size of the disk in
-//! MiB, default 4096), `BENCH_ONLY` (`disk`, `scale` or `boot`).
+//! MiB, default 4096), `BENCH_FS` (of `ext4,ntfs,xfs`), `BENCH_ONLY` (`disk`, `net`,
+//! `scale` or `boot`).
 
 mod boot;
+mod crowd;
 mod disk;
+mod loopback;
+mod net;
+mod read;
 mod run;
 mod scale;
 
@@ -26,11 +31,21 @@ fn main() -> ExitCode {
 }
 
 fn all() -> std::io::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("read", rest)) = arguments
+        .split_first()
+        .map(|(verb, rest)| (verb.as_str(), rest))
+    {
+        return read::main(rest);
+    }
     let built = Built::find()?;
     let only = std::env::var("BENCH_ONLY").unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || only == name;
     if wanted("disk") {
         disk::measure(&built)?;
+    }
+    if wanted("net") {
+        net::measure(&built)?;
     }
     if wanted("scale") {
         scale::measure(&built)?;
