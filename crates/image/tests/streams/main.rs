@@ -27,6 +27,12 @@ fn lengths() -> impl Strategy<Value = Vec<u16>> {
     })
 }
 
+/// Changes tried on each image. With [`IMAGES`] and the kinds of file it comes to more than
+/// 100,000 changed files in a run of the tests.
+const CHANGES: usize = 64;
+/// Images that are changed.
+const IMAGES: u32 = 400;
+
 proptest::proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
@@ -60,10 +66,15 @@ proptest::proptest! {
         prop_assert_eq!(read_manifest(fickle).unwrap(), (image.chunks.clone(), image.root));
     }
 
+}
+
+proptest::proptest! {
+    #![proptest_config(ProptestConfig::with_cases(IMAGES))]
+
     #[test]
     fn a_changed_container_is_never_good(
         image in images(),
-        changes in prop::collection::vec(changes(), 16),
+        changes in prop::collection::vec(changes(), CHANGES),
     ) {
         for change in changes {
             let bytes = change.apply(&image);
@@ -83,7 +94,7 @@ proptest::proptest! {
     #[test]
     fn a_change_under_right_checksums_never_gives_other_bytes(
         image in images(),
-        changes in prop::collection::vec(changes(), 16),
+        changes in prop::collection::vec(changes(), CHANGES),
     ) {
         let whole = read(&image.container[..]).unwrap();
         for change in changes {
@@ -108,7 +119,7 @@ proptest::proptest! {
     #[test]
     fn a_changed_manifest_is_never_good(
         image in images(),
-        changes in prop::collection::vec(changes(), 16),
+        changes in prop::collection::vec(changes(), CHANGES),
     ) {
         let bytes = manifest(&image);
         prop_assert_eq!(read_manifest(&bytes[..]).unwrap(), (image.chunks.clone(), image.root));
@@ -119,6 +130,67 @@ proptest::proptest! {
                 prop_assert!(read_manifest(&changed[..]).is_err(), "{:?} is not noticed", change);
             }
         }
+    }
+}
+
+/// Packs as a server has them: each record is looked up at its place.
+mod packs {
+    use super::{
+        CHANGES, IMAGES, Image, ProptestConfig, changes, images, prop, prop_assert_eq, read, reseal,
+    };
+    use image::pack::{self, PackWriter};
+    use image::record::{Decoder, RecordHeader};
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    proptest::proptest! {
+        #![proptest_config(ProptestConfig::with_cases(IMAGES))]
+
+        #[test]
+        fn a_changed_pack_never_gives_other_bytes(
+            image in images(),
+            changes in prop::collection::vec(changes(), CHANGES),
+        ) {
+            let whole = read(&image.container[..]).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("pack");
+            let mut writer = PackWriter::create(&path).unwrap();
+            let mut places = Vec::new();
+            for (&(start, end), (header, _)) in image.records.iter().zip(&whole.records) {
+                places.push((writer.append(&image.container[start..end]).unwrap(), *header));
+            }
+            drop(writer);
+            let bytes = std::fs::read(&path).unwrap();
+            let records = places.iter().map(|(at, header)| {
+                (*at as usize, (at + header.record_len()) as usize)
+            }).collect();
+            let alone = Image { container: bytes, records, ..image };
+            for change in changes {
+                let mut bytes = change.apply(&alone);
+                for again in 0..2 {
+                    let file = File::options().write(true).read(true).open(&path).unwrap();
+                    file.set_len(bytes.len() as u64).unwrap();
+                    file.write_all_at(&bytes, 0).unwrap();
+                    for ((at, header), plain) in places.iter().zip(&whole.plain) {
+                        if let Some(back) = look_up(&file, *at, header) {
+                            prop_assert_eq!(&back, plain, "{:?}", change);
+                        }
+                    }
+                    // Then under checksums that are right.
+                    if again == 0 {
+                        reseal(&mut bytes);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a server gives out, and a target takes, for the chunk of this name.
+    fn look_up(file: &File, at: u64, wanted: &RecordHeader) -> Option<Vec<u8>> {
+        let (header, payload) = pack::read_record(file, at, wanted.stored_len).ok()?;
+        let mut plain = Vec::new();
+        let decoded = Decoder::new().decode(&header, &payload, at, &mut plain);
+        (decoded.is_ok() && header.name == wanted.name).then_some(plain)
     }
 }
 
