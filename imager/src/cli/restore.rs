@@ -91,6 +91,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         return plan(args, &layout, &scope);
     }
     let (device, made) = open(args, &layout, &scope)?;
+    let misfit = misfit(&device, &layout);
     let started = Instant::now();
     let shown = Shown::start("restore", args.quiet);
     let mut guard = CliGuard {
@@ -115,7 +116,8 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         made.keep();
     }
     let seconds = started.elapsed().as_secs_f64();
-    let mut warnings = done.warnings;
+    let mut warnings: Vec<Report> = misfit.into_iter().collect();
+    warnings.extend(done.warnings);
     let lost = bad_ranges::warning_of_image(&layout, &done.bad);
     let is_whole = lost.is_none();
     warnings.extend(lost);
@@ -192,17 +194,21 @@ fn view<'a>(
     disk: &'a wire::DiskInfo,
     device: &Device,
 ) -> show::View<'a> {
-    // A raw file may be for any machine.
-    let misfit = (device.kind() == Kind::Block)
-        .then(|| machine::misfit(&layout.machine))
-        .flatten();
     show::View {
         plan,
         layout,
         disk,
         map: show::look(device),
-        warnings: misfit.into_iter().collect(),
+        warnings: misfit(device, layout).into_iter().collect(),
     }
+}
+
+/// What is told of an image of another kind of machine: a warning here, where the disk may
+/// be one of that other machine. A raw file may be for any machine.
+fn misfit(device: &Device, layout: &Layout) -> Option<Report> {
+    (device.kind() == Kind::Block)
+        .then(|| machine::misfit(&layout.machine))
+        .flatten()
 }
 
 /// A file that was made for the restore; it goes again on failure.

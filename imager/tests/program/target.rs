@@ -6,7 +6,7 @@
 use crate::disks::{self, copy, folder, garbage, hash};
 use crate::run::{FAILED, REFUSED, Run, command, finish};
 use image::Layout;
-use image::container::{ContainerReader, Event};
+use image::container::{ContainerReader, ContainerWriter, Event};
 use image::manifest::ManifestWriter;
 use image::{CellMap, ChunkRef};
 use std::collections::HashMap;
@@ -14,6 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use testkit::loopdev::LoopDevice;
 use wire::{
     Action, After, CheckInReply, DiskSelector, FinishReply, Job, JobKind, ProgressReply,
     RestoreScope,
@@ -223,6 +224,40 @@ fn an_image_of_another_kind_of_machine_is_refused_unless_forced() {
     );
     assert!(server.was_asked("begin-write"));
     disks::bare().disk.verify(&target);
+}
+
+/// On the command line the disk may be one of that other machine: told, also where nobody
+/// is asked.
+#[test]
+fn the_command_line_tells_of_another_kind_of_machine() {
+    let dir = folder();
+    let image = dir.path().join("image");
+    let file = std::fs::File::open(&disks::bare().image).unwrap();
+    let mut reader = ContainerReader::open(BufReader::new(file)).unwrap();
+    let mut layout = reader.layout().clone();
+    layout.machine.architecture = "riscv64".into();
+    let out = std::fs::File::create(&image).unwrap();
+    let mut writer = ContainerWriter::new(out, &layout).unwrap();
+    let mut payload = Vec::new();
+    loop {
+        match reader.next_event(&mut payload).unwrap() {
+            Event::Page(cells) => writer.begin_page(&cells).unwrap(),
+            Event::Record { header, .. } => {
+                let record = [&header.encode()[..], &payload].concat();
+                writer.record(&header, &record).unwrap();
+            }
+            Event::End(_) => break,
+        }
+    }
+    writer.finish().unwrap();
+    let backing = garbage(dir.path().join("target"), disks::bare().disk.size);
+    let device = LoopDevice::attach(&backing, 512);
+    let restore = ["restore", "-q", "--yes", "--save-tables=none"];
+    let mut restore = command(restore);
+    restore.arg(&image).arg(device.path());
+    let said = finish(restore).warns("image-not-for-machine").stderr;
+    assert!(said.contains("riscv64"), "{said}");
+    disks::bare().disk.verify(&backing);
 }
 
 /// The server is told the root, the manifest is another one's.
