@@ -54,7 +54,12 @@ pub fn scan_selected(
     let table = match table::detect(&view, geometry, bare) {
         Err(_) if options.full => None,
         // The table is the one of a whole set of disks, of which this is a part.
-        Err(_) if selection.only.is_none() && is_spread(&view)? => None,
+        Err(_) if selection.only.is_none() && is_spread(&view, &[])? => None,
+        // What made a copy of the table unusable may be what the set keeps in its place: it
+        // must not be written over by a copy that was made good.
+        Ok(Some(found)) if selection.only.is_none() && found.is_rebuilt() => {
+            (!is_spread(&view, &found.parsed.places())?).then_some(found)
+        }
         other => other?,
     };
     let mut scanner = Scanner {
@@ -86,8 +91,8 @@ pub fn scan_selected(
 }
 
 /// Whether the disk belongs to a RAID set that spreads its blocks.
-fn is_spread(view: &View<'_>) -> Result<bool, ScanError> {
-    let raid = fs::whole_disk(view, &[])?;
+fn is_spread(view: &View<'_>, partitions: &[Extent]) -> Result<bool, ScanError> {
+    let raid = fs::whole_disk(view, partitions)?;
     Ok(raid.is_some_and(|raid| raid.spread.is_some()))
 }
 
@@ -116,12 +121,8 @@ impl Scanner<'_> {
         }
         self.dynamic = self.read_dynamic(&found.parsed)?;
         let mut regions = Vec::new();
-        let mut occupied = Vec::new();
+        let occupied = found.parsed.places();
         for part in found.parsed.partitions.iter().filter(|p| !p.extended) {
-            occupied.push(Extent {
-                start: part.start,
-                len: part.size,
-            });
             regions.push(self.region(RegionKind::Partition, part.start, part.size, Some(part))?);
         }
         let tables = found

@@ -160,3 +160,26 @@ fn the_superblock_of_the_last_partition_is_not_the_disks() {
         assert_eq!(FileDisk::open(&path).size(), 96 * MIB);
     }
 }
+
+/// A superblock that leaves the first sectors alone: tables of earlier days stay in front of
+/// the array's data, and are none of its.
+#[test]
+fn a_table_in_front_of_a_superblock_is_not_believed() {
+    let (_dir, path, _) = disk("dos");
+    Recipe::new("1.2").write(&path, 90 * MIB);
+    assert_eq!(examine(&path)("Raid Level"), "raid1");
+    assert_whole(&scan_file(&path, 512), "left over");
+
+    let (_dir, path, _) = disk("gpt");
+    Recipe::new("1.2").write(&path, 90 * MIB);
+    let map = scan_file(&path, 512);
+    // The table's second copy is whole, but its first must not be put over the superblock.
+    assert_eq!(map.blobs, []);
+    assert_eq!(map.regions.len(), 1);
+    assert_eq!(map.regions[0].method, Method::Full);
+
+    let (_dir, path, _) = disk("dos");
+    let uberblock = 0x00ba_b10cu64.to_le_bytes();
+    poke(&path, (128 << 10) + 5 * 1024, &uberblock);
+    assert_whole(&scan_file(&path, 512), "ZFS");
+}

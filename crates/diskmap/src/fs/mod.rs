@@ -194,6 +194,9 @@ fn volumes(view: &View<'_>) -> Result<Vec<Volume>, ReadFailure> {
     Ok(found)
 }
 
+/// Names of volumes to which a system can be suspended, or that may hold one.
+const SLEEPERS: &[&str] = &["swap", "ntfs", "lvm2", "md"];
+
 /// Name of the file system or volume format of a region, by signature alone.
 pub(crate) fn identify(view: &View<'_>) -> Result<Option<&'static str>, ReadFailure> {
     if let Some(name) = signature::find(view)?.first() {
@@ -265,7 +268,7 @@ fn probe_at(view: &View<'_>, depth: u32) -> Result<Findings, ReadFailure> {
                 "Signatures of {} at once: every sector is copied.",
                 names.join(" and ")
             )),
-            ..Findings::unknown()
+            ..suspended_in_one(view, &volumes, depth)?
         });
     }
     if let Some(other) = others.first().filter(|_| !wrapped) {
@@ -289,10 +292,46 @@ fn probe_at(view: &View<'_>, depth: u32) -> Result<Findings, ReadFailure> {
     } else {
         volume.map.used(view, depth)
     };
-    let mut findings = findings(volume.name, mapped, volume.size, view.size())?;
+    let mut findings = findings(volume.name, mapped, volume.size, view)?;
     findings.label = volume.label;
     findings.uuid = volume.uuid;
     Ok(findings)
+}
+
+/// Of several volumes that claim the same space, whether a system is suspended to one: the
+/// others may be what was left there before.
+fn suspended_in_one(
+    view: &View<'_>,
+    volumes: &[Volume],
+    depth: u32,
+) -> Result<Findings, ReadFailure> {
+    let of_them = volumes.iter().filter(|v| SLEEPERS.contains(&v.name));
+    for volume in of_them.filter(|v| v.size <= view.size()) {
+        let mapped = volume.map.used(view, depth);
+        let found = findings(volume.name, mapped, volume.size, view)?;
+        if found.suspended {
+            return Ok(found);
+        }
+    }
+    Ok(Findings::unknown())
+}
+
+/// From where the end of a region is copied, behind a file system of `size` bytes of which
+/// `used` is copied; and whether that is because something else stands there.
+fn tail(view: &View<'_>, size: u64, used: &Extents) -> Result<(u64, bool), ReadFailure> {
+    let last = size.max(view.size().saturating_sub(END));
+    // What holds volumes maps the whole region itself.
+    if size == 0 || last == size {
+        return Ok((last, false));
+    }
+    // A last sector that the size does not count.
+    let own = used.iter().find(|e| e.start <= size && size < e.end());
+    let from = own.map_or(size, Extent::end);
+    if behind::is_empty(view, from)? {
+        Ok((last, false))
+    } else {
+        Ok((from, true))
+    }
 }
 
 /// Turns the outcome of a map into what to copy and what to tell.
@@ -300,7 +339,7 @@ fn findings(
     name: &str,
     mapped: Result<Mapped, Fault>,
     size: u64,
-    region_size: u64,
+    view: &View<'_>,
 ) -> Result<Findings, ReadFailure> {
     let mut found = Findings {
         file_system: name.to_string(),
@@ -312,15 +351,19 @@ fn findings(
     };
     match mapped {
         Ok(mut mapped) => {
-            let tail = size.max(region_size.saturating_sub(END));
-            mapped.used.push(Extent::between(tail, region_size));
+            let (from, occupied) = tail(view, size, &mapped.used)?;
+            mapped.used.push(Extent::between(from, view.size()));
             found.troubles = mapped.troubles;
             found.suspended = mapped.suspended;
+            let mut reason = mapped
+                .reason
+                .unwrap_or_else(|| format!("{name}: only the space in use is copied."));
+            if occupied {
+                reason.push_str(" Something stands right behind it: all of that is copied, too.");
+            }
             found.content = Content::Used {
                 used: mapped.used,
-                reason: mapped
-                    .reason
-                    .unwrap_or_else(|| format!("{name}: only the space in use is copied.")),
+                reason,
             };
         }
         Err(Fault::Read(failure)) => return Err(failure),

@@ -4,6 +4,7 @@
 //! map, which check much more than a magic number.
 
 use crate::bytes::{be32, has};
+use crate::extents::Extent;
 use crate::view::{ReadFailure, View};
 
 /// A recognised format.
@@ -66,6 +67,8 @@ const FIXED: &[(&str, &str, u64, &[u8])] = &[
 
 const DRBD: (&str, &str) = ("drbd", "DRBD");
 const ZFS: (&str, &str) = ("zfs", "ZFS");
+/// Bytes of the ring of uberblocks in a ZFS label, which is its second half.
+const ZFS_RING: u64 = 128 << 10;
 
 /// RAID sets of whole disks that firmware makes: how many sectors before the end, and what
 /// stands there.
@@ -131,20 +134,25 @@ fn drbd(view: &View<'_>) -> Result<bool, ReadFailure> {
     Ok(magic.is_some_and(|magic| MAGICS.contains(&magic)))
 }
 
+/// Whether a ZFS label stands at the start of a disk, outside of its partitions.
+pub(super) fn whole_disk_zfs(view: &View<'_>, partitions: &[Extent]) -> Result<bool, ReadFailure> {
+    // The first label leaves the first sectors alone, where a table may be left over.
+    let inside = partitions.iter().any(|p| p.start < ZFS_RING + ZFS_RING);
+    Ok(!inside && zfs_label(view, 0)?)
+}
+
 /// A ZFS label has its ring of uberblocks in its second half, at steps of 1 KiB or more.
 fn zfs(view: &View<'_>) -> Result<bool, ReadFailure> {
-    const RING: u64 = 128 << 10;
+    Ok(zfs_label(view, 0)? || zfs_label(view, 2 * ZFS_RING)?)
+}
+
+fn zfs_label(view: &View<'_>, label: u64) -> Result<bool, ReadFailure> {
     const MAGIC: u64 = 0x00ba_b10c;
-    for label in [0, 256 << 10] {
-        let ring = view.bytes_up_to(label + RING, RING as usize)?;
-        for slot in ring.chunks(1024) {
-            let magic = crate::bytes::le64(slot, 0);
-            if magic == Some(MAGIC) || magic == Some(MAGIC.swap_bytes()) {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
+    let ring = view.bytes_up_to(label + ZFS_RING, ZFS_RING as usize)?;
+    Ok(ring.chunks(1024).any(|slot| {
+        let magic = crate::bytes::le64(slot, 0);
+        magic == Some(MAGIC) || magic == Some(MAGIC.swap_bytes())
+    }))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! RAID sets of whole disks, found by what stands at a disk's end.
+//! RAID sets of whole disks, found by what stands at a disk's end, or between a partition
+//! table and the first partition.
 //!
 //! Owns: whether a partitioned disk belongs to such a set, what of its end has to stay,
 //! and whether the disk can be read alone. Does not own: sets of partitions, which are
@@ -41,6 +42,15 @@ pub(crate) fn whole_disk(
         return Ok(Some(DiskRaid {
             kept: kept(0),
             spread: Some(format!("the disk is a member of a {title} set")),
+            troubles: Vec::new(),
+        }));
+    }
+    if signature::whole_disk_zfs(view, partitions)? {
+        let why = "a label of ZFS for the whole disk stands behind its partition table, and one \
+                   of them is left over from earlier days";
+        return Ok(Some(DiskRaid {
+            kept: kept(0),
+            spread: Some(why.into()),
             troubles: Vec::new(),
         }));
     }

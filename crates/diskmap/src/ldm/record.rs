@@ -8,6 +8,8 @@
 const ENTRY: usize = 16;
 /// Bytes of the record's own head, behind the first entry's.
 const HEAD: usize = 8;
+/// Most records in pieces at once: a database has their entries close together.
+const MAX_OPEN: usize = 1024;
 
 pub(super) fn be32(data: &[u8], at: usize) -> Option<u32> {
     data.get(at..at.checked_add(4)?)
@@ -60,6 +62,9 @@ impl Pieces {
         }
         let group = be32(raw, 8).unwrap_or(0);
         let known = self.open.iter().position(|open| open.group == group);
+        if known.is_none() && self.open.len() >= MAX_OPEN {
+            return Err("too many records of its list of volumes are incomplete".into());
+        }
         let place = known.unwrap_or_else(|| {
             self.open.push(Open {
                 group,
@@ -244,5 +249,29 @@ impl<'a> Fields<'a> {
     fn text(&mut self) -> Option<String> {
         let len = usize::from(*self.take(1)?.first()?);
         Some(crate::bytes::text(self.take(len)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pieces;
+
+    #[test]
+    fn only_so_many_records_can_be_in_pieces_at_once() {
+        let entry = |group: u32, index: u8| {
+            let mut raw = b"VBLK".to_vec();
+            raw.resize(32, 0);
+            raw[8..12].copy_from_slice(&group.to_be_bytes());
+            raw[13] = index;
+            raw[15] = 2;
+            raw
+        };
+        let mut pieces = Pieces::new(16);
+        for group in 0..1024 {
+            assert!(pieces.add(&entry(group, 0)).unwrap().is_none());
+        }
+        assert!(pieces.add(&entry(9, 1)).unwrap().is_some());
+        assert!(pieces.add(&entry(5000, 0)).unwrap().is_none());
+        assert!(pieces.add(&entry(5001, 0)).is_err());
     }
 }

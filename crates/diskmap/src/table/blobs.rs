@@ -87,7 +87,7 @@ pub(super) fn parse(
             "the bytes are not a table of kind {kind}"
         )));
     };
-    if found.gpt.as_ref().is_some_and(|pair| pair.rebuilt) {
+    if found.is_rebuilt() {
         return Err(damaged(&found.warnings.join("; ")));
     }
     if covered(&found.blobs) != covered(blobs) {

@@ -21,6 +21,7 @@ pub use relocate::{minimum_size, relocate};
 pub use shrink::shrink;
 
 use crate::error::ScanError;
+use crate::extents::Extent;
 use crate::fs;
 use crate::model::{Blob, Geometry, TableKind};
 use crate::read::DiskRead;
@@ -69,6 +70,18 @@ pub struct ParsedTable {
     pub partitions: Vec<TablePartition>,
 }
 
+impl ParsedTable {
+    /// Where the partitions lie that hold data.
+    pub(crate) fn places(&self) -> Vec<Extent> {
+        let data = self.partitions.iter().filter(|p| !p.extended);
+        data.map(|p| Extent {
+            start: p.start,
+            len: p.size,
+        })
+        .collect()
+    }
+}
+
 /// The table of a disk, without a look at what the partitions hold.
 #[derive(Clone, Debug)]
 pub struct DiskTable {
@@ -112,6 +125,13 @@ pub(crate) struct FoundTable {
     pub warnings: Vec<String>,
     /// Both copies, for a GPT.
     pub gpt: Option<gpt_pair::Pair>,
+}
+
+impl FoundTable {
+    /// Whether a copy of the table is not what stands on the disk.
+    pub fn is_rebuilt(&self) -> bool {
+        self.gpt.as_ref().is_some_and(|pair| pair.rebuilt)
+    }
 }
 
 /// Finds the table of a disk.

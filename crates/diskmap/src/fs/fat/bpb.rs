@@ -8,6 +8,9 @@ use crate::view::{ReadFailure, View};
 
 /// Most tables.
 const MAX_TABLES: u64 = 4;
+/// Most clusters that the entries of a FAT32 can name: what comes behind marks bad ones
+/// and ends.
+const MAX_CLUSTERS: u64 = 0x0fff_fff5;
 
 /// Width of a table entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +100,11 @@ impl Bpb {
         let root = (root_entries * 32).div_ceil(sector);
         let data = reserved + tables * table + root;
         let clusters = total.checked_sub(data)? / per_cluster;
-        if table == 0 || clusters == 0 || wide && root != 0 || !wide && root == 0 {
+        if table == 0
+            || !(1..=MAX_CLUSTERS).contains(&clusters)
+            || wide && root != 0
+            || !wide && root == 0
+        {
             return None;
         }
         let kind = match clusters {
@@ -244,5 +251,14 @@ pub(super) mod tests {
             assert!(Bpb::decode(bad).is_none(), "{at} {value:#x}");
         }
         assert!(Bpb::decode(good[..300].to_vec()).is_none());
+        // More clusters than an entry can name.
+        let most = |clusters: u32| {
+            let mut boot = boot(70_000, Kind::Fat32);
+            let table = (clusters + 2).div_ceil(128);
+            boot[36..40].copy_from_slice(&table.to_le_bytes());
+            boot[32..36].copy_from_slice(&(1 + 2 * table + clusters).to_le_bytes());
+            Bpb::decode(boot).is_some()
+        };
+        assert!(most(0x0fff_fff5) && !most(0x0fff_fff6));
     }
 }

@@ -100,15 +100,25 @@ pub(super) fn look(view: &View<'_>) -> Result<Option<Volume>, ReadFailure> {
     }))
 }
 
-/// Looks for a superblock of the whole disk at its end: the end of the array's data, or
-/// why the disk cannot be read alone.
+/// Looks for a superblock of the whole disk at its end, or behind the first sectors: the end
+/// of the array's data, or why the disk cannot be read alone.
+///
+/// Behind the first sectors it leaves room for a table in front of it. Whoever makes such
+/// an array of disks that had one does not touch the table, and whoever partitions a disk
+/// does not touch the superblock: which of the two counts cannot be told from the disk.
 pub(super) fn whole_disk(
     view: &View<'_>,
     partitions: &[Extent],
 ) -> Result<Option<Result<u64, Fault>>, ReadFailure> {
     let found: Vec<Superblock> = superblocks(view)?
         .into_iter()
-        .filter(|sb| sb.version.at_end() && !sb.is_of(partitions))
+        .filter(|sb| match sb.version {
+            Version::V11 => false,
+            Version::V12 => !partitions
+                .iter()
+                .any(|p| p.start <= sb.place && sb.place < p.end()),
+            Version::V090 | Version::V10 => !sb.is_of(partitions),
+        })
         .collect();
     let Some(first) = found.first() else {
         return Ok(None);
@@ -120,6 +130,13 @@ pub(super) fn whole_disk(
         mirror
             .bad_blocks
             .map_or(Ok(()), |place| check_bad_blocks(view, place))?;
+        if !first.version.at_end() {
+            return Err(Fault::Unsupported(
+                "its superblock stands behind a partition table, and one of them is left over \
+                 from earlier days"
+                    .into(),
+            ));
+        }
         Ok(mirror.data.end())
     });
     Ok(Some(alone))
