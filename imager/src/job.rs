@@ -176,7 +176,10 @@ fn restore_disk(
     }
     let mut warnings = Vec::new();
     // An image of another kind of machine would be restored, but not boot.
-    match machine::misfit(&image.layout().machine) {
+    // What a resumed restore left there says nothing, nor do partitions that stay.
+    let whole = !wanted.resume && wanted.options.scope.is_default();
+    let now = whole.then(|| restore::show::look(&device)).flatten();
+    match machine::misfit(image.layout(), now.as_ref()) {
         Some(report) if !wanted.force => return Err(report),
         misfit => warnings.extend(misfit),
     }

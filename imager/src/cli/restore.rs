@@ -91,7 +91,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         return plan(args, &layout, &scope);
     }
     let (device, made) = open(args, &layout, &scope)?;
-    let misfit = misfit(&device, &layout);
+    let misfit = misfit(&device, &layout, &scope);
     let started = Instant::now();
     let shown = Shown::start("restore", args.quiet);
     let mut guard = CliGuard {
@@ -180,7 +180,7 @@ fn plan(args: &Args, layout: &Layout, scope: &RestoreScope) -> Result<Output, Re
     let plan = restore::plan(layout, &device, scope).map_err(untouched)?;
     restore::refuse_if_used(&args.disk, &plan)?;
     let disk = in_use::identify(&args.disk)?;
-    let view = view(&plan, layout, &disk, &device);
+    let view = view(&plan, layout, &disk, &device, scope);
     Ok(Output {
         text: view.text(),
         json: view.json(),
@@ -193,21 +193,23 @@ fn view<'a>(
     layout: &'a Layout,
     disk: &'a wire::DiskInfo,
     device: &Device,
+    scope: &RestoreScope,
 ) -> show::View<'a> {
     show::View {
         plan,
         layout,
         disk,
         map: show::look(device),
-        warnings: misfit(device, layout).into_iter().collect(),
+        warnings: misfit(device, layout, scope).into_iter().collect(),
     }
 }
 
 /// What is told of an image of another kind of machine: a warning here, where the disk may
 /// be one of that other machine. A raw file may be for any machine.
-fn misfit(device: &Device, layout: &Layout) -> Option<Report> {
+fn misfit(device: &Device, layout: &Layout, scope: &RestoreScope) -> Option<Report> {
+    let now = || show::look(device).filter(|_| scope.is_default());
     (device.kind() == Kind::Block)
-        .then(|| machine::misfit(&layout.machine))
+        .then(|| machine::misfit(layout, now().as_ref()))
         .flatten()
 }
 
@@ -302,7 +304,10 @@ impl CliGuard<'_> {
             return refuse("there is no terminal to ask on");
         }
         let disk = in_use::identify(&self.args.disk)?;
-        eprint!("\n{}", view(plan, self.layout, &disk, device).text());
+        eprint!(
+            "\n{}",
+            view(plan, self.layout, &disk, device, &self.args.scope()).text()
+        );
         eprint!("Type yes to go on: ");
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer);

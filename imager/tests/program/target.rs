@@ -226,6 +226,35 @@ fn an_image_of_another_kind_of_machine_is_refused_unless_forced() {
     disks::bare().disk.verify(&target);
 }
 
+/// The disk speaks for the machine: Windows there, Linux in the image.
+#[test]
+fn an_image_of_another_system_is_refused_unless_forced() {
+    let dir = folder();
+    let target = dir.path().join("target");
+    std::fs::File::create(&target)
+        .and_then(|file| file.set_len(disks::bare().disk.size))
+        .unwrap();
+    let made = std::process::Command::new("mkntfs")
+        .args(["-q", "-Q", "-F"])
+        .arg(&target)
+        .output()
+        .expect("mkntfs is missing: apt-get install ntfs-3g");
+    assert!(made.status.success(), "{made:?}");
+    let before = hash(&target);
+    let server = Server::new(same_image(), None, false);
+    let run = server.run(&[&target]);
+    let run = run
+        .fails("image-not-for-machine", REFUSED)
+        .disk("untouched");
+    let shown = "operating system: image Linux, machine Windows";
+    assert!(run.stderr.contains(shown), "{}", run.stderr);
+    assert_eq!(hash(&target), before, "refused, but something was written");
+    assert!(!server.was_asked("begin-write"));
+    let server = Server::new(same_image(), None, true);
+    server.run(&[&target]).ok();
+    disks::bare().disk.verify(&target);
+}
+
 /// On the command line the disk may be one of that other machine: told, also where nobody
 /// is asked.
 #[test]
