@@ -46,8 +46,11 @@ pub struct Disk {
     pub serial: String,
     /// How it is attached.
     pub bus: Bus,
-    /// Logical and physical sector size in bytes.
+    /// Logical sector size in bytes: what is addressed.
     pub sector_size: u32,
+    /// Physical sector size in bytes: what the disk writes at once. AHCI disks here have
+    /// 512 of both.
+    pub physical_size: u32,
     /// Writes go to a temporary file and are lost with the machine.
     pub discard_writes: bool,
     /// Reads and writes are slowed down to this, so that a test can meet the middle of a
@@ -63,6 +66,7 @@ impl Disk {
             serial: serial.to_owned(),
             bus: Bus::Virtio,
             sector_size: 512,
+            physical_size: 512,
             discard_writes: false,
             bytes_per_second: None,
         }
@@ -260,8 +264,8 @@ fn disk_arguments(disk: &Disk, number: usize, boot_index: usize) -> Vec<String> 
     let sectors = match disk.bus {
         Bus::Ahci => String::new(),
         Bus::Virtio | Bus::Nvme => format!(
-            ",logical_block_size={0},physical_block_size={0}",
-            disk.sector_size
+            ",logical_block_size={},physical_block_size={}",
+            disk.sector_size, disk.physical_size
         ),
     };
     let device = format!(
@@ -339,11 +343,14 @@ mod tests {
         spec.nics.push(Nic::new("tap0", "52:54:00:00:00:01"));
         let mut disk = Disk::new(Path::new("/x"), "one");
         disk.bus = Bus::Nvme;
-        disk.sector_size = 4096;
+        disk.sector_size = 512;
+        disk.physical_size = 4096;
         spec.disks.push(disk);
         let line = spec.arguments(Path::new("/f"), Path::new("/l")).join(" ");
         assert!(line.contains("mac=52:54:00:00:00:01,bootindex=0,romfile="));
-        assert!(line.contains("nvme,drive=d0,serial=one,bootindex=1,logical_block_size=4096"));
+        assert!(line.contains(
+            "nvme,drive=d0,serial=one,bootindex=1,logical_block_size=512,physical_block_size=4096"
+        ));
         assert!(line.contains("if=pflash,format=raw,unit=1,file=/f/vars"));
     }
 }

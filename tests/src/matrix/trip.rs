@@ -180,7 +180,11 @@ fn same_bytes(source: &Path, target: &Path, region: &Region) {
     }
 }
 
-fn garbage(path: &Path, size: u64) {
+/// Makes a disk in which every byte is an old one.
+///
+/// # Panics
+/// If there is no space for it.
+pub fn garbage(path: &Path, size: u64) {
     let file = OpenOptions::new()
         .create_new(true)
         .write(true)
