@@ -5,6 +5,7 @@
 //! state, or the console (`target`).
 
 use crate::backup::{self, upload};
+use crate::keyring::Keyring;
 use crate::progress::ProgressSink;
 use crate::remote::Remote;
 use crate::restore::fetch::ServerSource;
@@ -33,6 +34,7 @@ pub fn run(
     job: &Job,
     remote: &Remote,
     disks: &[DiskInfo],
+    keyring: &Keyring,
     progress: &dyn ProgressSink,
 ) -> Result<JobResult, Report> {
     let started = Instant::now();
@@ -97,6 +99,7 @@ pub fn run(
                 },
                 force: *force,
                 resume: job.resume,
+                keyring,
             };
             restore_disk(disks, disk.as_ref(), &wanted, remote, progress)
         }
@@ -141,6 +144,7 @@ struct Wanted<'a> {
     options: restore::Options,
     force: bool,
     resume: bool,
+    keyring: &'a Keyring,
 }
 
 fn restore_disk(
@@ -158,7 +162,7 @@ fn restore_disk(
     let path = Path::new(&disk.path);
     let device = restore::open(path, &wanted.options.scope)?;
     let disk_bytes = device.size_bytes();
-    let mut image = ServerSource::open(remote, wanted.root).map_err(untouched)?;
+    let mut image = ServerSource::open(remote, wanted.root, wanted.keyring).map_err(untouched)?;
     if wanted.resume && !restore::is_unfinished(&device, image.layout(), &wanted.options.scope)? {
         // Either tables were written and only the report was lost, or nothing was written
         // yet. Restoring again could destroy what was written since.

@@ -4,6 +4,7 @@
 //! own: what a change is (the server).
 
 use super::run;
+use crate::keyring::Keyring;
 use crate::progress::Tracker;
 use crate::remote::{Options, Remote, ServerAddress};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,6 +16,10 @@ use wire::{After, Code, DiskInfo, DiskSelector, DiskState, Job, JobKind, Report,
 
 /// A server that answers every request with this status and body, and what it was asked.
 fn server(status: &'static str, body: String) -> (Remote, Arc<Mutex<Vec<String>>>) {
+    server_of_bytes(status, body.into_bytes())
+}
+
+fn server_of_bytes(status: &'static str, body: Vec<u8>) -> (Remote, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -40,10 +45,11 @@ fn server(status: &'static str, body: String) -> (Remote, Arc<Mutex<Vec<String>>
             let _ = reader.read_exact(&mut vec![0; length]);
             let _ = write!(
                 stream,
-                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n\
-                 content-length: {}\r\nconnection: close\r\n\r\n{body}",
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ndeploy-protocol: 1\r\n\
+                 content-length: {}\r\nconnection: close\r\n\r\n",
                 body.len()
             );
+            let _ = stream.write_all(&body);
         }
     });
     let address = ServerAddress::parse(&format!("http://127.0.0.1:{port}")).unwrap();
@@ -101,7 +107,14 @@ fn run_against(
     let (remote, asked) = server(status, body);
     let tracker = Tracker::new(|_| {});
     let disks = [disk(&path, bus)];
-    let report = run(&restore(&path, resume), &remote, &disks, &tracker).unwrap_err();
+    let report = run(
+        &restore(&path, resume),
+        &remote,
+        &disks,
+        &Keyring::default(),
+        &tracker,
+    )
+    .unwrap_err();
     assert!(
         std::fs::read(&path).unwrap() == vec![7; 1 << 20],
         "the disk was written"
@@ -149,4 +162,47 @@ fn a_storage_network_that_nobody_compared_is_not_written_to() {
     let (report, asked) = run_against(failing, body, "sata", false);
     assert_eq!(report.disk, DiskState::Untouched);
     assert!(asked.iter().any(|line| line != LOOK), "{asked:?}");
+}
+
+/// A manifest that `signer` has signed, and its root.
+fn signed_manifest(signer: u8) -> (Vec<u8>, String) {
+    let mut layout = image::Layout {
+        cell_size: 1 << 16,
+        ..image::Layout::default()
+    };
+    layout.disk.size_bytes = 1 << 20;
+    layout.disk.sector_size = 512;
+    layout.table.kind = "none".into();
+    let writer = image::manifest::ManifestWriter::new(Vec::new(), &layout).unwrap();
+    let (bytes, root) = writer.finish().unwrap();
+    let key = image::SigningKey::from_seed(&[signer; 32]).unwrap();
+    let mut file = std::io::Cursor::new(bytes);
+    image::sign::add_to_manifest(&mut file, &key.sign(root.root)).unwrap();
+    (file.into_inner(), root.root.to_hex())
+}
+
+#[test]
+fn an_image_that_the_servers_key_did_not_sign_is_not_restored() {
+    let (manifest, root) = signed_manifest(1);
+    for (trusted, code) in [(2, Code::ImageUntrusted), (1, Code::ConnectionLost)] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk");
+        std::fs::write(&path, vec![7; 1 << 20]).unwrap();
+        let (remote, _) = server_of_bytes("200 OK", manifest.clone());
+        let mut job = restore(&path, false);
+        if let JobKind::Restore { root: wanted, .. } = &mut job.kind {
+            wanted.clone_from(&root);
+        }
+        let key = image::SigningKey::from_seed(&[trusted; 32]).unwrap();
+        let keyring = Keyring {
+            trusted: Some(key.public()),
+        };
+        let tracker = Tracker::new(|_| {});
+        let report = run(&job, &remote, &[disk(&path, "sata")], &keyring, &tracker);
+        // The right key gets further: to the server's answers, which are played here.
+        match report {
+            Err(report) => assert_eq!((report.code, report.disk), (code, DiskState::Untouched)),
+            Ok(_) => assert_eq!(trusted, 1),
+        }
+    }
 }

@@ -7,6 +7,7 @@
 //! system's blocks, which is what resize2fs is for.
 
 use crate::backup::{self, container};
+use crate::keyring::Keyring;
 use crate::progress::ProgressSink;
 use crate::restore::stream::ContainerSource;
 use crate::restore::{self, Guard, Plan, Source};
@@ -62,7 +63,7 @@ pub fn run<W: Write + Send>(
         .tempdir_in(scratch)
         .map_err(|e| failed(&format!("no scratch folder in {}", scratch.display()), &e))?;
     let (disk, part) = (work.path().join("disk"), work.path().join("partition"));
-    let mut image = ContainerSource::open(input)?;
+    let mut image = ContainerSource::open(input, &Keyring::default())?;
     let layout = image.layout().clone();
     let last = last_partition(&layout)?.clone();
     need_tools()?;

@@ -3,12 +3,13 @@
 //! Owns: reading it once, decoding all records on all cores. Does not own: the format.
 
 use crate::backup::container::worker_count;
+use crate::keyring::Keyring;
 use crate::progress::ProgressSink;
-use crate::report;
+use crate::{report, trust};
 use crossbeam_channel::{bounded, unbounded};
 use image::container::{ContainerReader, Event};
 use image::record::{Decoder, RecordHeader};
-use image::{BadRange, Layout, Root};
+use image::{BadRange, Layout, Root, Signature};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wire::{Code, DiskState, Report, Step};
@@ -21,10 +22,16 @@ pub struct Verified {
     pub root: Root,
     /// What the disk did not give when it was made.
     pub bad: Vec<BadRange>,
+    /// Who signed it.
+    pub signatures: Vec<Signature>,
 }
 
 /// Reads the whole container; the first damage is the error.
-pub fn verify(input: impl Read, progress: &dyn ProgressSink) -> Result<Verified, Report> {
+pub fn verify(
+    input: impl Read,
+    keyring: &Keyring,
+    progress: &dyn ProgressSink,
+) -> Result<Verified, Report> {
     let damaged = |e: image::Error| report::image(&e, DiskState::NotInvolved);
     let mut reader = ContainerReader::open(input).map_err(damaged)?;
     progress.step(Step::Verifying, reader.layout().used_bytes());
@@ -83,9 +90,12 @@ pub fn verify(input: impl Read, progress: &dyn ProgressSink) -> Result<Verified,
             None => read,
         }
     })?;
+    let signatures = reader.signatures().to_vec();
+    trust::demand(keyring.trusted, &signatures, DiskState::NotInvolved)?;
     Ok(Verified {
         layout: reader.layout().clone(),
         root,
         bad: reader.bad().to_vec(),
+        signatures,
     })
 }

@@ -40,6 +40,8 @@ pub struct App {
     pub store: Arc<Store>,
     /// What is known while the server runs.
     pub live: LiveTable,
+    /// Hash of the server's key.
+    pub pin: pinned::Pin,
     /// Limits.
     pub limits: Limits,
     /// Token of the administrator.

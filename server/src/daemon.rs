@@ -70,10 +70,16 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
     let db = Arc::new(open_database(&options.database_url()).await?);
     let store = Store::open(&images, Arc::clone(&db))
         .await
-        .map_err(|f| *f.report)?;
+        .map_err(|f| *f.report)?
+        .signing_with(Arc::clone(&secrets.signing));
+    let store = Arc::new(store);
+    if secrets.signing_is_new {
+        store.sign_all().await.map_err(|f| *f.report)?;
+    }
     let app = Arc::new(App {
         db,
-        store: Arc::new(store),
+        store,
+        pin: secrets.pin,
         live: Default::default(),
         limits: Limits {
             max_transfers: usize::from(options.max_transfers),
@@ -104,7 +110,7 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
                 server_ip,
                 plain_at.port(),
                 data_at.port(),
-                secrets.pin,
+                &secrets,
             );
             let decider: Arc<dyn BootDecider> = Arc::new(Decider(Arc::clone(&app)));
             let router = netboot::router(Arc::new(config.boot_config()), decider);
@@ -244,14 +250,15 @@ fn netboot_config(
     server_ip: Ipv4Addr,
     http_port: u16,
     data_port: u16,
-    pin: pinned::Pin,
+    secrets: &Secrets,
 ) -> NetbootConfig {
     NetbootConfig {
         interface: options.interface.clone(),
         server_ip,
         http_port,
         data_port,
-        pin: pin.to_string(),
+        pin: secrets.pin.to_string(),
+        signer: secrets.signing.public().to_string(),
         pxe_dir: options.pxe_dir(),
         tftp: options.tftp == Switch::On,
         proxy_dhcp: match options.proxy_dhcp {

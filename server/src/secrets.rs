@@ -1,15 +1,17 @@
 //! Keys and tokens of the server.
 //!
-//! Owns: TLS key and certificate, pin, administrator's token: made at the first start,
+//! Owns: TLS key and certificate, pin, signing key, administrator's token: made at the first start,
 //! kept in the state folder, readable by the server's user only. Does not own: the
 //! tokens of executions (the database).
 
+use image::SigningKey;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// What the server proves itself with, and what others prove themselves with.
 pub struct Secrets {
@@ -17,12 +19,18 @@ pub struct Secrets {
     pub tls: Arc<rustls::ServerConfig>,
     /// Hash of the TLS key.
     pub pin: pinned::Pin,
+    /// Signs every image that is published.
+    pub signing: Arc<SigningKey>,
+    /// The signing key was made now: nothing is signed with it yet.
+    pub signing_is_new: bool,
     /// Token of the administrator.
     pub admin_token: String,
 }
 
 /// Name of the administrator's token in the state folder.
 pub const ADMIN_TOKEN_FILE: &str = "admin.token";
+/// Name of the signing key's public half in the state folder.
+pub const SIGNER_FILE: &str = "sign.pub";
 /// Name of the pin in the state folder.
 pub const PIN_FILE: &str = "pin";
 
@@ -56,6 +64,9 @@ impl Secrets {
             pinned::Pin::of_certificate(&cert).map_err(|e| damaged(&cert_path, &e.to_string()))?;
         let tls = tls_config(cert, key_der).map_err(|e| damaged(&key_path, &e.to_string()))?;
         replace(&state.join(PIN_FILE), format!("{pin}\n").as_bytes())?;
+        let (signing, signing_is_new) = signing_key(state)?;
+        let public = format!("{}\n", signing.public());
+        replace(&state.join(SIGNER_FILE), public.as_bytes())?;
         let token_path = state.join(ADMIN_TOKEN_FILE);
         if !token_path.exists() {
             write_secret(&token_path, format!("{}\n", random_hex()?).as_bytes())?;
@@ -67,9 +78,26 @@ impl Secrets {
         Ok(Secrets {
             tls,
             pin,
+            signing: Arc::new(signing),
+            signing_is_new,
             admin_token,
         })
     }
+}
+
+/// The key that signs images, and whether it was made now.
+fn signing_key(state: &Path) -> io::Result<(SigningKey, bool)> {
+    let path = state.join("sign.key");
+    let is_new = !path.exists();
+    if is_new {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *seed).map_err(|e| io::Error::other(e.to_string()))?;
+        write_secret(&path, SigningKey::from_seed(&seed)?.to_pem().as_bytes())?;
+    }
+    let text = Zeroizing::new(read_all(&path)?);
+    let text = std::str::from_utf8(&text).map_err(|e| damaged(&path, &e.to_string()))?;
+    let key = SigningKey::from_pem(text).map_err(|e| damaged(&path, &e.to_string()))?;
+    Ok((key, is_new))
 }
 
 fn tls_config(
@@ -178,6 +206,8 @@ mod tests {
         assert_eq!(one.pin, two.pin);
         assert_eq!(one.admin_token, two.admin_token);
         assert_eq!(one.admin_token.len(), 64);
+        assert_eq!(one.signing.public(), two.signing.public());
+        assert!(one.signing_is_new && !two.signing_is_new);
         for entry in std::fs::read_dir(dir.path()).unwrap() {
             let entry = entry.unwrap();
             assert_eq!(
@@ -193,12 +223,15 @@ mod tests {
     fn a_damaged_key_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         Secrets::load_or_create(dir.path()).unwrap();
-        std::fs::write(dir.path().join("tls.key"), b"rubbish").unwrap();
-        assert!(Secrets::load_or_create(dir.path()).is_err());
-        assert_eq!(
-            std::fs::read(dir.path().join("tls.key")).unwrap(),
-            b"rubbish"
-        );
+        for name in ["tls.key", "sign.key"] {
+            let path = dir.path().join(name);
+            let good = std::fs::read(&path).unwrap();
+            std::fs::write(&path, b"rubbish").unwrap();
+            assert!(Secrets::load_or_create(dir.path()).is_err(), "{name}");
+            assert_eq!(std::fs::read(&path).unwrap(), b"rubbish");
+            std::fs::write(&path, good).unwrap();
+        }
+        Secrets::load_or_create(dir.path()).unwrap();
     }
 
     #[test]

@@ -25,6 +25,12 @@ pub struct VersionView {
     pub version: String,
     /// Protocol version.
     pub protocol: u32,
+    /// Hash of the key by which targets know the server.
+    #[serde(default)]
+    pub pin: String,
+    /// Public key that signs its images.
+    #[serde(default)]
+    pub signing_key: Option<String>,
 }
 
 /// A machine.

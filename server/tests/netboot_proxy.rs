@@ -33,6 +33,7 @@ fn config(pxe_dir: &Path) -> NetbootConfig {
         http_port: 26500,
         data_port: 26501,
         pin: "00".to_owned(),
+        signer: String::new(),
         pxe_dir: pxe_dir.to_owned(),
         tftp: true,
         proxy_dhcp: ProxyMode::On,

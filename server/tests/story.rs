@@ -80,6 +80,11 @@ async fn a_machine_is_backed_up_and_another_one_restored_from_it() {
         assert!(session.restore().unwrap() == image.plain);
         session.done().unwrap();
         assert_eq!(state_of(&admin, "pc-525400000002"), "done");
+        // The server's word for it, by the key that boot scripts name.
+        let keys: Value = admin.json("GET", "/api/version", &()).unwrap();
+        let info: Value = admin.json("GET", "/api/images/gold", &()).unwrap();
+        assert_eq!(info["signed_by"], json!([keys["signing_key"]]));
+        assert_eq!(keys["signing_key"].as_str().map(str::len), Some(64));
         let verified: Value = admin.json("POST", "/api/images/gold/verify", &()).unwrap();
         assert_eq!(
             (verified["chunks"].as_u64(), verified["damaged"].as_u64()),

@@ -5,7 +5,7 @@
 //!
 //! A container is: file header, layout section; for each page a map section, one record
 //! for each of its cells in order, a list section; a bad section if there are bad
-//! ranges; root section; index section; footer.
+//! ranges; root section; signature sections; index section; footer.
 //! A chunk that occurs again is there again, so a reader never has to look back.
 
 use crate::bad::{Bad, BadRange, section_body};
@@ -14,9 +14,11 @@ use crate::index::{self, FOOTER_LEN, PagePlace};
 use crate::manifest::{PageChecker, check_root, decode_list, encode_list, encode_map, read_layout};
 use crate::record::{self, RecordHeader};
 use crate::section::{self, Counted, FileKind, HEADER_LEN, Kind, Version};
+use crate::signature::{self, Signature, Signatures, SigningKey};
 use crate::tree::{ChunkRef, Root, TreeHasher};
 use crate::{Error, Layout, PAGE_CHUNKS};
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 /// Writes a container.
 pub struct ContainerWriter<W> {
@@ -26,6 +28,7 @@ pub struct ContainerWriter<W> {
     places: Vec<PagePlace>,
     page: Option<OpenPage>,
     version: Version,
+    signers: Vec<Arc<SigningKey>>,
 }
 
 struct OpenPage {
@@ -59,7 +62,15 @@ impl<W: Write> ContainerWriter<W> {
             places: Vec::new(),
             page: None,
             version,
+            signers: Vec::new(),
         })
+    }
+
+    /// The image is signed with this key, too.
+    #[must_use]
+    pub fn signed_by(mut self, key: Arc<SigningKey>) -> Self {
+        self.signers.push(key);
+        self
     }
 
     /// Begins a page: the records of these cells follow, in this order.
@@ -139,6 +150,9 @@ impl<W: Write> ContainerWriter<W> {
         }
         let root = std::mem::replace(&mut self.tree, TreeHasher::new(&[])).finish(bad.as_deref());
         self.section(Kind::Root, &root.encode())?;
+        for key in &self.signers {
+            self.at += signature::write(&mut self.out, &key.sign(root.root))?;
+        }
         let index = self.at;
         let body = index::encode(&self.places);
         self.section(Kind::Index, &body)?;
@@ -180,6 +194,7 @@ pub struct ContainerReader<R> {
     places: Vec<PagePlace>,
     version: Version,
     bad: Bad,
+    signatures: Signatures,
     body: Vec<u8>,
 }
 
@@ -200,6 +215,7 @@ impl<R: Read> ContainerReader<R> {
             places: Vec::new(),
             version,
             bad: Bad::default(),
+            signatures: Signatures::default(),
             body: Vec::new(),
         })
     }
@@ -207,6 +223,11 @@ impl<R: Read> ContainerReader<R> {
     /// What the disk did not give, known and checked after [`Event::End`].
     pub fn bad(&self) -> &[BadRange] {
         self.bad.ranges()
+    }
+
+    /// Who signed it, known and checked after [`Event::End`].
+    pub fn signatures(&self) -> &[Signature] {
+        self.signatures.list()
     }
 
     /// The layout.
@@ -291,27 +312,8 @@ impl<R: Read> ContainerReader<R> {
 
     fn end(&mut self, at: u64) -> Result<Root, Error> {
         let root = check_root(&self.body, at, self.tree.take(), &self.checker, &self.bad)?;
-        // Signatures are reserved; a container that has one is read up to its checksum.
-        let mut first = [0; 4];
-        let mut index_at;
-        loop {
-            index_at = self.input.position();
-            self.input
-                .read_exact(&mut first)
-                .map_err(|e| Error::io("reading the index", e, index_at))?;
-            let header = section::read_section_header(&mut self.input, first)?;
-            header.read_body(&mut self.input, &mut self.body)?;
-            match header.kind {
-                Kind::Signature => {}
-                Kind::Index => break,
-                other => {
-                    return Err(Error::damaged(
-                        format!("a {other:?} section out of place"),
-                        index_at,
-                    ));
-                }
-            }
-        }
+        let (signatures, index_at) =
+            signature::read_until_index(&mut self.input, root.root, &mut self.body)?;
         if index::decode(&self.body, index_at)? != self.places {
             return Err(Error::damaged(
                 "the index does not match the pages",
@@ -331,7 +333,10 @@ impl<R: Read> ContainerReader<R> {
             ));
         }
         match self.input.is_at_end() {
-            Ok(true) => Ok(root),
+            Ok(true) => {
+                self.signatures = signatures;
+                Ok(root)
+            }
             Ok(false) => Err(Error::damaged(
                 "bytes after the end of the container",
                 length,

@@ -24,6 +24,8 @@ pub mod open;
 pub mod pack;
 pub mod record;
 pub mod section;
+pub mod sign;
+pub mod signature;
 pub mod structure;
 mod tree;
 
@@ -34,6 +36,7 @@ pub use hash::Hash;
 pub use layout::Layout;
 pub use open::{OpenImage, ReadAt};
 pub use section::Version;
+pub use signature::{PublicKey, Signature, SigningKey};
 pub use tree::{ChunkRef, Root, TreeHasher};
 
 /// Newest format version that this crate reads. An image is written in the oldest one

@@ -5,7 +5,7 @@
 //!
 //! A manifest is: file header, layout section, then for each page a map section and a
 //! list section, then a bad section if there are bad ranges, then the root section, then
-//! the end.
+//! signature sections (from version 3 on), then the end.
 //!
 //! Map section: count (u32), then the cells' used maps ([`crate::cells`]). List section:
 //! count (u32), then for each chunk its name (32 bytes) and plain length (u32). Both
@@ -15,8 +15,9 @@
 use crate::bad::{Bad, BadRange, section_body};
 use crate::cells::{CellMap, Cursor};
 use crate::section::{self, Counted, FileKind, Kind, Version};
+use crate::signature::{Signature, Signatures};
 use crate::tree::{ChunkRef, Root, TreeHasher};
-use crate::{Error, Layout, PAGE_CHUNKS};
+use crate::{Error, Hash, Layout, PAGE_CHUNKS};
 use std::io::{self, Read, Write};
 
 /// Body of a map section.
@@ -257,6 +258,7 @@ pub struct ManifestReader<R> {
     tree: Option<TreeHasher>,
     version: Version,
     bad: Bad,
+    signatures: Signatures,
     root: Option<Root>,
     body: Vec<u8>,
 }
@@ -275,6 +277,7 @@ impl<R: Read> ManifestReader<R> {
             tree,
             version,
             bad: Bad::default(),
+            signatures: Signatures::default(),
             root: None,
             body: Vec::new(),
         })
@@ -300,6 +303,11 @@ impl<R: Read> ManifestReader<R> {
         self.bad.ranges()
     }
 
+    /// Who signed it, known and checked as the root is.
+    pub fn signatures(&self) -> &[Signature] {
+        self.signatures.list()
+    }
+
     /// The next page, or `None` after the root was read and found right.
     pub fn next_page(&mut self) -> Result<Option<Page>, Error> {
         let (mut at, mut kind) = self.next_section()?;
@@ -321,14 +329,7 @@ impl<R: Read> ManifestReader<R> {
             }
             Kind::Root => {
                 let root = check_root(&self.body, at, self.tree.take(), &self.checker, &self.bad)?;
-                let end = self.input.position();
-                match self.input.is_at_end() {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        return Err(Error::damaged("bytes after the end of the manifest", end));
-                    }
-                    Err(e) => return Err(Error::io("reading the end", e, end)),
-                }
+                self.read_signatures(root.root)?;
                 self.root = Some(root);
                 Ok(None)
             }
@@ -336,6 +337,21 @@ impl<R: Read> ManifestReader<R> {
                 format!("a {other:?} section out of place"),
                 at,
             )),
+        }
+    }
+
+    /// Reads what stands behind the root, to the end.
+    fn read_signatures(&mut self, root: Hash) -> Result<(), Error> {
+        loop {
+            let at = self.input.position();
+            let Some(header) = section::next_section_header(&mut self.input)? else {
+                return Ok(());
+            };
+            if self.version < Version::V3 || header.kind != Kind::Signature {
+                return Err(Error::damaged("bytes after the end of the manifest", at));
+            }
+            header.read_body(&mut self.input, &mut self.body)?;
+            self.signatures.take(&self.body, root, at)?;
         }
     }
 
@@ -391,7 +407,7 @@ pub(crate) fn check_root(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Hash, cells, layout::tests::small};
+    use crate::{cells, layout::tests::small};
 
     fn sample() -> (Layout, Vec<u8>, Root, usize) {
         let size = 3000 * (1 << 16);

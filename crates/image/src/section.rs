@@ -44,11 +44,13 @@ pub enum Version {
     V1 = 1,
     /// Containers and manifests may have a bad section and regions that are absent.
     V2 = 2,
+    /// Manifests may have signatures.
+    V3 = 3,
 }
 
 impl Version {
     /// The newest one that is known.
-    pub const NEWEST: Version = Version::V2;
+    pub const NEWEST: Version = Version::V3;
 
     /// The number in the header.
     pub const fn number(self) -> u16 {
@@ -59,6 +61,7 @@ impl Version {
         match number {
             1 => Some(Version::V1),
             2 => Some(Version::V2),
+            3 => Some(Version::V3),
             _ => None,
         }
     }
@@ -84,7 +87,7 @@ pub enum Kind {
     List = 3,
     /// Root hash and totals.
     Root = 4,
-    /// Signature of the root (reserved: not written by version 1, skipped when read).
+    /// A signature of the root ([`crate::signature`]); in manifests from version 3 on.
     Signature = 5,
     /// Where the pages stand in a container.
     Index = 6,
@@ -241,6 +244,26 @@ pub struct SectionHeader {
     length: u64,
     crc: u32,
     start: u64,
+}
+
+/// Reads a section's header, or nothing at the end of the data.
+pub fn next_section_header<R: Read>(
+    input: &mut Counted<R>,
+) -> Result<Option<SectionHeader>, Error> {
+    let at = input.position();
+    let mut first = [0; 4];
+    loop {
+        match input.read(&mut first[..1]) {
+            Ok(0) => return Ok(None),
+            Ok(_) => break,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::io("reading the end", e, at)),
+        }
+    }
+    input
+        .read_exact(&mut first[1..])
+        .map_err(|e| Error::io("reading a section", e, at))?;
+    read_section_header(input, first).map(Some)
 }
 
 /// Whether these first bytes open a section (and not a record).

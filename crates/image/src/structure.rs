@@ -7,6 +7,7 @@ use crate::bad::{Bad, BadRange};
 use crate::index::{self, FOOTER_LEN, PagePlace};
 use crate::manifest::{PackedPage, Page, PageChecker, check_root, decode_list, read_layout};
 use crate::section::{self, Counted, FileKind, HEADER_LEN, Kind};
+use crate::signature::{self, Signature};
 use crate::tree::{Root, TreeHasher};
 use crate::{Error, Layout, Version};
 use std::io::{Read, Seek, SeekFrom};
@@ -27,6 +28,10 @@ pub struct Structure {
     pub version: Version,
     /// What the disk did not give.
     pub bad: Vec<BadRange>,
+    /// Who signed it.
+    pub signatures: Vec<Signature>,
+    /// Where the index section stands.
+    pub index_at: u64,
 }
 
 /// Reads and checks the structure. A truncated container, or one whose manifest was
@@ -95,8 +100,14 @@ pub fn read<R: Read + Seek>(input: &mut R) -> Result<Structure, Error> {
         ));
     }
     let root = check_root(&body, at, Some(tree), &checker, &bad)?;
-    if root_end > index_at {
-        return Err(Error::damaged("the index stands within the root", root_end));
+    seek(input, root_end)?;
+    let mut counted = Counted::starting_at(&mut *input, root_end);
+    let (signatures, end) = signature::read_until_index(&mut counted, root.root, &mut body)?;
+    if end != index_at {
+        return Err(Error::damaged(
+            "the index is not where the footer says",
+            end,
+        ));
     }
     input.seek(SeekFrom::Start(0)).map_err(io)?;
     Ok(Structure {
@@ -107,6 +118,8 @@ pub fn read<R: Read + Seek>(input: &mut R) -> Result<Structure, Error> {
         places,
         version,
         bad: bad.ranges().to_vec(),
+        signatures: signatures.list().to_vec(),
+        index_at,
     })
 }
 

@@ -8,7 +8,7 @@
 use image::cells::Cursor;
 use image::record::{Codec, Decoder, RecordHeader};
 use image::section::{self, Counted, FileKind, Kind};
-use image::{BadRange, CellMap, Hash, Root, Version, bad, index, pack};
+use image::{BadRange, CellMap, Hash, Root, Signature, Version, bad, index, pack};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -65,7 +65,14 @@ fn golden(name: &str) -> Vec<u8> {
 
 #[test]
 fn every_example_is_a_part_of_a_golden_file() {
-    let names = ["v1.container", "v1.manifest", "v1.pack", "v2.container"];
+    let names = [
+        "v1.container",
+        "v1.manifest",
+        "v1.pack",
+        "v2.container",
+        "v1-signed.container",
+        "v3-signed.manifest",
+    ];
     let files: Vec<Vec<u8>> = names.into_iter().map(golden).collect();
     let all = blocks();
     assert!(all.len() >= 10, "only {} examples", all.len());
@@ -188,6 +195,21 @@ fn bad_ranges() {
     };
     assert_eq!((ranges.len(), ranges[1]), (3, second));
     assert_eq!(Root::decode(&block("root-body-2"), 0).unwrap(), found.root);
+}
+
+#[test]
+fn signature() {
+    let signature = Signature::decode(&block("signature-body"), 0).unwrap();
+    let key = block("public-key");
+    assert_eq!(signature.key.0.to_vec(), key);
+    let root = Root::decode(&block("root-body"), 0).unwrap().root;
+    assert!(signature.is_of(root));
+    let mut other = root;
+    other.0[0] ^= 1;
+    assert!(!signature.is_of(other));
+    let manifest = block("manifest-header-3");
+    let version = section::read_file_header(&mut &manifest[..], FileKind::Manifest).unwrap();
+    assert_eq!(version, Version::V3);
 }
 
 #[test]

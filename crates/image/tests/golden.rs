@@ -12,7 +12,10 @@ use image::layout::{Blob, Disk, Machine, Region, Table};
 use image::manifest::{ManifestReader, ManifestWriter};
 use image::pack::{PackWriter, read_record, scan};
 use image::record::{Codec, Compression, Decoder, Encoder};
-use image::{BadRange, CellMap, ChunkRef, Hash, Layout, OpenImage, Used, structure};
+use image::{
+    BadRange, CellMap, ChunkRef, Hash, Layout, OpenImage, SigningKey, Used, Version, sign,
+    structure,
+};
 use std::fs::File;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -188,6 +191,37 @@ fn make_manifest_2() -> Vec<u8> {
     writer.finish_with(&bad_ranges()).unwrap().0
 }
 
+/// The image of version 1, signed with the key of 32 bytes 7.
+fn signing_key() -> SigningKey {
+    SigningKey::from_seed(&[7; 32]).unwrap()
+}
+
+fn make_signed() -> (Vec<u8>, Vec<u8>) {
+    let mut container = Vec::new();
+    let signed = sign::copy_signed(
+        &mut Cursor::new(make_container()),
+        &mut container,
+        &signing_key(),
+    );
+    assert!(signed.unwrap());
+    let mut manifest = Cursor::new(make_manifest());
+    let signature = signing_key().sign(Hash::from_hex(ROOT).unwrap());
+    sign::add_to_manifest(&mut manifest, &signature).unwrap();
+    (container, manifest.into_inner())
+}
+
+fn read_signed(container: &[u8], manifest: &[u8]) {
+    read_container(container);
+    let found = structure::read(&mut Cursor::new(container)).unwrap();
+    assert_eq!(found.signatures[0].key, signing_key().public());
+    assert_eq!((found.signatures.len(), found.version), (1, Version::V1));
+    read_manifest(manifest);
+    let mut reader = ManifestReader::open(manifest).unwrap();
+    while reader.next_page().unwrap().is_some() {}
+    assert_eq!(reader.signatures(), found.signatures);
+    assert_eq!(reader.version(), Version::V3);
+}
+
 fn read_version_2(container: &[u8], manifest: &[u8]) {
     read_opened(container, ROOT_2);
     let found = structure::read(&mut Cursor::new(container)).unwrap();
@@ -312,6 +346,15 @@ fn version_2_files_are_readable() {
     read_version_2(&read("v2.container"), &read("v2.manifest"));
 }
 
+#[test]
+fn signed_files_are_readable() {
+    let read = |name| std::fs::read(golden(name)).unwrap();
+    let (container, manifest) = (read("v1-signed.container"), read("v3-signed.manifest"));
+    read_signed(&container, &manifest);
+    // Ed25519 is deterministic.
+    assert_eq!(make_signed(), (container, manifest));
+}
+
 /// An image that needs nothing of version 2 is written as version 1, byte for byte.
 #[test]
 fn without_need_the_first_version_is_written() {
@@ -360,6 +403,8 @@ fn the_present_writer_makes_the_same_image() {
         ("manifest", make_manifest()),
         ("v2.container", make_container_2()),
         ("v2.manifest", make_manifest_2()),
+        ("v1-signed.container", make_signed().0),
+        ("v3-signed.manifest", make_signed().1),
     ] {
         assert!(bytes.len() < 4096, "{name}: {} bytes", bytes.len());
         std::fs::write(folder.join(name), bytes).unwrap();
@@ -375,7 +420,7 @@ fn the_present_writer_makes_the_same_image() {
 /// wrongly; and a reader that takes anything would pass the tests above.
 #[test]
 fn no_byte_of_the_golden_container_can_change() {
-    for name in ["v1.container", "v2.container"] {
+    for name in ["v1.container", "v2.container", "v1-signed.container"] {
         let bytes = std::fs::read(golden(name)).unwrap();
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();

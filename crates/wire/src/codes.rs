@@ -85,6 +85,8 @@ catalogue! {
         "Update this program.";
     ImagePartial, "image-partial", Refused, "The image does not hold the whole disk.",
         "Restore the partitions that it holds one by one, or make an image of the whole disk.";
+    ImageUntrusted, "image-untrusted", Refused, "The image is not signed by the key that is trusted.",
+        "Check where the image is from; use one that the trusted key signed, or sign it with imager sign if you know that it is right.";
     ImageNotFound, "image-not-found", Refused, "There is no such image.",
         "List the images and choose one that exists.";
     SectorSizeMismatch, "sector-size-mismatch", Refused, "Image and disk have different sector sizes.",

@@ -3,8 +3,9 @@
 //! Owns: how an image is described. Does not own: reading it.
 
 use super::Output;
+use super::keys::ReadKeys;
 use crate::map::printable;
-use crate::{bad_ranges, report};
+use crate::{bad_ranges, report, trust};
 use image::structure;
 use serde_json::json;
 use std::fmt::Write;
@@ -17,6 +18,8 @@ use wire::{Code, DiskState, Report, size};
 pub struct Args {
     /// Image file
     file: PathBuf,
+    #[command(flatten)]
+    keys: ReadKeys,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -41,9 +44,11 @@ pub fn open(path: &Path) -> Result<File, Report> {
 
 /// Describes an image; its records are not read.
 pub fn run(args: &Args) -> Result<Output, Report> {
+    let trusted = args.keys.keyring()?.trusted;
     let mut file = open(&args.file)?;
     let found =
         structure::read(&mut file).map_err(|e| report::image(&e, DiskState::NotInvolved))?;
+    trust::demand(trusted, &found.signatures, DiskState::NotInvolved)?;
     let layout = &found.layout;
     let mut text = String::new();
     let disk = &layout.disk;
@@ -107,6 +112,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         let _ = writeln!(text, "warning: {}: {}", lost.code, lost.found);
     }
     let _ = writeln!(text, "Root {}", found.root.root);
+    text.push_str(&trust::lines(&found.signatures, trusted));
     let json = json!({
         "format_version": found.version.number(),
         "created": layout.created,
@@ -123,6 +129,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         "used_bytes": found.root.plain_bytes,
         "image_bytes": found.length,
         "root": found.root.root.to_hex(),
+        "signed_by": trust::json(&found.signatures),
     });
     Ok(Output {
         text,

@@ -6,10 +6,13 @@
 mod backup;
 mod disks;
 mod info;
+mod key;
+mod keys;
 mod map;
 mod restore;
 mod shown;
 mod shrink;
+mod sign;
 mod signals;
 mod target;
 mod verify;
@@ -51,6 +54,10 @@ enum Command {
     Info(info::Args),
     /// Run here the job that a server has for this machine, on the disks that are named
     Target(target::Args),
+    /// Sign an image file
+    Sign(sign::Args),
+    /// Make and show keys
+    Key(key::Args),
 }
 
 impl Command {
@@ -64,6 +71,8 @@ impl Command {
             Command::Verify(args) => verify::run(args),
             Command::Info(args) => info::run(args),
             Command::Target(args) => target::run(args),
+            Command::Sign(args) => sign::run(args),
+            Command::Key(args) => key::run(args),
         }
     }
 
@@ -77,6 +86,8 @@ impl Command {
             Command::Verify(args) => args.json,
             Command::Info(args) => args.json,
             Command::Target(args) => args.json,
+            Command::Sign(args) => args.json,
+            Command::Key(args) => args.wants_json(),
         }
     }
 

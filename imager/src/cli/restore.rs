@@ -3,11 +3,12 @@
 //! Owns: its options, what is shown before, the confirmation, and saving the old
 //! tables. Does not own: the checks and the writing (`crate::restore`).
 
+use super::keys::ReadKeys;
 use super::shown::Shown;
 use super::{Output, info, print_warnings, warnings_json};
 use crate::restore::stream::ContainerSource;
 use crate::restore::{self, Guard, Plan, Source, show};
-use crate::{bad_ranges, disks, in_use, machine, old_tables, report, source};
+use crate::{bad_ranges, disks, in_use, machine, old_tables, report, source, trust};
 use blockdev::{Device, Kind};
 use image::Layout;
 use serde_json::json;
@@ -54,6 +55,8 @@ pub struct Args {
     /// Leave hidden partitions out of the numbering, in all options
     #[arg(long)]
     number_visible: bool,
+    #[command(flatten)]
+    keys: ReadKeys,
     /// Show what would be done, and do nothing
     #[arg(long)]
     plan: bool,
@@ -72,6 +75,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         ..args.clone()
     };
     let args = &named;
+    let keyring = args.keys.keyring()?;
     let from_stdin = args.file.as_os_str() == "-";
     let input: Box<dyn Read + Send> = if from_stdin {
         Box::new(std::io::stdin())
@@ -79,12 +83,13 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         let mut file = info::open(&args.file)?;
         if file.metadata().is_ok_and(|m| m.is_file()) {
             // All that can be seen without reading every record, before anything is written.
-            image::structure::read(&mut file)
+            let found = image::structure::read(&mut file)
                 .map_err(|e| report::image(&e, DiskState::Untouched))?;
+            trust::demand(keyring.trusted, &found.signatures, DiskState::Untouched)?;
         }
         Box::new(file)
     };
-    let mut image = ContainerSource::open(BufReader::with_capacity(256 << 10, input))?;
+    let mut image = ContainerSource::open(BufReader::with_capacity(256 << 10, input), &keyring)?;
     let layout = image.layout().clone();
     let scope = args.scope();
     if args.plan {

@@ -4,6 +4,7 @@
 //! job itself ([`crate::job`]), the requests ([`crate::remote`]).
 
 use super::Output;
+use super::keys::ReadKeys;
 use super::shown::Shown;
 use crate::job::{self, JobResult};
 use crate::progress::{ProgressSink, Tracker};
@@ -44,6 +45,8 @@ pub struct Args {
     /// Be the machine with this UUID [default: this machine's]
     #[arg(long, value_name = "UUID")]
     uuid: Option<String>,
+    #[command(flatten)]
+    keys: ReadKeys,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -54,6 +57,7 @@ pub struct Args {
 
 /// Checks in, and runs what the server has for this machine. Nothing is rebooted.
 pub fn run(args: &Args) -> Result<Output, Report> {
+    let keyring = args.keys.keyring()?;
     let usage = |found: String| Report::new(Code::Usage, found, DiskState::NotInvolved);
     let address = ServerAddress::parse(&args.server)
         .map_err(|e| usage(format!("--server {}: {e}", args.server)))?;
@@ -91,7 +95,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     let remote = remote.for_job(&job.execution, &job.token);
     let started = Instant::now();
     let result = heartbeat::beside(&remote, &tracker, || {
-        let run = || job::run(&job, &remote, &list, tracker.as_ref());
+        let run = || job::run(&job, &remote, &list, &keyring, tracker.as_ref());
         catch_unwind(AssertUnwindSafe(run))
             .unwrap_or_else(|panic| Err(panic_report(panic.as_ref(), DiskState::Unknown)))
     });

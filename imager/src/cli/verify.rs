@@ -2,9 +2,10 @@
 //!
 //! Owns: its options. Does not own: the check (`crate::verify_image`).
 
+use super::keys::ReadKeys;
 use super::shown::Shown;
 use super::{Output, info, print_warnings};
-use crate::{bad_ranges, verify_image};
+use crate::{bad_ranges, trust, verify_image};
 use serde_json::json;
 use std::io::BufReader;
 use std::path::PathBuf;
@@ -15,6 +16,8 @@ use wire::{Report, size};
 pub struct Args {
     /// Image file; `-` is standard input
     file: PathBuf,
+    #[command(flatten)]
+    keys: ReadKeys,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -25,12 +28,14 @@ pub struct Args {
 
 /// Checks every byte of an image.
 pub fn run(args: &Args) -> Result<Output, Report> {
+    let keyring = args.keys.keyring()?;
     let shown = Shown::start("verify", args.quiet);
     let found = if args.file.as_os_str() == "-" {
-        verify_image::verify(std::io::stdin().lock(), shown.sink())?
+        verify_image::verify(std::io::stdin().lock(), &keyring, shown.sink())?
     } else {
         verify_image::verify(
             BufReader::with_capacity(256 << 10, info::open(&args.file)?),
+            &keyring,
             shown.sink(),
         )?
     };
@@ -40,7 +45,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     print_warnings(lost.as_slice());
     Ok(Output {
         text: format!(
-            "The image is {}: {} in {} chunks, every byte checked.\nRoot {}\n",
+            "The image is {}: {} in {} chunks, every byte checked.\nRoot {}\n{}",
             if lost.is_some() {
                 "what was written, but not all of its disk"
             } else {
@@ -48,7 +53,8 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             },
             size::bytes(root.plain_bytes),
             root.chunks,
-            root.root
+            root.root,
+            trust::lines(&found.signatures, keyring.trusted)
         ),
         json: json!({
             "result": bad_ranges::result(&found.bad),
@@ -56,6 +62,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             "used_bytes": root.plain_bytes,
             "chunks": root.chunks,
             "root": root.root.to_hex(),
+            "signed_by": trust::json(&found.signatures),
         }),
         aside: false,
     })

@@ -4,8 +4,9 @@
 //! again for what did not come. Does not own: the connection's retries (`remote`).
 
 use super::{CellWriter, Delivered, Source};
+use crate::keyring::Keyring;
 use crate::remote::{Body, Failure, Remote};
-use crate::report;
+use crate::{report, trust};
 use crossbeam_channel::{Receiver, bounded};
 use image::manifest::{ManifestReader, PackedPage};
 use image::record::{Decoder, RecordReader};
@@ -37,13 +38,13 @@ type Chunk = (CellMap, ChunkRef);
 
 impl ServerSource {
     /// Gets the manifest and proves it against `root`, the hex root hash that came with
-    /// the job.
-    pub fn open(remote: &Remote, root: &str) -> Result<Self, Report> {
+    /// the job, and what the keyring demands of its signatures.
+    pub fn open(remote: &Remote, root: &str, keyring: &Keyring) -> Result<Self, Report> {
         let mut retry = remote.retry("receiving the image's manifest");
         let mut tries = 0;
         loop {
             tries += 1;
-            match Self::read_manifest(remote, root) {
+            match Self::read_manifest(remote, root, keyring) {
                 Ok(source) => return Ok(source),
                 Err(Stop::Broken(failure)) => retry.wait(failure)?,
                 Err(Stop::Damaged(_)) if tries < MANIFEST_TRIES => {}
@@ -55,7 +56,7 @@ impl ServerSource {
         }
     }
 
-    fn read_manifest(remote: &Remote, root: &str) -> Result<Self, Stop> {
+    fn read_manifest(remote: &Remote, root: &str, keyring: &Keyring) -> Result<Self, Stop> {
         let body = remote.get_manifest().map_err(Stop::Final)?;
         let mut reader = ManifestReader::open(BufReader::with_capacity(1 << 20, body))?;
         let mut pages = Vec::new();
@@ -70,6 +71,8 @@ impl ServerSource {
                 DiskState::Untouched,
             )));
         };
+        trust::demand(keyring.trusted, reader.signatures(), DiskState::Untouched)
+            .map_err(Stop::Final)?;
         Ok(ServerSource {
             remote: remote.clone(),
             layout: reader.layout().clone(),

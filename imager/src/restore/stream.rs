@@ -6,7 +6,8 @@
 
 use super::{CellWriter, Delivered, Source};
 use crate::backup::container::worker_count;
-use crate::report;
+use crate::keyring::Keyring;
+use crate::{report, trust};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use image::container::{ContainerReader, Event};
 use image::manifest::Page;
@@ -24,6 +25,7 @@ const MAX_KEPT: usize = 192 << 20;
 pub struct ContainerSource<R> {
     reader: ContainerReader<R>,
     heads: Vec<Parcel>,
+    keyring: Keyring,
 }
 
 /// A record on its way; the payload buffers go round and round.
@@ -35,13 +37,15 @@ struct Parcel {
 }
 
 impl<R: Read> ContainerSource<R> {
-    /// Reads header and layout.
-    pub fn open(input: R) -> Result<Self, Report> {
+    /// Reads header and layout. What the keyring demands of signatures is looked at before
+    /// the heads are written.
+    pub fn open(input: R, keyring: &Keyring) -> Result<Self, Report> {
         let reader =
             ContainerReader::open(input).map_err(|e| report::image(&e, DiskState::Untouched))?;
         Ok(ContainerSource {
             reader,
             heads: Vec::new(),
+            keyring: keyring.clone(),
         })
     }
 }
@@ -119,6 +123,8 @@ impl<R: Read> ContainerSource<R> {
                     }
                 }
                 Event::End(root) => {
+                    let signatures = self.reader.signatures();
+                    trust::demand(self.keyring.trusted, signatures, DiskState::Incomplete)?;
                     return Ok(Delivered {
                         pages: pages.into(),
                         root,

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `deploy.server=` | where the server is: URLs or `host[:port]`, separated by `;` |
 //! | `deploy.pin=` | SHA-256 of the server's public key, 64 hex digits |
+//! | `deploy.signer=` | public key that has to have signed an image before it is restored, 64 hex digits |
 //! | `deploy.nic=` | only this network card: interface name or MAC address |
 //! | `deploy.after=` | what to do after the job, whatever the server says: `reboot`, `poweroff`, `boot-local`, `shell` |
 //! | `deploy.error-reboot=` | seconds after which an error screen reboots by itself |
@@ -15,6 +16,7 @@
 //! | `deploy.debug` | leave the kernel's messages on the console |
 
 use crate::remote::{ServerAddress, parse_list};
+use image::PublicKey;
 use pinned::Pin;
 use std::time::Duration;
 
@@ -29,6 +31,8 @@ pub struct CommandLine {
     pub servers: Vec<ServerAddress>,
     /// Hash of the server's public key.
     pub pin: Option<Pin>,
+    /// The key that has to have signed what is restored.
+    pub signer: Option<PublicKey>,
     /// The only network card to use.
     pub nic: Option<NicChoice>,
     /// What to do after the job.
@@ -39,6 +43,8 @@ pub struct CommandLine {
     pub shell: bool,
     /// Leave kernel messages on.
     pub debug: bool,
+    /// Wrong values of keys that protect something: without them nothing may go on.
+    pub refused: Vec<String>,
     /// Keys whose values are wrong, as sentences.
     pub problems: Vec<String>,
 }
@@ -99,6 +105,16 @@ impl CommandLine {
             "pin" => Pin::from_hex(value)
                 .map(|pin| self.pin = Some(pin))
                 .map_err(|error| error.to_string()),
+            "signer" => match PublicKey::from_hex(value) {
+                Some(key) => {
+                    self.signer = Some(key);
+                    Ok(())
+                }
+                None => {
+                    let found = format!("deploy.signer={value:?} is no public key");
+                    return self.refused.push(found);
+                }
+            },
             "nic" => nic_choice(value).map(|choice| self.nic = Some(choice)),
             "after" => after_choice(value).map(|choice| self.after = Some(choice)),
             "error-reboot" => seconds(value).map(|wait| self.error_reboot = Some(wait)),
@@ -201,12 +217,13 @@ mod tests {
     fn a_boot_scripts_line_is_understood() {
         let line = CommandLine::parse(&format!(
             "BOOT_IMAGE=/vmlinuz console=tty0 console=ttyS0,115200 deploy.server=https://10.0.0.1:26501;deploy \
-             deploy.pin={PIN} deploy.after=poweroff deploy.nic=52-54-00-AA-00-01 \
+             deploy.pin={PIN} deploy.signer={PIN} deploy.after=poweroff deploy.nic=52-54-00-AA-00-01 \
              deploy.error-reboot=60 deploy.debug deploy.unknown=7 quiet\n"
         ));
         let servers: Vec<String> = line.servers.iter().map(ToString::to_string).collect();
         assert_eq!(servers, ["https://10.0.0.1:26501", "https://deploy:443"]);
         assert_eq!(line.pin.map(|pin| pin.as_bytes()[1]), Some(0x11));
+        assert_eq!(line.signer.map(|key| key.0[1]), Some(0x11));
         assert_eq!(line.after, Some(AfterChoice::PowerOff));
         assert_eq!(line.nic, Some(NicChoice::Mac("52:54:00:aa:00:01".into())));
         assert_eq!(line.error_reboot, Some(Duration::from_secs(60)));
@@ -225,13 +242,15 @@ mod tests {
     #[test]
     fn bad_values_are_told_and_change_nothing() {
         let line = CommandLine::parse(
-            "deploy.server=ftp://x deploy.pin=12 deploy.after=explode deploy.error-reboot=-1 \
+            "deploy.server=ftp://x deploy.pin=12 deploy.signer=12 deploy.after=explode deploy.error-reboot=-1 \
              deploy.nic=way-too-long-for-a-name deploy.shell=maybe",
         );
         assert_eq!(line.problems.len(), 6, "{:?}", line.problems);
+        assert_eq!(line.refused.len(), 1, "{:?}", line.refused);
         assert_eq!(
             CommandLine {
                 problems: Vec::new(),
+                refused: Vec::new(),
                 ..line
             },
             CommandLine::default()
@@ -255,7 +274,7 @@ mod tests {
 
         #[test]
         fn any_value_is_parsed(
-            key in "server|pin|nic|after|error-reboot|shell|debug", value in "\\PC{0,60}"
+            key in "server|pin|signer|nic|after|error-reboot|shell|debug", value in "\\PC{0,60}"
         ) {
             CommandLine::parse(&format!("deploy.{key}={value}"));
         }

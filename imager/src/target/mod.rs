@@ -14,6 +14,7 @@ mod observer;
 pub mod session;
 pub mod system;
 
+use crate::keyring::Keyring;
 use crate::remote::{Options, Remote};
 use cmdline::{AfterChoice, CommandLine};
 use console::{Console, Key};
@@ -92,6 +93,10 @@ fn live(engine: Engine) -> End {
 
 fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, Report> {
     let state = |text: &'static str| console.update(move |view| view.state = text.to_owned());
+    if let Some(found) = line.refused.first() {
+        return Err(Report::new(Code::Usage, found, DiskState::Untouched)
+            .with_advice("Correct the kernel's command line."));
+    }
     state("looking for the network and the server");
     // Disks are still appearing while the network comes up; both are waited for at once.
     let disks = std::thread::spawn(move || inventory::settled_disks(engine.list));
@@ -120,6 +125,9 @@ fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, 
         console,
         remote,
         engine,
+        keyring: Keyring {
+            trusted: line.signer,
+        },
         in_use: Some(in_use),
     }
     .run(disks)

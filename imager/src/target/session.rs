@@ -8,6 +8,7 @@ use super::heartbeat;
 use super::inventory::{self, InUse, ListDisks};
 use super::observer::ConsoleObserver;
 use crate::job::JobResult;
+use crate::keyring::Keyring;
 use crate::progress::{ProgressSink, Tracker};
 use crate::remote::Remote;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,7 +27,8 @@ const LOG_LIMIT: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: u32 = 300;
 
 /// Runs a job.
-pub type RunJob = fn(&Job, &Remote, &[DiskInfo], &dyn ProgressSink) -> Result<JobResult, Report>;
+pub type RunJob =
+    fn(&Job, &Remote, &[DiskInfo], &Keyring, &dyn ProgressSink) -> Result<JobResult, Report>;
 
 /// What a session composes.
 #[derive(Clone, Copy)]
@@ -45,6 +47,8 @@ pub struct Session<'a> {
     pub remote: Remote,
     /// What does the work.
     pub engine: Engine,
+    /// Keys that the kernel's command line names.
+    pub keyring: Keyring,
     /// The network card in use.
     pub in_use: Option<InUse<'a>>,
 }
@@ -158,7 +162,7 @@ impl Session<'_> {
         disks: &[DiskInfo],
         tracker: &Arc<Tracker>,
     ) -> Result<JobResult, Report> {
-        let run = || (self.engine.run)(job, remote, disks, tracker.as_ref());
+        let run = || (self.engine.run)(job, remote, disks, &self.keyring, tracker.as_ref());
         let result = heartbeat::beside(remote, tracker, || catch_unwind(AssertUnwindSafe(run)));
         result
             .unwrap_or_else(|panic| Err(super::panic_report(panic.as_ref(), disk_after(&job.kind))))

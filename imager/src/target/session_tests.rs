@@ -3,6 +3,7 @@
 
 use super::{Engine, Session};
 use crate::job::JobResult;
+use crate::keyring::Keyring;
 use crate::progress::ProgressSink;
 use crate::remote::{Options, Remote, ServerAddress};
 use crate::target::console::Console;
@@ -119,6 +120,7 @@ fn good(
     _: &Job,
     _: &Remote,
     _: &[DiskInfo],
+    _: &Keyring,
     progress: &dyn ProgressSink,
 ) -> Result<JobResult, Report> {
     progress.step(Step::Running, 10);
@@ -136,6 +138,7 @@ fn until_interrupted(
     _: &Job,
     _: &Remote,
     _: &[DiskInfo],
+    _: &Keyring,
     progress: &dyn ProgressSink,
 ) -> Result<JobResult, Report> {
     progress.step(Step::Running, 10);
@@ -153,6 +156,7 @@ fn panicking(
     _: &Job,
     _: &Remote,
     _: &[DiskInfo],
+    _: &Keyring,
     _: &dyn ProgressSink,
 ) -> Result<JobResult, Report> {
     panic!("index out of bounds")
@@ -190,6 +194,7 @@ fn run_engine(
         console: &console,
         remote,
         engine,
+        keyring: Keyring::default(),
         in_use: None,
     }
     .run(disks);

@@ -122,7 +122,7 @@ fn a_damaged_record_leaves_no_table_on_the_disk() {
 fn of_a_newer_version() {
     let dir = folder();
     let image = copy(&disks::gpt().image, dir.path().join("newer.dpl"));
-    poke(&image, 8, &3_u16.to_le_bytes());
+    poke(&image, 8, &4_u16.to_le_bytes());
     let header = peek(&image, 0, 28);
     poke(&image, 28, &crc32fast::hash(&header).to_le_bytes());
     imager!["info", "--json", image].refused("image-version");
@@ -130,7 +130,7 @@ fn of_a_newer_version() {
     assert_refused(&image, "image-version");
     let found = imager!["info", "--json", image].json()["found"].to_string();
     assert!(
-        found.contains("version 3") && found.contains('2'),
+        found.contains("version 4") && found.contains('3'),
         "{found}"
     );
 }

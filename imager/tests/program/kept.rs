@@ -38,7 +38,7 @@ fn refused(image: &Path, target: &Path, more: &[&str], code: &str) -> String {
 /// Whether the disk looks like a restore of that kind that was cut off.
 pub fn is_unfinished(image: &Path, target: &Path, scope: &RestoreScope) -> bool {
     let file = BufReader::new(fs::File::open(image).unwrap());
-    let source = ContainerSource::open(file).unwrap();
+    let source = ContainerSource::open(file, &imager::keyring::Keyring::default()).unwrap();
     let mut device = Device::open_read(target).unwrap();
     device.set_sector_size(source.layout().disk.sector_size);
     restore::is_unfinished(&device, source.layout(), scope).unwrap()
@@ -303,7 +303,7 @@ fn no_image_is_written_over_what_stays() {
     let target = copy(&disks::gpt().disk.path, dir.path().join("disk.img"));
     let device = Device::open_read(&target).unwrap();
     let file = BufReader::new(fs::File::open(&disks::gpt().image).unwrap());
-    let source = ContainerSource::open(file).unwrap();
+    let source = ContainerSource::open(file, &imager::keyring::Keyring::default()).unwrap();
     let mut layout = source.layout().clone();
     let scope = RestoreScope {
         keep: vec![2.into()],

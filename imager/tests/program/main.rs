@@ -25,6 +25,7 @@ mod partial;
 mod refusals;
 mod round_trip;
 mod run;
+mod signatures;
 mod sizes;
 mod streams;
 mod tables;

@@ -112,6 +112,11 @@ impl Run {
         run
     }
 
+    /// Standard output as text.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
     /// Standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {

@@ -91,6 +91,9 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<Images>,
     },
+    /// Show the keys by which others know this server: that of its connections and that of
+    /// its signatures.
+    Keys,
     /// Show the log of a machine's last execution.
     Log {
         /// Name, id or network address.

@@ -12,7 +12,9 @@ mod watch;
 
 use crate::http::api::{ImageInfo, LogView, Rename};
 use crate::store::check::Verified;
-use crate::view::{ExecutionView, ImageView, JobRequest, MachineView, NewExecution, Overview};
+use crate::view::{
+    ExecutionView, ImageView, JobRequest, MachineView, NewExecution, Overview, VersionView,
+};
 use args::{Backup, Cli, Command, Images, Machines, Restore};
 use client::{Answer, Client, Problem, encode};
 use serde::Serialize;
@@ -117,6 +119,10 @@ fn command(cli: &Cli) -> Answer<u8> {
         }
         Command::Images { command } => {
             images(&client, json, command.as_ref().unwrap_or(&Images::List))
+        }
+        Command::Keys => {
+            let server: VersionView = client.get("/version")?;
+            print(json, &server, show::keys)
         }
         Command::Log { machine, execution } => {
             let query = execution

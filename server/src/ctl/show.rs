@@ -6,7 +6,7 @@ use super::disks;
 use crate::exec::state::State;
 use crate::http::api::ImageInfo;
 use crate::store::check::Verified;
-use crate::view::{ExecutionView, ImageView, MachineView, Overview};
+use crate::view::{ExecutionView, ImageView, MachineView, Overview, VersionView};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use wire::size::{bytes, duration};
@@ -189,6 +189,15 @@ pub fn overview(o: &Overview) -> String {
     format!("{head}\n{}", executions(&o.executions))
 }
 
+/// The server's public keys.
+pub fn keys(server: &VersionView) -> String {
+    let signer = server.signing_key.as_deref().unwrap_or("(none)");
+    format!(
+        "connections  {} (SHA-256 of the TLS key: deploy.pin=)\nsignatures   {signer} (Ed25519: deploy.signer=, --trusted-key)",
+        server.pin
+    )
+}
+
 /// List of images.
 pub fn images(images: &[ImageView]) -> String {
     if images.is_empty() {
@@ -244,6 +253,7 @@ pub fn image(info: &ImageInfo) -> String {
         ),
         format!("root      {}", i.root),
     ];
+    lines.extend(info.signed_by.iter().map(|key| format!("signed by {key}")));
     for region in &l.regions {
         let number = region
             .number

@@ -148,7 +148,7 @@ async fn job(
             }
             let disk = choices::disk(machine, disk)?;
             if !scope.is_default() {
-                let (layout, _) = app.store.contents(&image.id).await?;
+                let layout = app.store.contents(&image.id).await?.layout;
                 scope::settle(&mut scope, &layout, machine, disk.as_ref())?;
             }
             let id = image.id.clone();

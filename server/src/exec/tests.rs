@@ -28,6 +28,7 @@ pub(crate) async fn app(dir: &Path, started: i64) -> App {
             .unwrap(),
     );
     App {
+        pin: pinned::Pin::from_bytes([0; 32]),
         db,
         store,
         live: Default::default(),

@@ -53,6 +53,9 @@ pub struct ImageInfo {
     /// What the disk did not give when it was backed up.
     #[serde(default)]
     pub bad_ranges: Vec<BadRangeView>,
+    /// Public keys of its signatures, each found good.
+    #[serde(default)]
+    pub signed_by: Vec<String>,
 }
 
 /// Bytes of an image that were not read: zeros stand for them.
@@ -115,14 +118,16 @@ async fn administrator(State(app): Shared, request: Request, next: Next) -> Resp
     }
 }
 
-async fn version() -> Json<VersionView> {
-    Json(version_view())
+async fn version(State(app): Shared) -> Json<VersionView> {
+    Json(version_view(&app))
 }
 
-fn version_view() -> VersionView {
+fn version_view(app: &App) -> VersionView {
     VersionView {
         version: SOFTWARE_VERSION.to_owned(),
         protocol: PROTOCOL_VERSION,
+        pin: app.pin.to_string(),
+        signing_key: app.store.signer().map(|key| key.to_string()),
     }
 }
 
@@ -141,7 +146,7 @@ async fn overview(State(app): Shared) -> Outcome<Json<Overview>> {
     let executions = executions::newest(&mut conn, None, LISTED).await?;
     let name = |id: &str| names.get(id).map_or("", String::as_str);
     Ok(Json(Overview {
-        server: version_view(),
+        server: version_view(&app),
         now,
         free_bytes: app.store.free_bytes()?,
         machines: machine_views,
@@ -306,11 +311,12 @@ async fn image_of(app: &App, reference: &str) -> Outcome<(images::Image, bool)> 
 
 async fn one_image(State(app): Shared, Path(image): Path<String>) -> Outcome<Json<ImageInfo>> {
     let (image, newest) = image_of(&app, &image).await?;
-    let (layout, bad) = app.store.contents(&image.id).await?;
+    let found = app.store.contents(&image.id).await?;
     Ok(Json(ImageInfo {
         image: view::image(image, newest),
-        bad_ranges: bad_ranges(&layout, &bad),
-        layout,
+        bad_ranges: bad_ranges(&found.layout, &found.bad),
+        signed_by: found.signed_by.iter().map(ToString::to_string).collect(),
+        layout: found.layout,
     }))
 }
 

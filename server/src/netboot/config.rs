@@ -36,6 +36,8 @@ pub struct NetbootConfig {
     pub data_port: u16,
     /// Hash of the data server's key in hexadecimal, for the kernel command line.
     pub pin: String,
+    /// Public key that signs the server's images, in hexadecimal, for the kernel command line.
+    pub signer: String,
     /// Folder with kernel, initramfs and boot loaders. Only plain files directly in it
     /// are served, by exact name.
     pub pxe_dir: PathBuf,
@@ -60,6 +62,7 @@ impl NetbootConfig {
             http_port: self.http_port,
             data_port: self.data_port,
             pin: self.pin.clone(),
+            signer: self.signer.clone(),
             pxe_dir: self.pxe_dir.clone(),
             kernel: KERNEL_FILE.to_owned(),
             initrds,
@@ -87,6 +90,8 @@ pub struct BootConfig {
     pub data_port: u16,
     /// Hash of the data server's key in hexadecimal; empty = no `deploy.pin=`.
     pub pin: String,
+    /// Public key that signs the server's images, in hexadecimal; empty = no `deploy.signer=`.
+    pub signer: String,
     /// Folder with kernel, initramfs and boot loaders.
     pub pxe_dir: PathBuf,
     /// Kernel's file name in `pxe_dir`.
@@ -120,8 +125,10 @@ impl BootConfig {
                 format!("{} is no address that machines can reach", self.server_ip),
             );
         }
-        if !self.pin.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return refuse("pin", "it must be hexadecimal".to_owned());
+        for (setting, value) in [("pin", &self.pin), ("signer", &self.signer)] {
+            if !value.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return refuse(setting, "it must be hexadecimal".to_owned());
+            }
         }
         if let Some(name) = self
             .initrds
@@ -161,6 +168,7 @@ pub(crate) mod tests {
             http_port: 26500,
             data_port: 26501,
             pin: "00ff".to_owned(),
+            signer: "11ee".to_owned(),
             pxe_dir: pxe_dir.to_owned(),
             tftp: true,
             proxy_dhcp: ProxyMode::On,
@@ -209,6 +217,10 @@ pub(crate) mod tests {
             },
             BootConfig {
                 pin: "not hex".to_owned(),
+                ..boot()
+            },
+            BootConfig {
+                signer: "x y".to_owned(),
                 ..boot()
             },
             BootConfig {

@@ -71,6 +71,9 @@ pub fn kernel_arguments(config: &BootConfig) -> String {
     if !config.pin.is_empty() {
         words.push(format!("deploy.pin={}", config.pin));
     }
+    if !config.signer.is_empty() {
+        words.push(format!("deploy.signer={}", config.signer));
+    }
     words.extend(["console=tty0", "console=ttyS0,115200", "panic=30"].map(str::to_owned));
     words.extend(
         config
@@ -220,7 +223,7 @@ mod tests {
             &config(),
         );
         let kernel = "kernel http://10.99.0.1:26500/boot/files/vmlinuz initrd=initramfs.img \
-                      deploy.server=https://10.99.0.1:26501 deploy.pin=00ff \
+                      deploy.server=https://10.99.0.1:26501 deploy.pin=00ff deploy.signer=11ee \
                       console=tty0 console=ttyS0,115200 panic=30 || goto again\n";
         assert!(script.contains(kernel), "{script}");
         let initrd = "initrd --name initramfs.img http://10.99.0.1:26500/boot/files/initramfs.img || goto again\n";
@@ -231,6 +234,7 @@ mod tests {
     fn extra_arguments_follow_and_an_empty_pin_is_left_out() {
         let config = BootConfig {
             pin: String::new(),
+            signer: String::new(),
             extra_kernel_args: " quiet  lang=ja ".to_owned(),
             initrds: vec!["a.img".to_owned(), "b.img".to_owned()],
             ..config()
@@ -242,6 +246,7 @@ mod tests {
         );
         assert!(arguments.ends_with("panic=30 quiet lang=ja"), "{arguments}");
         assert!(!arguments.contains("deploy.pin"), "{arguments}");
+        assert!(!arguments.contains("deploy.signer"), "{arguments}");
     }
 
     #[test]

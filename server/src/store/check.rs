@@ -10,7 +10,7 @@ use crate::db::images::Image;
 use crate::failure::{Failure, Outcome};
 use image::manifest::Page;
 use image::record::Decoder;
-use image::{BadRange, Hash, Layout, Version};
+use image::{BadRange, Hash, Layout, PublicKey, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -34,20 +34,34 @@ pub struct Verified {
     pub places: Vec<String>,
 }
 
+/// What a manifest says besides its chunks.
+pub struct Contents {
+    /// Disk, partitions and file systems.
+    pub layout: Layout,
+    /// What the disk did not give.
+    pub bad: Vec<BadRange>,
+    /// Whose signatures it has, each found good.
+    pub signed_by: Vec<PublicKey>,
+}
+
 impl Store {
-    /// The layout of an image, and what its disk did not give.
+    /// What an image's manifest says besides its chunks.
     ///
     /// # Errors
     /// `image-damaged` if the manifest cannot be read.
-    pub async fn contents(&self, id: &str) -> Outcome<(Layout, Vec<BadRange>)> {
+    pub async fn contents(&self, id: &str) -> Outcome<Contents> {
         let path = self.manifest_path(id);
         tokio::task::spawn_blocking(move || {
             let mut reader = open_manifest(&path)?;
-            // Bad ranges stand at the end; the first version has none.
+            // Bad ranges and signatures stand at the end; the first version has none.
             if reader.version() > Version::V1 {
                 while reader.next_page()?.is_some() {}
             }
-            Ok((reader.layout().clone(), reader.bad().to_vec()))
+            Ok(Contents {
+                layout: reader.layout().clone(),
+                bad: reader.bad().to_vec(),
+                signed_by: reader.signatures().iter().map(|s| s.key).collect(),
+            })
         })
         .await?
     }

@@ -16,10 +16,12 @@ mod owner;
 mod packs;
 mod publish;
 mod release;
+mod sign;
 mod upload;
 
 use crate::db::{Conn, Db, chunks, executions};
 use crate::failure::{Failure, Outcome};
+use image::{PublicKey, SigningKey};
 use packs::PackPool;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -38,6 +40,7 @@ pub struct Store {
     packs: PackPool,
     desks: desks::Desks,
     reserve: u64,
+    signer: Option<Arc<SigningKey>>,
     /// Executions that publish now.
     publishing: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -60,6 +63,7 @@ impl Store {
             packs,
             desks: desks::Desks::new(),
             reserve: RESERVE,
+            signer: None,
             publishing: Mutex::default(),
         };
         store.recover().await?;
@@ -70,6 +74,17 @@ impl Store {
     pub fn with_reserve(mut self, bytes: u64) -> Self {
         self.reserve = bytes;
         self
+    }
+
+    /// The same store, which signs every image that it publishes.
+    pub fn signing_with(mut self, key: Arc<SigningKey>) -> Self {
+        self.signer = Some(key);
+        self
+    }
+
+    /// Whose signature its images have.
+    pub fn signer(&self) -> Option<PublicKey> {
+        self.signer.as_ref().map(|key| key.public())
     }
 
     /// Where the manifest of an image is. Ids are made by the server: hex digits only.

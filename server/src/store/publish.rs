@@ -9,6 +9,7 @@
 //! more and makes the image visible.
 
 use super::Store;
+use super::sign::sign;
 use super::upload::BodyReader;
 use crate::db::executions::{self, Execution};
 use crate::db::{chunks, images};
@@ -85,9 +86,15 @@ impl Store {
         now: i64,
     ) -> Outcome<Published> {
         let room = self.free_bytes()?;
-        let path = temporary.to_owned();
-        let (layout, root) =
-            tokio::task::spawn_blocking(move || receive(&path, room, body)).await??;
+        let (path, signer) = (temporary.to_owned(), self.signer.clone());
+        let (layout, root) = tokio::task::spawn_blocking(move || {
+            let received = receive(&path, room, body)?;
+            if let Some(key) = signer {
+                sign(&path, received.1.root, &key)?;
+            }
+            Outcome::Ok(received)
+        })
+        .await??;
         let new = images::Image {
             id: id.to_owned(),
             name: name.to_owned(),
