@@ -99,8 +99,8 @@ impl Device {
     }
 
     /// Asks the kernel to read the partition table again. `Unsupported` for files
-    /// and for devices without partitions; `Busy` while a partition is in use.
-    /// Nothing depends on it but device nodes: callers may ignore the failure.
+    /// and for devices without partitions; `Busy` while a partition is in use or only
+    /// open: its node then stands for what the old table said.
     pub fn reread_partitions(&self) -> Result<(), Error> {
         match ioctl::reread_partitions(&self.file) {
             Ok(()) => Ok(()),

@@ -115,6 +115,8 @@ catalogue! {
         "Do not use this disk; check disk, controller and memory.";
     FsNotGrown, "fs-not-grown", Warning, "A partition is larger than before, its file system is not.",
         "Let the file system's own tool enlarge it.";
+    TableNotReread, "table-not-reread", Warning, "The kernel of this machine still has the disk's old partition table.",
+        "Mount nothing of this disk before a restart, or before its partitions are free and partprobe was run.";
     NotConfirmed, "not-confirmed", Refused, "The overwriting was not confirmed.",
         "Answer with yes on a terminal, or add --yes.";
     NoNetworkDevice, "no-network-device", Failed, "No network device works.",

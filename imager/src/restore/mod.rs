@@ -25,7 +25,7 @@ mod write;
 use crate::grow::{self, Outcome};
 use crate::progress::ProgressSink;
 use crate::report;
-use blockdev::Device;
+use blockdev::{Device, ErrorKind};
 use image::manifest::PackedPage;
 use image::{BadRange, CellMap, Layout, Root};
 use std::path::Path;
@@ -128,14 +128,28 @@ pub fn run(
         .map_err(|report| plan.failed(report))?;
     claims.release();
     if !plan.tables().is_empty() {
-        // Nodes for the new partitions; nothing depends on it.
-        let _ = device.reread_partitions();
+        restored.warnings.extend(reread(&device, path));
     }
     // What grows a file system has to mount it, which no claim may be in the way of.
     let sector_size = device.sector_size();
     drop(device);
     grow_if_asked(path, sector_size, &plan, &mut restored);
     Ok(restored)
+}
+
+/// Nodes for the new partitions. The disk is right without them; but what is mounted by an
+/// old node lies in the wrong place of it. (A program that only reads a partition keeps
+/// nobody from writing to the disk, but keeps the kernel from this.)
+fn reread(device: &Device, path: &Path) -> Option<Report> {
+    let error = device.reread_partitions().err()?;
+    // Others than this one have no partitions that could be wrong.
+    (error.kind() == ErrorKind::Busy).then(|| {
+        let found = format!(
+            "a program has a partition of {} open, so that the kernel keeps the old table",
+            path.display()
+        );
+        Report::new(Code::TableNotReread, found, DiskState::Complete)
+    })
 }
 
 fn write_and_prove(

@@ -294,6 +294,10 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::DisksChanged, "server/tests/disks.rs"),
     (Code::ImageNotForMachine, "target"),
     (Code::FsNotGrown, "sizes"),
+    (
+        Code::TableNotReread,
+        "tests/tests/guest.rs: a kernel that has partitions",
+    ),
     (Code::TableTypeMismatch, "chosen"),
     (Code::PartitionSizeMismatch, "chosen"),
     (Code::PartitionTypeMismatch, "chosen"),

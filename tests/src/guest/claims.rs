@@ -3,7 +3,7 @@
 //!
 //! Owns: this disk, its steps and what must hold. Does not own: the guest.
 
-use super::{Guest, Results, host_backup};
+use super::{Guest, Results, host_backup, warns};
 use std::path::Path;
 use testkit::build::{BuiltDisk, DiskBuilder, Tree};
 use testkit::qemu::{Bus, Disk};
@@ -50,6 +50,12 @@ run claims-umount umount /a
 losetup /dev/loop7 $p2
 run claims-loop restore /mnt/claims-new.image
 losetup -d /dev/loop7
+
+# A partition that is only open keeps nobody from writing, but the kernel from looking.
+sleep 100000 <$p1 &
+run claims-open restore /mnt/claims-old.image
+kill $!
+wait $! 2>/dev/null
 
 # Old blocks of all partitions are in memory now.
 cat $p1 $p2 >/dev/null
@@ -135,6 +141,10 @@ pub fn check(prepared: &Prepared, results: &Results) {
     }
     let found = results.refused("claims-loop", "disk-in-use", "untouched");
     assert!(found.contains("/dev/loop7"), "{found}");
+    let open = results.json("claims-open");
+    assert!(warns(&open, "table-not-reread"), "{open}");
+    let free = results.json("claims-free");
+    assert!(!warns(&free, "table-not-reread"), "{free}");
     assert_eq!(
         results.table("claims-table-new"),
         places(&prepared.new),

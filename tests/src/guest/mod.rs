@@ -230,6 +230,13 @@ impl Results {
     }
 }
 
+/// Whether the result of a job carries this warning. (Others may stand beside it: the host
+/// that made an image may have another firmware than the guest.)
+pub fn warns(result: &Value, code: &str) -> bool {
+    let warnings = result["warnings"].as_array().expect("warnings");
+    warnings.iter().any(|one| one["code"] == code)
+}
+
 /// Backs a disk file up on the host, by way of a loop device of its sector size. Gives
 /// what the imager printed.
 ///
