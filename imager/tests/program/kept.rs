@@ -245,7 +245,11 @@ fn a_larger_disk_keeps_a_partition_and_grows_another_one() {
         .arg(&target)
         .output()
         .unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("No problems found"));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("No problems found") && !said.contains("Caution"),
+        "{said}"
+    );
     refused(
         &imaged.image,
         &target,
