@@ -294,6 +294,7 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::DisksChanged, "server/tests/disks.rs"),
     (Code::ImageNotForMachine, "target"),
     (Code::FsNotGrown, "sizes"),
+    (Code::ImageUntrusted, "signatures"),
     (
         Code::TableNotReread,
         "tests/tests/guest.rs: a kernel that has partitions",
