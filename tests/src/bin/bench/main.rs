@@ -6,9 +6,10 @@
 //!
 //! Settings by environment: `BENCH_RUNS` (default 5), `BENCH_MIB` (size of the disk in
 //! MiB, default 4096), `BENCH_FS` (of `ext4,ntfs,xfs`), `BENCH_ONLY` (`disk`, `net`,
-//! `scale` or `boot`).
+//! `scale`, `boot`; `cells` only if it is named).
 
 mod boot;
+mod cells;
 mod crowd;
 mod disk;
 mod loopback;
@@ -46,6 +47,9 @@ fn all() -> std::io::Result<()> {
     }
     if wanted("net") {
         net::measure(&built)?;
+    }
+    if only == "cells" {
+        return cells::measure();
     }
     if wanted("scale") {
         scale::measure(&built)?;
