@@ -398,6 +398,38 @@ seed_layout() {
     tail -c +65 "$golden" | head -c "$length" >"$out/layout"
 }
 
+# Behind handshakes of several kinds: a read, block status, a write with its data.
+seed_nbd() {
+    local knobs
+    for knobs in 011 013 017; do
+        {
+            printf "\\$knobs"
+            printf '%%\140\225\023\000\000\000\000cookie_1'
+            be 4000 8
+            be 5000 4
+            printf '%%\140\225\023\000\000\000\007cookie_2'
+            be 0 8
+            be 60000 4
+            printf '%%\140\225\023\000\000\000\001cookie_3'
+            be 0 8
+            be 4 4
+            printf 'data'
+        } >"$out/requests-$knobs"
+    done
+    {
+        printf '\001IHAVEOPT'
+        be 3 4
+        be 0 4
+        printf 'IHAVEOPT'
+        be 6 4
+        be 9 4
+        be 1 4
+        printf '1'
+        be 1 2
+        be 3 2
+    } >"$out/options"
+}
+
 seed_message() {
     printf '\002{"step":"running","done_bytes":5,"total_bytes":9,"wire_bytes":1,"bytes_per_second":2,"seconds_left":3}' \
         >"$out/progress"

@@ -163,7 +163,7 @@ catalogue! {
         "Start it again when you like.";
     Busy, "busy", Waiting, "All transfer slots are taken.",
         "The machine waits in line.";
-    PortInUse, "port-in-use", Failed, "A network port of the server cannot be opened.",
+    PortInUse, "port-in-use", Failed, "A network port or socket cannot be opened.",
         "Stop the program that has it, or change the server's settings.";
     Usage, "usage", Refused, "The command cannot be understood.",
         "See --help.";

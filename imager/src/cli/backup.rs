@@ -200,7 +200,7 @@ fn compression(codec: &str, level: i32) -> Result<Compression, Report> {
 }
 
 /// A file that gets its name only when it is complete, and is removed if it is not. It
-/// is locked as long as it is written, so that two backups never write the same one.
+/// is locked as long as it is written, so that two runs never write the same one.
 pub(super) struct PartialFile {
     file: Flock<File>,
     partial: PathBuf,
@@ -222,7 +222,7 @@ impl PartialFile {
         let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
             Err((_, Errno::EWOULDBLOCK)) => {
-                let found = format!("another backup is writing {}", partial.display());
+                let found = format!("another run is writing {}", partial.display());
                 return Err(
                     Report::new(Code::ImageExists, found, DiskState::NotInvolved)
                         .with_advice("Wait for it to end, or choose another name."),

@@ -5,10 +5,13 @@
 
 mod backup;
 mod disks;
+mod export;
 mod info;
 mod key;
 mod keys;
 mod map;
+mod nbd;
+mod opened;
 mod restore;
 mod shown;
 mod shrink;
@@ -48,6 +51,10 @@ enum Command {
     Restore(restore::Args),
     /// Make an image for a smaller disk from one of a larger disk (ext2, ext3, ext4)
     Shrink(shrink::Args),
+    /// Make a virtual machine's disk of an image: raw, qcow2 or VHDX
+    Export(export::Args),
+    /// Let virtual machines or this kernel read an image as a disk, by NBD
+    Nbd(nbd::Args),
     /// Check every byte of an image
     Verify(verify::Args),
     /// Show what an image holds
@@ -68,6 +75,8 @@ impl Command {
             Command::Backup(args) => backup::run(args),
             Command::Restore(args) => restore::run(args),
             Command::Shrink(args) => shrink::run(args),
+            Command::Export(args) => export::run(args),
+            Command::Nbd(args) => nbd::run(args),
             Command::Verify(args) => verify::run(args),
             Command::Info(args) => info::run(args),
             Command::Target(args) => target::run(args),
@@ -83,6 +92,8 @@ impl Command {
             Command::Backup(args) => args.json,
             Command::Restore(args) => args.json,
             Command::Shrink(args) => args.json,
+            Command::Export(args) => args.json,
+            Command::Nbd(args) => args.json,
             Command::Verify(args) => args.json,
             Command::Info(args) => args.json,
             Command::Target(args) => args.json,
