@@ -170,7 +170,7 @@ fn writes_are_refused_and_their_data_is_passed_over() {
 fn long_reads_come_in_pieces_and_holes_as_holes() {
     const FROM: u64 = 600_000; // in a hole
     let read = request(command::READ, 0, FROM, (3 << 20) + 5);
-    let (_, reply) = answers(&[go("")], &[read.clone()]);
+    let (_, reply) = answers(&[go("")], std::slice::from_ref(&read));
     let plain: Vec<u8> = (FROM..FROM + (3 << 20) + 5).map(byte).collect();
     assert!(reply[16..] == plain);
 
@@ -198,10 +198,7 @@ fn long_reads_come_in_pieces_and_holes_as_holes() {
 #[test]
 fn an_error_in_the_middle_is_told_or_ends_the_connection() {
     let read = request(command::READ, 0, BAD - 100, 200);
-    let (end, reply) = answers(
-        &[go("")],
-        &[read, request(command::DISCONNECT, 0, 0, 0)],
-    );
+    let (end, reply) = answers(&[go("")], &[read, request(command::DISCONNECT, 0, 0, 0)]);
     assert!(end.is_ok());
     assert_eq!((errno(&reply), reply.len()), (5, 16));
     let read = request(command::READ, 0, BAD, 200);
