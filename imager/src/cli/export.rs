@@ -4,10 +4,11 @@
 //! own: the formats (`crate::export`).
 
 use super::backup::PartialFile;
+use super::keys::ReadKeys;
 use super::shown::Shown;
 use super::{Output, opened, print_warnings, warnings_json};
 use crate::export::{self, Format};
-use crate::{bad_ranges, source};
+use crate::{bad_ranges, source, trust};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub struct Args {
     /// Replace the file if it is there
     #[arg(long)]
     overwrite: bool,
+    #[command(flatten)]
+    keys: ReadKeys,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -44,7 +47,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             .with_advice("Say it: --format raw, qcow2 or vhdx.")
     })?;
     refuse_taken_name(args)?;
-    let image = opened::open(&args.image)?;
+    let image = opened::open(&args.image, &args.keys)?;
     let warnings = opened::warnings(&image);
     print_warnings(&warnings);
 
@@ -85,6 +88,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             "partial": layout.is_partial(),
             "bad_ranges": bad_ranges::json(layout, image.bad()),
             "root": image.root().root.to_hex(),
+            "signed_by": trust::json(image.signatures()),
             "seconds": seconds,
             "warnings": warnings_json(&warnings),
         }),

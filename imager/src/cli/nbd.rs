@@ -3,10 +3,11 @@
 //! Owns: its options, and saying where clients are waited for. Does not own: serving them
 //! (`crate::nbd`).
 
+use super::keys::ReadKeys;
 use super::shown::Shown;
 use super::{Output, opened, print_warnings, warnings_json};
-use crate::bad_ranges;
 use crate::nbd::{self, Listener};
+use crate::{bad_ranges, trust};
 use serde_json::json;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -27,6 +28,8 @@ pub struct Args {
     /// End when the last client has left
     #[arg(long)]
     once: bool,
+    #[command(flatten)]
+    keys: ReadKeys,
     /// Print where clients are waited for as JSON
     #[arg(long)]
     pub json: bool,
@@ -38,7 +41,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         Some(path) => Listener::unix(path)?,
         None => Listener::tcp(args.listen)?,
     };
-    let image = opened::open(&args.image)?;
+    let image = opened::open(&args.image, &args.keys)?;
     let warnings = opened::warnings(&image);
     print_warnings(&warnings);
     if args.socket.is_none() && !args.listen.ip().is_loopback() {
@@ -65,6 +68,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             "partial": image.layout().is_partial(),
             "bad_ranges": bad_ranges::json(image.layout(), image.bad()),
             "root": image.root().root.to_hex(),
+            "signed_by": trust::json(image.signatures()),
             "warnings": warnings_json(&warnings),
         });
         format!("{value:#}\n")

@@ -3,14 +3,16 @@
 //! Owns: opening it, and the warnings that go with its disk. Does not own: reading it.
 
 use super::info;
-use crate::{bad_ranges, report};
+use super::keys::ReadKeys;
+use crate::{bad_ranges, report, trust};
 use image::{Layout, OpenImage};
 use std::fs::File;
 use std::path::Path;
 use wire::{Code, DiskState, Report};
 
-/// Opens an image file.
-pub fn open(path: &Path) -> Result<OpenImage<File>, Report> {
+/// Opens an image file. If a key is trusted, the image is one that it signed, proved.
+pub fn open(path: &Path, keys: &ReadKeys) -> Result<OpenImage<File>, Report> {
+    let trusted = keys.keyring()?.trusted;
     let file = info::open(path)?;
     if !file.metadata().is_ok_and(|there| there.is_file()) {
         let found = format!("{} is no regular file", path.display());
@@ -19,7 +21,13 @@ pub fn open(path: &Path) -> Result<OpenImage<File>, Report> {
                 .with_advice("Name an image file; a stream cannot be read at any place."),
         );
     }
-    OpenImage::open(file).map_err(|e| report::image(&e, DiskState::NotInvolved))
+    let damaged = |e| report::image(&e, DiskState::NotInvolved);
+    let image = OpenImage::open(file).map_err(damaged)?;
+    trust::demand(trusted, image.signatures(), DiskState::NotInvolved)?;
+    if trusted.is_some() {
+        image.prove().map_err(damaged)?;
+    }
+    Ok(image)
 }
 
 /// What the disk of the image lacks: partitions, sectors.

@@ -236,6 +236,40 @@ fn clients_that_misbehave_hurt_nobody() {
 }
 
 #[test]
+fn with_a_trusted_key_only_signed_images_are_opened() {
+    let dir = folder();
+    let image = disks::copy(&disks::bare().image, dir.path().join("image"));
+    let key = dir.path().join("key");
+    let public = imager!["key", "new", "--signing", "--json", key]
+        .ok()
+        .json();
+    let public = public["public_key"].as_str().unwrap();
+    let out = dir.path().join("disk.qcow2");
+    let listen = ["--listen", "127.0.0.1:0", "--trusted-key", public];
+    let nbd = ["nbd".as_ref(), "--json".as_ref(), image.as_os_str()];
+    let mut command = command(nbd);
+    command.args(listen);
+    crate::run::finish(command).refused("image-untrusted");
+    imager![
+        "export",
+        "-q",
+        "--json",
+        "--trusted-key",
+        public,
+        image,
+        out
+    ]
+    .refused("image-untrusted");
+    assert!(!out.exists());
+
+    imager!["sign", "-q", "--key", key, image].ok();
+    let server = Server::start(&image, &listen);
+    assert_eq!(server.said["signed_by"][0], public);
+    client("nbdinfo", &["--size", &server.uri]);
+    imager!["export", "-q", "--trusted-key", public, image, out].ok();
+}
+
+#[test]
 fn a_partial_image_and_a_missing_one_are_said() {
     let dir = folder();
     let image = dir.path().join("image");

@@ -5,7 +5,7 @@
 //!
 //! # What is read, and when
 //!
-//! [`OpenImage::open`] reads header, layout, footer, index, bad ranges and root. If the
+//! [`OpenImage::open`] reads header, layout, footer, index, bad ranges, root and signatures. If the
 //! image has at most [`EAGER_PAGES`] pages (256 GiB of whole cells of 1 MiB, some 14 MB to
 //! read) it reads all of them too and proves the root. A larger image is open at once,
 //! whatever its size: its pages are read when they are wanted, and
@@ -27,7 +27,8 @@
 //!   out before are compared when the proof comes to them; if it fails, every later call
 //!   fails.
 //!
-//! Whether the root itself is to be trusted, the caller knows. Damage in records that are
+//! Whether the root itself is to be trusted, the caller decides by [`OpenImage::signatures`],
+//! each of which was checked to be one of the root that the image states. Damage in records that are
 //! never read is never seen; that is what a full verification is for.
 //!
 //! # What the bytes are
@@ -58,6 +59,7 @@ use crate::bad::{Bad, BadRange};
 use crate::index::{self, FOOTER_LEN};
 use crate::manifest::{PageChecker, check_root, read_layout};
 use crate::section::{FileKind, Kind};
+use crate::signature::{self, Signature};
 use crate::tree::{Root, TreeHasher};
 use crate::{Error, Layout, Version};
 use chunks::Chunks;
@@ -82,6 +84,7 @@ pub struct OpenImage<S> {
     root: Root,
     root_at: u64,
     bad: Bad,
+    signatures: Vec<Signature>,
     length: u64,
     first_page: u64,
     pieces: Vec<TablePiece>,
@@ -160,13 +163,16 @@ impl<S: ReadAt> OpenImage<S> {
             let what = format!("a {kind:?} section where the root is expected");
             return Err(Error::damaged(what, root_at));
         }
-        if root_end > index_at {
-            return Err(Error::damaged("the index stands within the root", root_end));
-        }
         let root = Root::decode(&body, root_at)?;
         if root.pages != places.len() as u64 || root.plain_bytes != layout.used_bytes() {
             let what = "the root's totals are not those of the image";
             return Err(Error::damaged(what, root_at));
+        }
+        let mut input = stream(&source, root_end);
+        let (signatures, end) = signature::read_until_index(&mut input, root.root, &mut body)?;
+        if end != index_at {
+            let what = "the index is not where the footer says";
+            return Err(Error::damaged(what, end));
         }
         Ok(OpenImage {
             source,
@@ -177,6 +183,7 @@ impl<S: ReadAt> OpenImage<S> {
             root,
             root_at,
             bad,
+            signatures: signatures.list().to_vec(),
             length,
             first_page,
             pages: Pages::new(places, PAGE_CACHE),
@@ -250,6 +257,11 @@ impl<S: ReadAt> OpenImage<S> {
     /// What the disk did not give; the image has zeros there.
     pub fn bad(&self) -> &[BadRange] {
         self.bad.ranges()
+    }
+
+    /// Who signed the root, which says something of the image only once it is proved.
+    pub fn signatures(&self) -> &[Signature] {
+        &self.signatures
     }
 
     /// Version of the format that it is written in.
