@@ -89,6 +89,7 @@ pub fn run(
             verify,
             force,
             scope,
+            reuse,
             ..
         } => {
             let wanted = Wanted {
@@ -96,6 +97,8 @@ pub fn run(
                 options: restore::Options {
                     verify: *verify,
                     scope: scope.clone(),
+                    // What an earlier start wrote is found by hashing the disk.
+                    reuse: *reuse || job.resume,
                 },
                 force: *force,
                 resume: job.resume,
@@ -197,7 +200,8 @@ fn restore_disk(
     warnings.extend(bad_ranges::warning_of_image(image.layout(), &done.bad));
     let summary = Summary {
         disk_bytes,
-        used_bytes: done.written_bytes,
+        used_bytes: done.written_bytes + done.skipped_bytes,
+        skipped_bytes: done.skipped_bytes,
         wire_bytes: done.wire_bytes,
         ..Summary::default()
     };

@@ -87,6 +87,7 @@ fn restore(path: &Path, resume: bool) -> Job {
             verify: true,
             force: false,
             scope: RestoreScope::default(),
+            reuse: false,
         },
         resume,
         after: After::Reboot,

@@ -217,6 +217,9 @@ pub enum JobRequest {
         /// What of the disk is replaced; everything if not given.
         #[serde(default)]
         scope: RestoreScope,
+        /// Hash what the disk holds, and write only what differs.
+        #[serde(default)]
+        reuse: bool,
     },
     /// List disks, partitions and file systems.
     DiskCheck,

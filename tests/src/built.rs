@@ -20,10 +20,7 @@ impl Built {
     /// # Errors
     /// Something is missing: `build.sh` has to run first.
     pub fn find() -> io::Result<Built> {
-        let out = folder("DEPLOY_OUT").unwrap_or_else(|| {
-            let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-            tests.parent().unwrap_or(tests).join("out")
-        });
+        let out = folder("DEPLOY_OUT").unwrap_or_else(default_out);
         let cache = cache()?;
         for file in [
             "bin/imager",
@@ -35,13 +32,7 @@ impl Built {
             "pxe/snponly.efi",
         ] {
             if !out.join(file).is_file() {
-                return Err(io::Error::new(
-                    io::ErrorKind::NotFound,
-                    format!(
-                        "{} is missing: run ./build.sh first",
-                        out.join(file).display()
-                    ),
-                ));
+                return Err(missing(&out.join(file)));
             }
         }
         Ok(Built { out, cache })
@@ -85,6 +76,35 @@ pub fn cache() -> io::Result<PathBuf> {
         .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("deploy-os")))
         .or_else(|| folder("HOME").map(|home| home.join(".cache/deploy-os")))
         .ok_or_else(|| io::Error::other("neither DEPLOY_CACHE nor HOME is set"))
+}
+
+/// The folder of our programs: `DEPLOY_BIN`, or `bin` in what `build.sh` leaves.
+///
+/// # Errors
+/// One of them is missing.
+pub fn programs() -> io::Result<PathBuf> {
+    let bin = folder("DEPLOY_BIN").unwrap_or_else(|| {
+        let out = folder("DEPLOY_OUT").unwrap_or_else(default_out);
+        out.join("bin")
+    });
+    for program in ["imager", "deployd", "deployctl"] {
+        if !bin.join(program).is_file() {
+            return Err(missing(&bin.join(program)));
+        }
+    }
+    Ok(bin)
+}
+
+fn default_out() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests).join("out")
+}
+
+fn missing(file: &Path) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("{} is missing: run ./build.sh first", file.display()),
+    )
 }
 
 fn folder(variable: &str) -> Option<PathBuf> {

@@ -266,6 +266,9 @@ pub enum JobKind {
         /// What of the disk is replaced.
         #[serde(default, skip_serializing_if = "RestoreScope::is_default")]
         scope: RestoreScope,
+        /// Hash what the disk holds, and fetch and write only what differs.
+        #[serde(default, skip_serializing_if = "is_false")]
+        reuse: bool,
     },
     /// List disks, partitions and file systems.
     DiskCheck,
@@ -420,6 +423,9 @@ pub struct Summary {
     pub disk_bytes: u64,
     /// Used bytes (plain).
     pub used_bytes: u64,
+    /// Those of them that a restore found on the disk and left as they are.
+    #[serde(default)]
+    pub skipped_bytes: u64,
     /// Bytes that went over the network.
     pub wire_bytes: u64,
     /// Seconds from job start to end.

@@ -33,6 +33,10 @@ pub struct Args {
     /// Do not read back what was written
     #[arg(long)]
     no_verify: bool,
+    /// Hash what the disk holds, and write only what differs; nothing is discarded. What an
+    /// interrupted restore wrote counts too
+    #[arg(long)]
+    reuse: bool,
     /// Where the old partition tables of a block device are saved ("none": nowhere)
     #[arg(long, value_name = "FILE")]
     save_tables: Option<PathBuf>,
@@ -107,6 +111,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     let options = restore::Options {
         verify: !args.no_verify,
         scope,
+        reuse: args.reuse,
     };
     let done = restore::run(
         device,
@@ -130,7 +135,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     let grown = done.grown.iter().map(|grown| format!("Note: {grown}.\n"));
     Ok(Output {
         text: format!(
-            "Restore done{}: {} written to {}{} in {}.\n{}",
+            "Restore done{}: {} written to {}{}{} in {}.\n{}",
             if is_whole {
                 ""
             } else {
@@ -138,6 +143,14 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             },
             size::bytes(done.written_bytes),
             args.disk.display(),
+            if args.reuse {
+                format!(
+                    ", which held {} of the image already",
+                    size::bytes(done.skipped_bytes)
+                )
+            } else {
+                String::new()
+            },
             if done.verified {
                 ", read back and found right"
             } else {
@@ -149,7 +162,9 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         json: json!({
             "result": bad_ranges::result(&done.bad),
             "bad_ranges": bad_ranges::json(&layout, &done.bad),
-            "used_bytes": done.written_bytes,
+            "used_bytes": done.written_bytes + done.skipped_bytes,
+            "written_bytes": done.written_bytes,
+            "skipped_bytes": done.skipped_bytes,
             "verified": done.verified,
             "root": done.root.root.to_hex(),
             "seconds": seconds,

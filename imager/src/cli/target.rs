@@ -9,6 +9,7 @@ use super::shown::Shown;
 use crate::job::{self, JobResult};
 use crate::progress::{ProgressSink, Tracker};
 use crate::remote::{self, Observer, Remote, Retrying, ServerAddress};
+use crate::target::session::skipped;
 use crate::target::{heartbeat, inventory, panic_report};
 use crate::{disks, in_use};
 use pinned::Pin;
@@ -189,16 +190,18 @@ fn report(
     let summary = &done.summary;
     Ok(said(
         format!(
-            "Job done: {} used of {}, {} over the network, in {}.\n",
+            "Job done: {} used of {}, {} over the network{}, in {}.\n",
             size::bytes(summary.used_bytes),
             size::bytes(summary.disk_bytes),
             size::bytes(summary.wire_bytes),
+            skipped(summary),
             size::duration(summary.seconds.round() as u64)
         ),
         json!({
             "result": "done",
             "disk_bytes": summary.disk_bytes,
             "used_bytes": summary.used_bytes,
+            "skipped_bytes": summary.skipped_bytes,
             "wire_bytes": summary.wire_bytes,
             "seconds": summary.seconds,
             "warnings": super::warnings_json(&done.warnings),

@@ -1,7 +1,8 @@
 //! The first change to a disk: what could make it boot or be taken for something is
 //! zeroed.
 //!
-//! Owns: which areas. Does not own: how zeros are written (`blockdev`), tables (`tables`).
+//! Owns: which areas. Does not own: how zeros are written (`blockdev`), tables (`tables`),
+//! whether anything is discarded (the caller).
 
 use super::plan::{HEAD_BYTES, Plan, TableChange};
 use super::tables;
@@ -10,13 +11,16 @@ use diskmap::{Blob, Extent, Extents};
 use std::io;
 use std::ops::Range;
 
+/// Gives a range of the old contents back to the device, or leaves it: nothing relies on it.
+pub type GiveBack<'a> = &'a dyn Fn(u64, u64) -> io::Result<()>;
+
 /// Gives the old contents back to the device, then zeroes the first and last part of
 /// every partition that is written, where file systems, RAID, LVM and ZFS have their
 /// signatures, and the tables' places at both ends of a disk that is replaced; flushed
 /// when it returns. What stays is neither discarded nor zeroed.
-pub fn erase(device: &Device, plan: &Plan) -> io::Result<()> {
+pub fn erase(device: &Device, plan: &Plan, give_back: GiveBack<'_>) -> io::Result<()> {
     match &plan.table {
-        TableChange::Replace { .. } => whole(device, plan),
+        TableChange::Replace { .. } => whole(device, plan, give_back),
         TableChange::Keep {
             interim,
             last,
@@ -25,20 +29,24 @@ pub fn erase(device: &Device, plan: &Plan) -> io::Result<()> {
             primary_is_good,
         } => {
             tables::write_interim(device, interim, *primary_is_good)?;
-            around(device, plan, &replaced(device, kept, interim), old, last)
+            let replaced = replaced(device, kept, interim);
+            for extent in &replaced {
+                give_back(extent.start, extent.len)?;
+            }
+            around(device, plan, &replaced, old, last)
         }
-        TableChange::Untouched => partitions(device, plan),
+        TableChange::Untouched => partitions(device, plan, give_back),
     }
 }
 
-fn whole(device: &Device, plan: &Plan) -> io::Result<()> {
+fn whole(device: &Device, plan: &Plan, give_back: GiveBack<'_>) -> io::Result<()> {
     // The table goes first and is flushed first: from here on nothing on the disk is
     // found by a boot loader.
     zero_ends(device, plan)?;
     device.flush()?;
-    // The whole disk is replaced, so all of it may be discarded. A device that cannot
-    // is none the worse for it; what reads as what afterwards is not relied upon.
-    device.discard(0, plan.disk_bytes)?;
+    // The whole disk is replaced, so all of it may be discarded. A device that cannot is
+    // none the worse for it; what reads as what afterwards is not relied upon.
+    give_back(0, plan.disk_bytes)?;
     zero_ends(device, plan)?;
     for area in &plan.areas {
         zero_head_and_tail(device, area)?;
@@ -54,13 +62,13 @@ fn zero_ends(device: &Device, plan: &Plan) -> io::Result<()> {
 
 /// Only the partitions that are written. Their heads go first and are flushed first, so
 /// that nothing half-made is mounted.
-fn partitions(device: &Device, plan: &Plan) -> io::Result<()> {
+fn partitions(device: &Device, plan: &Plan, give_back: GiveBack<'_>) -> io::Result<()> {
     for area in &plan.areas {
         zero_within(device, area.start, HEAD_BYTES.min(area.end - area.start))?;
     }
     device.flush()?;
     for area in &plan.areas {
-        device.discard(area.start, area.end - area.start)?;
+        give_back(area.start, area.end - area.start)?;
     }
     for area in &plan.areas {
         zero_head_and_tail(device, area)?;
@@ -86,9 +94,6 @@ fn around(
     old: &[Range<u64>],
     last: &[Blob],
 ) -> io::Result<()> {
-    for extent in replaced {
-        device.discard(extent.start, extent.len)?;
-    }
     let size = device.size_bytes();
     let mut zeroed = vec![
         0..HEAD_BYTES.min(size),

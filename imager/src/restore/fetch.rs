@@ -3,6 +3,7 @@
 //! Owns: the manifest (proved against the root that the job names), batches, and asking
 //! again for what did not come. Does not own: the connection's retries (`remote`).
 
+use super::held::Held;
 use super::{CellWriter, Delivered, Source};
 use crate::keyring::Keyring;
 use crate::remote::{Body, Failure, Remote};
@@ -191,8 +192,13 @@ fn fetch_all(
     work: &Receiver<Vec<Chunk>>,
 ) -> Result<(), Report> {
     let mut decoder = Decoder::new();
-    work.iter()
-        .try_for_each(|batch| fetch_batch(remote, writer, &mut decoder, &batch))
+    let mut held = Held::new(writer);
+    work.iter().try_for_each(|mut batch| {
+        writer.stop_if_asked()?;
+        batch.retain(|(cell, chunk)| !held.skips(cell, chunk.name));
+        fetch_batch(remote, writer, &mut decoder, &batch)?;
+        writer.flush_in_time()
+    })
 }
 
 /// Why a batch is not complete.

@@ -2,7 +2,7 @@
 //! ever booting.
 //!
 //! Owns: the order. All checks; the old tables saved; tables and heads zeroed, flushed;
-//! chunks verified and written, flushed; read back; heads written, flushed, read back;
+//! chunks verified and written (or, on demand, found on the disk), flushed; read back; heads written, flushed, read back;
 //! tables written, flushed, read back; only then "done". Does not own: where chunks
 //! come from ([`Source`]), or who is asked before ([`Guard`]).
 
@@ -12,6 +12,8 @@ mod claim;
 mod erase;
 pub mod fetch;
 mod growing;
+mod held;
+mod on_medium;
 mod parts;
 mod plan;
 mod resume;
@@ -38,6 +40,9 @@ pub use plan::{HEAD_BYTES, Plan};
 pub use resume::is_unfinished;
 pub use write::CellWriter;
 
+/// Bytes that are discarded at a time.
+const DISCARD_PIECE: u64 = 8 << 30;
+
 /// What a restore is asked to do.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -45,6 +50,8 @@ pub struct Options {
     pub verify: bool,
     /// What of the disk is replaced.
     pub scope: RestoreScope,
+    /// Hash what the disk holds, and write only what differs.
+    pub reuse: bool,
 }
 
 impl Default for Options {
@@ -52,6 +59,7 @@ impl Default for Options {
         Options {
             verify: true,
             scope: RestoreScope::default(),
+            reuse: false,
         }
     }
 }
@@ -93,6 +101,8 @@ pub struct Restored {
     pub root: Root,
     /// Bytes of the image that were written.
     pub written_bytes: u64,
+    /// Bytes of the image that the disk held already, and that were left as they are.
+    pub skipped_bytes: u64,
     /// Bytes of the records that came.
     pub wire_bytes: u64,
     /// Whether the disk was read back.
@@ -163,8 +173,21 @@ fn write_and_prove(
 ) -> Result<Restored, Report> {
     let used_bytes = plan.used_bytes(layout);
     progress.step(Step::Running, used_bytes);
-    erase::erase(device, plan).map_err(|e| report::write(&e, DiskState::Incomplete))?;
-    let writer = CellWriter::new(device, layout, plan, progress);
+    let give_back = |start, len| {
+        if options.reuse {
+            return Ok(());
+        }
+        discard(device, start, len, progress)
+    };
+    erase::erase(device, plan, &give_back).map_err(|e| report::write(&e, DiskState::Incomplete))?;
+    stop_if_asked(progress, DiskState::Incomplete)?;
+    let mut writer = CellWriter::new(device, layout, plan, progress);
+    if options.reuse {
+        // Only now, so that what was just zeroed is seen so.
+        let medium =
+            Device::open_direct_read(path).map_err(|e| report::open(&e, DiskState::Incomplete))?;
+        writer = writer.reusing(medium);
+    }
     let delivered = source.transfer(&writer)?;
     if writer.accounted() != delivered.root.plain_bytes {
         let found = format!(
@@ -198,12 +221,32 @@ fn write_and_prove(
     Ok(Restored {
         root: delivered.root,
         written_bytes: writer.written(),
+        skipped_bytes: writer.skipped(),
         wire_bytes: writer.wire_bytes(),
         verified: options.verify,
         bad: plan.written_of(&delivered.bad),
         grown: None,
         warnings: Vec::new(),
     })
+}
+
+/// Discards in pieces: a whole disk may take long, and nobody waits for it who has asked
+/// the job to stop.
+fn discard(
+    device: &Device,
+    start: u64,
+    len: u64,
+    progress: &dyn ProgressSink,
+) -> std::io::Result<()> {
+    let mut done = 0;
+    while done < len && !progress.interrupted() {
+        let piece = (len - done).min(DISCARD_PIECE);
+        if !device.discard(start + done, piece)? {
+            return Ok(());
+        }
+        done += piece;
+    }
+    Ok(())
 }
 
 /// Lets the file system fill the partition that grew. The disk is complete and proved by

@@ -4,6 +4,7 @@
 //! write; and the heads, which are kept in memory (compressed) until the root is proved.
 //! Does not own: the format.
 
+use super::held::Held;
 use super::{CellWriter, Delivered, Source};
 use crate::backup::container::worker_count;
 use crate::keyring::Keyring;
@@ -186,8 +187,11 @@ fn write_all(
 ) -> Result<(), Report> {
     let mut decoder = Decoder::new();
     let mut plain = Vec::new();
+    let mut held = Held::new(writer);
     for parcel in work {
-        write_one(writer, &mut decoder, &parcel, &mut plain)?;
+        if !held.skips(&parcel.cell, parcel.header.name) {
+            write_one(writer, &mut decoder, &parcel, &mut plain)?;
+        }
         // The reader may have ended; then nobody needs the buffer.
         let _ = free.send(parcel.payload);
     }

@@ -1,25 +1,22 @@
 //! The read-back: what the disk gives must be what was written.
 //!
-//! Owns: reading past the page cache and comparing with the chunks' names. Does not
-//! own: the verdict on the job.
+//! Owns: comparing what is read with the chunks' names. Does not own: the reading
+//! (`on_medium`), the verdict on the job.
 
 use super::CellWriter;
+use super::on_medium::OnMedium;
 use crate::backup::container::worker_count;
 use crate::progress::ProgressSink;
 use crate::report;
-use blockdev::{AlignedBuf, Device};
+use blockdev::Device;
 use crossbeam_channel::bounded;
 use image::manifest::PackedPage;
-use image::{CellMap, ChunkRef, Hash};
+use image::{CellMap, ChunkRef};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wire::{Code, DiskState, Report};
 
-/// Direct reads start and end at multiples of this.
-const ALIGN: u64 = 4096;
-/// A hole up to this long is read over.
-const READ_OVER: u64 = 256 << 10;
 /// How many places are named.
 const NAMED: usize = 16;
 
@@ -59,9 +56,9 @@ fn check(
         for _ in 0..workers {
             let (work_rx, medium, wrong, stop) = (work_rx.clone(), &medium, &wrong, &stop);
             scope.spawn(move || {
-                let mut reader = ReadBack::new(medium, writer);
+                let mut reader = OnMedium::new(medium, writer.layout().cell_size);
                 for (cell, chunk) in work_rx {
-                    if let Err(place) = reader.compare(&cell, &chunk) {
+                    if let Err(place) = compare(&mut reader, writer, &cell, &chunk) {
                         let mut wrong = wrong
                             .lock()
                             .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -116,68 +113,25 @@ fn check(
     ))
 }
 
-/// Reads cells from the medium; one for each thread.
-struct ReadBack<'a> {
-    medium: &'a Device,
-    writer: &'a CellWriter<'a>,
-    buffer: AlignedBuf,
-}
-
-impl<'a> ReadBack<'a> {
-    fn new(medium: &'a Device, writer: &'a CellWriter<'a>) -> Self {
-        let room = writer.layout().cell_size as usize + 2 * ALIGN as usize;
-        ReadBack {
-            medium,
-            writer,
-            buffer: AlignedBuf::new(room),
-        }
+/// Compares a cell with its chunk's name; the error is the place in words.
+fn compare(
+    medium: &mut OnMedium<'_>,
+    writer: &CellWriter<'_>,
+    cell: &CellMap,
+    chunk: &ChunkRef,
+) -> Result<(), String> {
+    let Some(place) = writer.place(cell) else {
+        return Ok(());
+    };
+    let found = medium
+        .hash(cell, place)
+        .map_err(|e| format!("it cannot be read: {e}"))?;
+    if found == writer.clipped_hash(cell).unwrap_or(chunk.name) {
+        return Ok(());
     }
-
-    /// Compares a cell with its chunk's name; the error is the place in words.
-    fn compare(&mut self, cell: &CellMap, chunk: &ChunkRef) -> Result<(), String> {
-        let Some(place) = self.writer.place(cell) else {
-            return Ok(());
-        };
-        let base = place.start;
-        let mut hasher = blake3::Hasher::new();
-        let inside = |&(start, len): &(u32, u32)| {
-            let room = u32::try_from(place.len).unwrap_or(u32::MAX);
-            Some((start, len.min(room.checked_sub(start)?))).filter(|&(_, len)| len > 0)
-        };
-        let extents: Vec<_> = cell.used.extents().iter().filter_map(inside).collect();
-        let mut at = 0;
-        while let Some(&(start, len)) = extents.get(at) {
-            let first = base + u64::from(start);
-            let mut end = first + u64::from(len);
-            let mut next = at + 1;
-            while let Some(&(s, l)) = extents
-                .get(next)
-                .filter(|&&(s, _)| base + u64::from(s) - end <= READ_OVER)
-            {
-                end = base + u64::from(s + l);
-                next += 1;
-            }
-            let from = first / ALIGN * ALIGN;
-            let until = end.next_multiple_of(ALIGN).min(self.medium.size_bytes());
-            let buffer = &mut self.buffer[..(until - from) as usize];
-            self.medium
-                .read_exact_at(from, buffer)
-                .map_err(|e| format!("it cannot be read: {e}"))?;
-            for &(s, l) in &extents[at..next] {
-                let offset = (base + u64::from(s) - from) as usize;
-                hasher.update(&buffer[offset..offset + l as usize]);
-            }
-            at = next;
-        }
-        let expected = self.writer.clipped_hash(cell).unwrap_or(chunk.name);
-        if Hash(*hasher.finalize().as_bytes()) == expected {
-            Ok(())
-        } else {
-            let (first, end) = cell.used.span();
-            let (first, end) = (base + u64::from(first), base + u64::from(end));
-            Err(format!(
-                "bytes {first} to {end} differ from what was written"
-            ))
-        }
-    }
+    let (first, end) = cell.used.span();
+    let (first, end) = (place.start + u64::from(first), place.start + u64::from(end));
+    Err(format!(
+        "bytes {first} to {end} differ from what was written"
+    ))
 }

@@ -351,7 +351,15 @@ fn summary_line(summary: &Summary) -> String {
         size::bytes(summary.disk_bytes),
         size::duration(summary.seconds as u64),
         size::bytes(summary.wire_bytes),
-    )
+    ) + &skipped(summary)
+}
+
+/// What a restore found on the disk, if anything.
+pub fn skipped(summary: &Summary) -> String {
+    match summary.skipped_bytes {
+        0 => String::new(),
+        bytes => format!(", {} were on the disk already", size::bytes(bytes)),
+    }
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ fn an_existing_image_outlives_a_stopped_replacement() {
 
 /// Feeds a restore half of an image. More is read by then than any buffer on the way
 /// holds, so the restore is in its middle.
-fn half_restored(target: &Path, more: &[&str]) -> (Child, std::process::ChildStdin, Vec<u8>) {
+pub fn half_restored(target: &Path, more: &[&str]) -> (Child, std::process::ChildStdin, Vec<u8>) {
     let image = fs::read(&disks::noise().image).unwrap();
     let half = image.len() / 2;
     assert!(half > 4 << 20, "the image is too small for this test");

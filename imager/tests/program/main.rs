@@ -25,6 +25,7 @@ mod order;
 mod outputs;
 mod partial;
 mod refusals;
+mod reuse;
 mod round_trip;
 mod run;
 mod signatures;

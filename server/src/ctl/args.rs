@@ -221,6 +221,9 @@ pub struct Restore {
     /// Do not read back what was written.
     #[arg(long)]
     pub no_verify: bool,
+    /// Hash what the disk holds, and write only what differs.
+    #[arg(long)]
+    pub reuse: bool,
     /// Go on although architecture or firmware mode differ.
     #[arg(long)]
     pub force: bool,

@@ -179,6 +179,7 @@ fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
         verify: !arguments.no_verify,
         force: arguments.force,
         scope: arguments.scope(),
+        reuse: arguments.reuse,
     };
     let new = NewExecution {
         job,

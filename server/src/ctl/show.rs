@@ -146,6 +146,9 @@ pub fn line(e: &ExecutionView) -> String {
             bytes(s.wire_bytes),
             s.seconds
         );
+        if s.skipped_bytes > 0 {
+            text += &format!(", {} were on the disk already", bytes(s.skipped_bytes));
+        }
         if !s.bottleneck.is_empty() {
             text += &format!(", bound by {}", s.bottleneck);
         }

@@ -134,6 +134,7 @@ async fn job(
             verify,
             force,
             mut scope,
+            reuse,
         } => {
             let Some(image) = images::by_reference(conn, &image).await? else {
                 return Err(Failure::new(
@@ -160,6 +161,7 @@ async fn job(
                 verify,
                 force,
                 scope,
+                reuse,
             };
             Ok((job, Some(id)))
         }

@@ -212,6 +212,7 @@ pub(crate) mod tests {
             verify: true,
             force: false,
             scope: wire::RestoreScope::default(),
+            reuse: false,
         }
     }
 
