@@ -9,6 +9,7 @@ mod shown;
 
 pub use select::{find, select};
 
+use crate::progress::{ProgressSink, Silent};
 use crate::{map, report, source};
 use serde_json::Value;
 use shown::Shown;
@@ -70,10 +71,10 @@ pub fn to_wire(info: &blockdev::DiskInfo) -> DiskInfo {
 }
 
 /// What is on a disk, with the reason where that cannot be told.
-pub fn look(info: &DiskInfo) -> DiskCheckEntry {
+pub fn look(info: &DiskInfo, progress: &dyn ProgressSink) -> DiskCheckEntry {
     let scanned = source::open(Path::new(&info.path), None).and_then(|device| {
         diskmap::scan(
-            &source::Reader(&device),
+            &source::Watched(&device, progress),
             source::geometry(&device),
             &diskmap::ScanOptions::default(),
         )
@@ -96,7 +97,7 @@ fn with_contents(info: &DiskInfo) -> Shown {
         // Better shown as a question than as free.
         Err(e) => vec![format!("unknown: {e}")],
     };
-    let DiskCheckEntry { info, map, problem } = look(info);
+    let DiskCheckEntry { info, map, problem } = look(info, &Silent);
     let field = |name: &str, otherwise: Value| {
         let value = map.as_ref().and_then(|map| map.get(name));
         value.cloned().unwrap_or(otherwise)

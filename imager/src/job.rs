@@ -42,16 +42,22 @@ pub fn run(
     // The server shows what the machine holds, whatever the job is. Failing to look is
     // reported per disk and does not stop the job.
     let check = DiskCheck {
-        disks: disks.iter().map(disks::look).collect(),
+        disks: disks
+            .iter()
+            .map(|disk| disks::look(disk, progress))
+            .collect(),
     };
+    if progress.interrupted() {
+        let found = "stopped by an operator while the disks were looked at";
+        return Err(Report::new(Code::Interrupted, found, disk_before(job)));
+    }
     if let Err(report) = remote.disks(&check) {
         // Without the server's word nobody has compared the disks of a storage network.
         if report.code == Code::DisksChanged || disks.iter().any(DiskInfo::is_of_san) {
-            let disk = match job.resume {
-                true => DiskState::Unknown,
-                false => DiskState::Untouched,
-            };
-            return Err(Report { disk, ..report });
+            return Err(Report {
+                disk: disk_before(job),
+                ..report
+            });
         }
         progress.note(&format!(
             "the disk check was not taken: {}: {}",
@@ -111,6 +117,15 @@ pub fn run(
     Ok(result)
 }
 
+/// What is known of the disk before this start has done anything: an earlier one may have
+/// written.
+fn disk_before(job: &Job) -> DiskState {
+    match job.resume {
+        true => DiskState::Unknown,
+        false => DiskState::Untouched,
+    }
+}
+
 fn back_up(
     disk: &DiskInfo,
     options: &backup::Options,
@@ -120,7 +135,7 @@ fn back_up(
     let path = Path::new(&disk.path);
     in_use::refuse_if_written(path)?;
     let device = source::open(path, None)?;
-    let plan = backup::Plan::make(&device, disk, machine::describe(), options)?;
+    let plan = backup::Plan::make(&device, disk, machine::describe(), options, progress)?;
     let mut warnings = plan.warnings();
     for warning in &warnings {
         progress.note(&format!("warning: {}: {}", warning.code, warning.found));

@@ -99,7 +99,7 @@ pub fn run<W: Write + Send>(
     info.wwn.clone_from(&layout.disk.wwn);
     info.physical_sector_size = layout.disk.physical_sector_size;
     let options = backup::Options::default();
-    let plan = backup::Plan::make(&device, &info, layout.machine.clone(), &options)?;
+    let plan = backup::Plan::make(&device, &info, layout.machine.clone(), &options, progress)?;
     let (out, written) = container::write(&device, &plan, &options, out, progress)?;
     let shrunk = Shrunk {
         number: last.number.unwrap_or(0),

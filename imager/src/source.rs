@@ -3,6 +3,7 @@
 //! Owns: the bridge from `blockdev` to `diskmap`, and the choice of a raw file's sector
 //! size. Does not own: what is read when.
 
+use crate::progress::ProgressSink;
 use crate::{recover, report};
 use blockdev::{Device, Kind};
 use diskmap::{DiskRead, Geometry};
@@ -19,6 +20,19 @@ pub struct Reader<'a>(pub &'a Device);
 
 impl DiskRead for Reader<'_> {
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        recover::read_all(self.0, offset, buf)
+    }
+}
+
+/// A device as the parsers read it while a job runs: once the job is to stop, every read
+/// fails, so that no scan goes on for minutes. Its outcome means nothing then.
+pub struct Watched<'a>(pub &'a Device, pub &'a dyn ProgressSink);
+
+impl DiskRead for Watched<'_> {
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if self.1.interrupted() {
+            return Err(io::Error::other("the job is to stop"));
+        }
         recover::read_all(self.0, offset, buf)
     }
 }

@@ -5,8 +5,8 @@
 //! the programs under test, which are taken from `out/` as `build.sh` left them.
 
 pub mod built;
-pub mod guest;
 pub mod fleet;
+pub mod guest;
 pub mod machines;
 pub mod matrix;
 pub mod page;

@@ -142,6 +142,11 @@ impl Execution {
         format!("{} {report}", text(&self.value, "note"))
     }
 
+    /// Why it failed; null if it did not.
+    pub fn report(&self) -> &Value {
+        self.value.get("report").unwrap_or(&Value::Null)
+    }
+
     /// A figure of the end, as `wire_bytes` or `seconds`.
     pub fn summary(&self, field: &str) -> Option<f64> {
         self.value.get("summary")?.get(field)?.as_f64()

@@ -28,6 +28,8 @@ struct Shared {
     cut: AtomicBool,
     /// Bytes stay where they are, and nobody is told.
     held: AtomicBool,
+    /// Bytes per second of each connection; 0 is as fast as they come.
+    pace: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -85,8 +87,14 @@ impl WireTap {
         self.shared.held.store(true, Ordering::SeqCst);
     }
 
-    /// The way is free again.
+    /// Lets so many bytes per second pass, each connection and direction for itself.
+    pub fn slow(&self, pace: u64) {
+        self.shared.pace.store(pace, Ordering::SeqCst);
+    }
+
+    /// The way is free again, and fast.
     pub fn mend(&self) {
+        self.slow(0);
         self.shared.cut.store(false, Ordering::SeqCst);
         self.shared.held.store(false, Ordering::SeqCst);
     }
@@ -112,8 +120,12 @@ impl Shared {
     }
 
     fn pump(&self, mut from: TcpStream, mut to: TcpStream, count: fn(&Shared) -> &AtomicU64) {
-        let mut buffer = vec![0; 64 << 10];
+        let mut buffer = vec![0; 16 << 10];
         while let Ok(len @ 1..) = from.read(&mut buffer) {
+            let pace = self.pace.load(Ordering::SeqCst);
+            if pace > 0 {
+                thread::sleep(Duration::from_secs_f64(len as f64 / pace as f64));
+            }
             while self.held.load(Ordering::SeqCst) {
                 thread::sleep(POLL);
             }

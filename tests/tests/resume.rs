@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use e2e::fleet::{Fleet, Machine, Target};
 use e2e::wire_tap::WireTap;
-use testkit::build::DiskBuilder;
-use testkit::build::Random;
+use testkit::build::{DiskBuilder, Random};
 
 const MIB: u64 = 1 << 20;
 /// Most that may be sent again after one break.
@@ -237,6 +236,7 @@ fn a_disk_that_got_a_table_meanwhile_is_not_written_again() {
     );
     target.kill().unwrap();
     // Somebody set the machine up anew by other means.
+    fs::remove_file(&blank).unwrap();
     let other = DiskBuilder::mbr(stage.disk.metadata().unwrap().len(), 512)
         .raw(8 * MIB, 5)
         .build(&blank);
@@ -257,7 +257,7 @@ fn a_disk_that_got_a_table_meanwhile_is_not_written_again() {
 
 #[test]
 fn yesterdays_image_writes_only_what_differs() {
-    let mut stage = Stage::new();
+    let stage = Stage::new();
     stage.backup();
     let disk = stage.disk.clone();
     let copy = stage.fleet.dir().join("copy.img");

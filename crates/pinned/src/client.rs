@@ -2,6 +2,7 @@
 //!
 //! Owns: the verifier and the agent's time-outs. Does not own: retries, requests.
 
+use crate::patient::{Connector, Stop};
 use crate::pin::Pin;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -25,7 +26,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
-            connect: Duration::from_secs(10),
+            connect: Duration::from_secs(3),
             read: Duration::from_secs(60),
             write: Duration::from_secs(60),
         }
@@ -52,8 +53,18 @@ pub fn client_config(pin: &Pin) -> Arc<ClientConfig> {
 /// An HTTP agent that talks only to the server with this key. It follows no
 /// redirects and uses no proxy: the server is on the local network.
 pub fn agent(pin: &Pin, timeouts: Timeouts) -> ureq::Agent {
+    agent_until(pin, timeouts, Arc::new(|| false))
+}
+
+/// As [`agent`]; what waits on a connection gives up soon after `stop` says so.
+pub fn agent_until(pin: &Pin, timeouts: Timeouts, stop: Stop) -> ureq::Agent {
+    let config = client_config(pin);
     ureq::AgentBuilder::new()
-        .tls_config(client_config(pin))
+        .tls_connector(Arc::new(Connector {
+            config,
+            timeouts,
+            stop,
+        }))
         .https_only(true)
         .redirects(0)
         .try_proxy_from_env(false)

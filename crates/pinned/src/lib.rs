@@ -7,7 +7,9 @@
 //! "Wire").
 
 mod client;
+mod patient;
 mod pin;
 
-pub use client::{Timeouts, agent, client_config, is_pin_mismatch};
+pub use client::{Timeouts, agent, agent_until, client_config, is_pin_mismatch};
+pub use patient::Stop;
 pub use pin::{Pin, PinError, spki_sha256};

@@ -10,6 +10,7 @@ mod read;
 pub mod upload;
 
 use crate::partitions::{self, Choice};
+use crate::progress::ProgressSink;
 use crate::{report, source};
 use blockdev::Device;
 use diskmap::{DiskMap, ScanOptions, Selection};
@@ -70,6 +71,7 @@ impl Plan {
         info: &DiskInfo,
         machine: Machine,
         options: &Options,
+        progress: &dyn ProgressSink,
     ) -> Result<Plan, Report> {
         let geometry = source::geometry(device);
         if geometry.size_bytes == 0 {
@@ -89,8 +91,19 @@ impl Plan {
             full: options.full_partitions.clone(),
             skip_bad: options.skip_bad,
         };
-        let mut map = diskmap::scan_selected(&source::Reader(device), geometry, &scan, &selection)
-            .map_err(|e| report::scan(&e, DiskState::NotInvolved))?;
+        let reader = source::Watched(device, progress);
+        let map = diskmap::scan_selected(&reader, geometry, &scan, &selection)
+            .map_err(|e| report::scan(&e, DiskState::NotInvolved));
+        // Before the map is believed, or its failure.
+        if progress.interrupted() {
+            let found = "stopped by an operator while the disk was looked at";
+            return Err(Report::new(
+                Code::Interrupted,
+                found,
+                DiskState::NotInvolved,
+            ));
+        }
+        let mut map = map?;
         partitions::check(&map, &options.only, DiskState::NotInvolved)?;
         partitions::check_numbers(&map, &options.full_partitions, DiskState::NotInvolved)?;
         if options.in_use {

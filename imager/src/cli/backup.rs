@@ -7,6 +7,7 @@ use super::shown::Shown;
 use super::{Output, print_warnings, warnings_json};
 use crate::backup::{Options, Plan, container};
 use crate::partitions::Given;
+use crate::progress::Silent;
 use crate::{bad_ranges, disks, in_use, machine, report, source};
 use image::record::Compression;
 use nix::errno::Errno;
@@ -102,7 +103,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     let to_stdout = args.to_stdout();
     let in_place = !to_stdout && may_write_in_place(args, disk)?;
     let info = in_use::identify(disk)?;
-    let plan = Plan::make(&device, &info, machine::describe(), &options)?;
+    let plan = Plan::make(&device, &info, machine::describe(), &options, &Silent)?;
     let mut warnings = plan.warnings();
     print_warnings(&warnings);
 

@@ -3,6 +3,7 @@
 //! Owns: classifying breaks. Does not own: what the bytes mean.
 
 use super::failure::{self, Failure};
+use pinned::Stop;
 use std::io::{self, Read};
 
 /// A body being received. A break is an [`io::Error`] whose inner error is the
@@ -11,11 +12,22 @@ pub struct Body {
     reader: Box<dyn Read + Send + Sync>,
     url: String,
     len: Option<u64>,
+    stop: Stop,
 }
 
 impl Body {
-    pub(super) fn new(reader: Box<dyn Read + Send + Sync>, url: String, len: Option<u64>) -> Self {
-        Body { reader, url, len }
+    pub(super) fn new(
+        reader: Box<dyn Read + Send + Sync>,
+        url: String,
+        len: Option<u64>,
+        stop: Stop,
+    ) -> Self {
+        Body {
+            reader,
+            url,
+            len,
+            stop,
+        }
     }
 
     /// Length in bytes, if the server told it.
@@ -38,7 +50,13 @@ impl Body {
 
 impl Read for Body {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.reader.read(buf).map_err(|error| match error.kind() {
+        let read = if (self.stop)() {
+            let kind = io::ErrorKind::ConnectionAborted;
+            Err(io::Error::new(kind, "given up: the job is to stop"))
+        } else {
+            self.reader.read(buf)
+        };
+        read.map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => error,
             kind => io::Error::new(kind, failure::from_body(&self.url, &error).into_report()),
         })

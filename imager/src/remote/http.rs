@@ -4,8 +4,9 @@
 
 use super::body::Body;
 use super::failure::{self, Failure};
-use pinned::Timeouts;
+use pinned::{Stop, Timeouts};
 use std::io::{Cursor, Read};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Longest explanation that is read with an error status.
@@ -19,7 +20,8 @@ pub(super) fn plain_agent(timeouts: Timeouts) -> ureq::Agent {
         .timeout_connect(timeouts.connect)
         .timeout_read(timeouts.read)
         .timeout_write(timeouts.write)
-        .max_idle_connections_per_host(8)
+        // The client forgets its limits on a connection that it uses again.
+        .max_idle_connections(0)
         .build()
 }
 
@@ -29,7 +31,9 @@ pub(super) struct Link {
     /// `https://host:port`
     pub base: String,
     /// It has answered at least once.
-    pub reached: AtomicBool,
+    pub reached: Arc<AtomicBool>,
+    /// Whether the job is to stop.
+    pub stop: Stop,
 }
 
 /// A good answer whose body has not been read yet.
@@ -162,7 +166,8 @@ impl Reply<'_> {
                 found,
             )));
         }
-        Ok(Body::new(self.response.into_reader(), self.url, len))
+        let stop = Arc::clone(&self.link.stop);
+        Ok(Body::new(self.response.into_reader(), self.url, len, stop))
     }
 
     fn bytes(self, limit: usize) -> Result<Vec<u8>, Failure> {

@@ -23,7 +23,7 @@ pub use body::Body;
 pub use failure::Failure;
 pub use retry::{Observer, Retry, Retrying, Unobserved};
 
-use pinned::{Pin, Timeouts};
+use pinned::{Pin, Stop, Timeouts};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -58,10 +58,39 @@ impl Default for Options {
 /// A conversation with one server.
 #[derive(Clone)]
 pub struct Remote {
+    way: Arc<Way>,
     link: Arc<http::Link>,
     job: Option<Arc<JobPath>>,
     observer: Arc<dyn Observer>,
     retry_for: Duration,
+}
+
+/// How the server is reached.
+struct Way {
+    address: ServerAddress,
+    pin: Option<Pin>,
+    timeouts: Timeouts,
+    /// It has answered at least once.
+    reached: Arc<AtomicBool>,
+}
+
+impl Way {
+    /// Connections of their own. What waits on one gives up when `observer` says that the
+    /// job is to stop (without TLS only between bytes).
+    fn link(&self, timeouts: Timeouts, observer: &Arc<dyn Observer>) -> Arc<http::Link> {
+        let observer = Arc::clone(observer);
+        let stop: Stop = Arc::new(move || observer.cancelled());
+        let agent = match (self.address.scheme, &self.pin) {
+            (Scheme::Https, Some(pin)) => pinned::agent_until(pin, timeouts, Arc::clone(&stop)),
+            _ => http::plain_agent(timeouts),
+        };
+        Arc::new(http::Link {
+            agent,
+            base: self.address.to_string(),
+            reached: Arc::clone(&self.reached),
+            stop,
+        })
+    }
 }
 
 /// What the routes of one execution have in common.
@@ -81,23 +110,23 @@ impl Remote {
         pin: Option<&Pin>,
         options: &Options,
     ) -> Result<Self, Report> {
-        let agent = match (address.scheme, pin) {
-            (Scheme::Http, _) => http::plain_agent(options.timeouts),
-            (Scheme::Https, Some(pin)) => pinned::agent(pin, options.timeouts),
-            (Scheme::Https, None) => {
-                let found = format!("{address} is an HTTPS address, but no deploy.pin= was given");
-                return Err(Report::new(Code::Usage, found, DiskState::NotInvolved)
-                    .with_advice("Give the server's pin, which deployd prints when it starts."));
-            }
-        };
+        if address.scheme == Scheme::Https && pin.is_none() {
+            let found = format!("{address} is an HTTPS address, but no deploy.pin= was given");
+            return Err(Report::new(Code::Usage, found, DiskState::NotInvolved)
+                .with_advice("Give the server's pin, which deployd prints when it starts."));
+        }
+        let way = Arc::new(Way {
+            address: address.clone(),
+            pin: pin.copied(),
+            timeouts: options.timeouts,
+            reached: Arc::new(AtomicBool::new(false)),
+        });
+        let observer: Arc<dyn Observer> = Arc::new(Unobserved);
         Ok(Remote {
-            link: Arc::new(http::Link {
-                agent,
-                base: address.to_string(),
-                reached: AtomicBool::new(false),
-            }),
+            link: way.link(options.timeouts, &observer),
+            way,
             job: None,
-            observer: Arc::new(Unobserved),
+            observer,
             retry_for: options.retry_for,
         })
     }
@@ -115,10 +144,29 @@ impl Remote {
         }
     }
 
-    /// The same conversation, whose retries are told to `observer`.
+    /// The same conversation over connections of its own, whose retries are told to
+    /// `observer`, and which ends when that says so.
     #[must_use]
     pub fn observed_by(&self, observer: Arc<dyn Observer>) -> Self {
         Remote {
+            link: self.way.link(self.way.timeouts, &observer),
+            observer,
+            ..self.clone()
+        }
+    }
+
+    /// The same conversation over connections of its own, on which nothing is waited for
+    /// longer than `limit`. For what is sent again and again anyway.
+    #[must_use]
+    pub fn impatient(&self, limit: Duration) -> Self {
+        let timeouts = Timeouts {
+            connect: limit,
+            read: limit,
+            write: limit,
+        };
+        let observer: Arc<dyn Observer> = Arc::new(Unobserved);
+        Remote {
+            link: self.way.link(timeouts, &observer),
             observer,
             ..self.clone()
         }

@@ -310,3 +310,7 @@ fn stop_if_asked(progress: &dyn ProgressSink, disk: DiskState) -> Result<(), Rep
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "interrupt_tests.rs"]
+mod tests;

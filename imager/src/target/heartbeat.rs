@@ -10,6 +10,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// Longest wait for one answer: a connection that is dead must not keep an interrupt from
+/// being heard over the next one.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// The thread may be in the middle of a request when the job is over.
 const LAST_PROGRESS: Duration = Duration::from_secs(2);
 
@@ -17,7 +20,7 @@ const LAST_PROGRESS: Duration = Duration::from_secs(2);
 pub fn beside<T>(remote: &Remote, tracker: &Arc<Tracker>, job: impl FnOnce() -> T) -> T {
     let (stop, stopped) = mpsc::channel::<()>();
     let (ended, end) = mpsc::channel::<()>();
-    let (sender, told) = (remote.clone(), Arc::clone(tracker));
+    let (sender, told) = (remote.impatient(PATIENCE), Arc::clone(tracker));
     std::thread::spawn(move || {
         while stopped.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
             let Some(snapshot) = told.snapshot() else {

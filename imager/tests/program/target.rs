@@ -84,6 +84,7 @@ impl Server {
                 verify: true,
                 force,
                 scope: RestoreScope::default(),
+                reuse: false,
             },
             resume: false,
             after: After::Reboot,

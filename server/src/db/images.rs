@@ -3,6 +3,7 @@
 //! Owns: their queries. Does not own: manifests and chunks ([`crate::store`]).
 
 use super::{Conn, signed, unsigned};
+use crate::exec::state::State;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -184,6 +185,18 @@ pub async fn is_unpublished(conn: &mut Conn, id: &str) -> Result<bool, sqlx::Err
         .bind(id)
         .fetch_optional(conn)
         .await?;
+    Ok(row.is_some())
+}
+
+/// Whether an operator wants the execution that makes the image to stop.
+pub async fn is_interrupted(conn: &mut Conn, id: &str) -> Result<bool, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT e.id FROM executions e JOIN images i ON i.execution = e.id WHERE i.id = $1 AND e.state = $2",
+    )
+    .bind(id)
+    .bind(State::Interrupting.as_str())
+    .fetch_optional(conn)
+    .await?;
     Ok(row.is_some())
 }
 

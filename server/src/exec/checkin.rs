@@ -15,8 +15,8 @@ use wire::{
     SOFTWARE_VERSION,
 };
 
-/// Seconds until a target in line asks again.
-const LINE_SECONDS: u32 = 5;
+/// Seconds until a target in line asks again: an interrupt is to be heard within three.
+const LINE_SECONDS: u32 = 2;
 
 /// Answers a check-in that came from `address`.
 ///

@@ -15,6 +15,7 @@ use crate::db::executions::{self, Execution};
 use crate::db::{chunks, images};
 use crate::failure::{Failure, Outcome};
 use crate::secrets;
+use axum::http::StatusCode;
 use image::manifest::ManifestReader;
 use image::{ChunkRef, Layout, Root};
 use std::fs::File;
@@ -22,7 +23,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use tokio::runtime::Handle;
-use wire::{Code, JobKind, Published};
+use wire::{Code, DiskState, JobKind, Published, Report};
 
 /// Longest manifest, in bytes: that of a full, fragmented disk of 16 TiB fits.
 pub const MAX_MANIFEST_BYTES: u64 = 16 << 30;
@@ -185,6 +186,15 @@ impl Store {
         let mut tx = self.db.write().await?;
         if !images::is_unpublished(tx.conn(), image).await? {
             return Err(Failure::refused("the execution has ended"));
+        }
+        // A large image takes its time, and nobody waits for it who has interrupted it.
+        if images::is_interrupted(tx.conn(), image).await? {
+            let found = "an operator interrupted the execution";
+            let report = Report::new(Code::Interrupted, found, DiskState::NotInvolved);
+            return Err(Failure {
+                status: StatusCode::CONFLICT,
+                report: Box::new(report),
+            });
         }
         let found = chunks::find(tx.conn(), &names).await?;
         let mut rows = Vec::with_capacity(found.len());

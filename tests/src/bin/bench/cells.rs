@@ -78,7 +78,14 @@ fn one(path: &Path, cell_size: u32, known: &mut HashSet<Hash>) -> io::Result<Sum
         ..Options::default()
     };
     let info = wire::DiskInfo::default();
-    let plan = Plan::make(&device, &info, imager::machine::describe(), &options).map_err(text)?;
+    let plan = Plan::make(
+        &device,
+        &info,
+        imager::machine::describe(),
+        &options,
+        &imager::progress::Silent,
+    )
+    .map_err(text)?;
     let mut reader = CellReader::new(&device, &plan.layout, false);
     let level = Compression::Zstd(1);
     let mut encoder = Encoder::new(level).map_err(|e| io::Error::other(e.to_string()))?;
