@@ -5,6 +5,7 @@
 
 use crate::db::Db;
 use crate::exec::live::LiveTable;
+use crate::exec::rate::Rates;
 use crate::store::Store;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,4 +51,8 @@ pub struct App {
     pub state_dir: PathBuf,
     /// When the server started (seconds since 1970).
     pub started: i64,
+    /// An operator wants a scrub now.
+    pub scrub_wanted: tokio::sync::Notify,
+    /// Transfers of limited rate.
+    pub rates: Rates,
 }

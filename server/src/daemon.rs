@@ -3,6 +3,7 @@
 //! Owns: the order of start and stop. Does not own: the parts.
 
 use crate::app::{App, Limits};
+use crate::care;
 use crate::db::{self, Db};
 use crate::exec::decider::Decider;
 use crate::exec::watch as limits;
@@ -10,7 +11,8 @@ use crate::http::{self, listen, tls};
 use crate::netboot::{self, BootDecider, NetbootConfig, ProxyMode};
 use crate::options::{Options, ProxyDhcp, Switch};
 use crate::secrets::Secrets;
-use crate::store::Store;
+use crate::store::rebuild::Rebuilt;
+use crate::store::{self, Store};
 use axum::Router;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
@@ -53,20 +55,14 @@ fn report(code: Code, found: impl std::fmt::Display) -> Report {
 /// # Errors
 /// Settings that cannot work, or a state folder that cannot be used.
 pub async fn start(options: &Options) -> Result<Server, Report> {
-    let folder = |e: std::io::Error| {
+    let locks = own_folders(options)?;
+    let images = options.images_dir();
+    let secrets = Secrets::load_or_create(&options.state).map_err(|e| {
         report(
             Code::Usage,
             format!("the state folder {}: {e}", options.state.display()),
         )
-    };
-    std::fs::create_dir_all(&options.state).map_err(folder)?;
-    let images = options.images_dir();
-    std::fs::create_dir_all(&images).map_err(|e| {
-        let found = format!("the image folder {}: {e}", images.display());
-        report(Code::Usage, found)
     })?;
-    let locks = [lock(&options.state, "lock")?, lock(&images, "store-lock")?];
-    let secrets = Secrets::load_or_create(&options.state).map_err(folder)?;
     let db = Arc::new(open_database(&options.database_url()).await?);
     let store = Store::open(&images, Arc::clone(&db))
         .await
@@ -89,6 +85,8 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
         admin_token: secrets.admin_token.clone(),
         state_dir: options.state.clone(),
         started: db::now(),
+        scrub_wanted: Default::default(),
+        rates: Default::default(),
     });
     let address = server_address(options)?;
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -138,7 +136,13 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
         http::data_router(Arc::clone(&app)),
         stopped.clone(),
     ));
-    tasks.spawn(rounds(Arc::clone(&app), stopped));
+    tasks.spawn(rounds(Arc::clone(&app), stopped.clone()));
+    tasks.spawn(care::keep_rules(Arc::clone(&app), stopped.clone()));
+    tasks.spawn(care::scrub(
+        Arc::clone(&app),
+        care::Scrub::of(options),
+        stopped,
+    ));
     Ok(Server {
         app,
         plain: plain_at,
@@ -149,6 +153,39 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
         tasks,
         _locks: locks,
     })
+}
+
+/// Makes the index of the image folder anew; no server may run on it.
+///
+/// # Errors
+/// Settings that cannot work, files that cannot be read; the database is unchanged then.
+pub async fn rebuild_index(options: &Options) -> Result<Rebuilt, Report> {
+    let _locks = own_folders(options)?;
+    let url = options.database_url();
+    check_url(&url)?;
+    let db = Db::open(&url).await.map_err(|error| {
+        report(Code::Usage, format!("the database {url}: {error}")).with_advice(
+            "If it is damaged, move its files (deployd.sqlite*) to another folder and start this again: \
+             a new one is made.",
+        )
+    })?;
+    let rebuilt = store::rebuild::rebuild(&options.images_dir(), &db).await;
+    db.close().await;
+    rebuilt.map_err(|failure| *failure.report)
+}
+
+/// Makes the folders if need be and keeps other servers away from them.
+fn own_folders(options: &Options) -> Result<[Flock<File>; 2], Report> {
+    let made = |what: &str, folder: &Path| {
+        std::fs::create_dir_all(folder).map_err(|e| {
+            let found = format!("the {what} folder {}: {e}", folder.display());
+            report(Code::Usage, found)
+        })
+    };
+    let images = options.images_dir();
+    made("state", &options.state)?;
+    made("image", &images)?;
+    Ok([lock(&options.state, "lock")?, lock(&images, "store-lock")?])
 }
 
 impl Server {
@@ -180,14 +217,19 @@ fn lock(folder: &Path, name: &str) -> Result<Flock<File>, Report> {
     })
 }
 
-async fn open_database(url: &str) -> Result<Db, Report> {
-    if !url.starts_with("sqlite:") {
-        return Err(report(
-            Code::Usage,
-            format!("the database {url:?} is none that this version can use"),
-        )
-        .with_advice("Use sqlite:///path/to/file, or leave the option out."));
+fn check_url(url: &str) -> Result<(), Report> {
+    if url.starts_with("sqlite:") {
+        return Ok(());
     }
+    Err(report(
+        Code::Usage,
+        format!("the database {url:?} is none that this version can use"),
+    )
+    .with_advice("Use sqlite:///path/to/file, or leave the option out."))
+}
+
+async fn open_database(url: &str) -> Result<Db, Report> {
+    check_url(url)?;
     loop {
         match Db::open(url).await {
             Ok(db) => return Ok(db),

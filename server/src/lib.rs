@@ -8,6 +8,7 @@
 //! remembered. [`daemon`] puts them together; [`ctl`] is the command line.
 
 pub mod app;
+mod care;
 pub mod ctl;
 pub mod daemon;
 pub mod db;

@@ -54,6 +54,16 @@ pub struct Options {
     /// Seconds in which a machine that booted must check in and begin its transfer.
     #[arg(long, env = "DEPLOYD_START_WITHIN", default_value_t = 900, value_parser = clap::value_parser!(u32).range(600..=86_400))]
     pub start_within: u32,
+    /// Read everything that is stored again after so many days; 0: only when asked to.
+    #[arg(long, env = "DEPLOYD_SCRUB_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=3650))]
+    pub scrub_days: u32,
+    /// Bytes a second that a scrub reads at most, as 50M; 0: no limit.
+    #[arg(long, env = "DEPLOYD_SCRUB_RATE", default_value = "50M", value_parser = wire::size::parse)]
+    pub scrub_rate: u64,
+    /// Make the index of the image folder anew from its packs and manifests, then end: for a
+    /// database that was lost or is older than the folder.
+    #[arg(long)]
+    pub rebuild_index: bool,
     /// What is logged to standard error, as "info" or "server=debug".
     #[arg(long, env = "DEPLOYD_LOG", default_value = "info")]
     pub log: String,

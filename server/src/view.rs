@@ -12,6 +12,7 @@ use crate::exec::state::State;
 use crate::exec::{kind_name, watch};
 use crate::failure::Outcome;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use wire::size::duration;
 use wire::{
     After, BeginWrite, DiskCheck, DiskInfo, DiskSelector, JobKind, JobOutcome, Progress, Report,
@@ -120,6 +121,12 @@ pub struct ExecutionView {
     pub summary: Option<Summary>,
     /// What the target does afterwards.
     pub after: After,
+    /// Its place in line, from 1, while it waits for a transfer slot.
+    #[serde(default)]
+    pub place: Option<usize>,
+    /// Most bytes a second of its transfer.
+    #[serde(default)]
+    pub rate_limit: Option<u64>,
 }
 
 /// An image.
@@ -145,6 +152,36 @@ pub struct ImageView {
     pub chunks: u64,
     /// Root hash, hex.
     pub root: String,
+    /// The name as it was ordered.
+    #[serde(default)]
+    pub series: String,
+    /// It stays until it is unpinned.
+    #[serde(default)]
+    pub pinned: bool,
+    /// Chunks that are known to be damaged.
+    #[serde(default)]
+    pub damaged_chunks: u64,
+    /// Its manifest is damaged.
+    #[serde(default)]
+    pub damaged_manifest: bool,
+}
+
+impl ImageView {
+    /// Whether something of it is known to be damaged.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged_manifest || self.damaged_chunks > 0
+    }
+}
+
+/// Transfers, of which only so many run at a time.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Transfers {
+    /// Executions that have a slot.
+    pub running: usize,
+    /// Slots.
+    pub most: usize,
+    /// Executions in line.
+    pub waiting: usize,
 }
 
 /// Everything that the overview shows.
@@ -162,6 +199,9 @@ pub struct Overview {
     pub executions: Vec<ExecutionView>,
     /// Images by name.
     pub images: Vec<ImageView>,
+    /// Transfers.
+    #[serde(default)]
+    pub transfers: Transfers,
 }
 
 /// A new execution.
@@ -172,6 +212,9 @@ pub struct NewExecution {
     /// What the target does afterwards.
     #[serde(default)]
     pub after: After,
+    /// Most bytes a second of its transfer; no limit if not given.
+    #[serde(default)]
+    pub rate: Option<u64>,
 }
 
 /// What an operator asks for.
@@ -183,7 +226,7 @@ pub enum JobRequest {
         /// The disk; the only fixed one if not given.
         #[serde(default)]
         disk: Option<DiskSelector>,
-        /// Name of the image.
+        /// Name of the image; may have `{machine}`, `{mac}`, `{uuid}` and `{date}` in it.
         image: String,
         /// Copy every sector.
         #[serde(default)]
@@ -305,6 +348,11 @@ pub fn execution(app: &App, e: &Execution, machine: &str, now: i64) -> Execution
         warnings,
         summary: e.summary.clone(),
         after: e.after,
+        place: app
+            .live
+            .place(&e.id, now)
+            .filter(|_| e.state == State::Booting),
+        rate_limit: e.rate,
     }
 }
 
@@ -336,20 +384,22 @@ fn note(app: &App, e: &Execution, machine: &str, silent_since: Option<i64>, now:
 }
 
 /// Images as operators see them; `images` have the newest of a name first.
-pub fn images(images: Vec<Image>) -> Vec<ImageView> {
+/// `hurt` is how many chunks of an image are damaged.
+pub fn images(images: Vec<Image>, hurt: &HashMap<String, u64>) -> Vec<ImageView> {
     let mut last_name = None;
     images
         .into_iter()
         .map(|i| {
             let newest = last_name.as_deref() != Some(i.name.as_str());
             last_name = Some(i.name.clone());
-            image(i, newest)
+            let hurt = hurt.get(&i.id).copied().unwrap_or(0);
+            image(i, newest, hurt)
         })
         .collect()
 }
 
 /// An image as operators see it.
-pub fn image(i: Image, newest: bool) -> ImageView {
+pub fn image(i: Image, newest: bool, damaged_chunks: u64) -> ImageView {
     ImageView {
         id: i.id,
         name: i.name,
@@ -361,5 +411,9 @@ pub fn image(i: Image, newest: bool) -> ImageView {
         stored_bytes: i.stored_bytes,
         chunks: i.chunks,
         root: i.root,
+        series: i.series,
+        pinned: i.pinned,
+        damaged_chunks,
+        damaged_manifest: i.damaged,
     }
 }

@@ -185,6 +185,61 @@ fn a_killed_server_goes_on_where_it_was_and_deployctl_tells() {
     assert_eq!(json(state, &daemon, &["images"]), serde_json::json!([]));
 }
 
+/// Runs `deployd --rebuild-index` and returns its exit code and what it prints.
+fn rebuild(state: &Path, images: &Path) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_deployd"))
+        .args(["--rebuild-index", "--state"])
+        .arg(state)
+        .arg("--images")
+        .arg(images)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn images_survive_the_loss_of_the_whole_state_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, images) = (dir.path().join("state"), dir.path().join("state/images"));
+    let image = Image::new(3, 6);
+    let daemon = start(&state, free_ports());
+    let pc = target(&state, &daemon);
+    pc.check_in();
+    let machine = "pc-525400000001";
+    json(&state, &daemon, &["backup", machine, "--image", "gold"]);
+    let session = pc.job();
+    session.back_up(&image).unwrap();
+    session.done().unwrap();
+    let shown = json(&state, &daemon, &["images"]);
+    assert_eq!(rebuild(&state, &images).0, Some(2), "while a server runs");
+    drop(daemon);
+
+    let kept = dir.path().join("kept");
+    std::fs::rename(&images, &kept).unwrap();
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::create_dir_all(&state).unwrap();
+    std::fs::rename(&kept, &images).unwrap();
+    let (code, text) = rebuild(&state, &images);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.contains("1 images; 1 packs with 6 records") && text.contains("gold"),
+        "{text}"
+    );
+
+    let daemon = start(&state, free_ports());
+    assert_eq!(json(&state, &daemon, &["images"]), shown);
+    let restore = ["restore", machine, "--image", "gold", "--yes"];
+    json(&state, &daemon, &restore);
+    let pc = target(&state, &daemon);
+    let session = pc.job();
+    session.begin_write(pc.disk()).unwrap();
+    assert!(session.restore().unwrap() == image.plain);
+    session.done().unwrap();
+    // It is the same machine: its next backup may have the name.
+    json(&state, &daemon, &["backup", machine, "--image", "gold"]);
+}
+
 #[test]
 fn a_wrong_pin_token_or_server_is_told() {
     let dir = tempfile::tempdir().unwrap();

@@ -297,6 +297,19 @@ async fn transfers_beyond_the_limit_wait_in_line() {
         };
         assert_eq!(reason.code, Code::Busy);
         assert!(reason.found.contains("number 1 in line"), "{reason}");
+        let shown: Value = admin.json("GET", "/api/overview", &()).unwrap();
+        let transfers = json!({ "running": 1, "most": 1, "waiting": 1 });
+        assert_eq!(shown["transfers"], transfers);
+        let places: Vec<_> = shown["executions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| &e["place"])
+            .collect();
+        assert!(
+            places.contains(&&json!(1)) && places.contains(&&json!(null)),
+            "{places:?}"
+        );
         session.back_up(&Image::new(1, 1)).unwrap();
         session.done().unwrap();
         second.job();

@@ -196,13 +196,30 @@ pub struct ContainerReader<R> {
     bad: Bad,
     signatures: Signatures,
     body: Vec<u8>,
+    manifest: Option<Box<dyn Write + Send>>,
 }
 
 impl<R: Read> ContainerReader<R> {
     /// Reads header and layout.
     pub fn open(input: R) -> Result<Self, Error> {
+        Self::open_with(input, None)
+    }
+
+    /// As [`Self::open`]; the container's manifest is written to `manifest`, byte for byte
+    /// as it stands there, and is whole after [`Event::End`]. Only signatures are left out,
+    /// since a manifest with some is of another version ([`crate::sign::add_to_manifest`]).
+    pub fn open_copying(input: R, manifest: impl Write + Send + 'static) -> Result<Self, Error> {
+        Self::open_with(input, Some(Box::new(manifest)))
+    }
+
+    fn open_with(input: R, mut manifest: Option<Box<dyn Write + Send>>) -> Result<Self, Error> {
         let mut input = Counted::new(input);
         let (layout, json, version) = read_layout(&mut input, FileKind::Container)?;
+        if let Some(out) = &mut manifest {
+            section::write_file_header(out, FileKind::Manifest, version)
+                .and_then(|()| section::write_section(out, Kind::Layout, &json))
+                .map_err(copying)?;
+        }
         Ok(ContainerReader {
             input,
             checker: PageChecker::new(&layout),
@@ -217,7 +234,16 @@ impl<R: Read> ContainerReader<R> {
             bad: Bad::default(),
             signatures: Signatures::default(),
             body: Vec::new(),
+            manifest,
         })
+    }
+
+    /// Gives the section that was read last to whoever wants the manifest.
+    fn copy(&mut self, kind: Kind) -> Result<(), Error> {
+        match &mut self.manifest {
+            Some(out) => section::write_section(out, kind, &self.body).map_err(copying),
+            None => Ok(()),
+        }
     }
 
     /// What the disk did not give, known and checked after [`Event::End`].
@@ -269,6 +295,9 @@ impl<R: Read> ContainerReader<R> {
                 .map_err(|e| Error::io("reading a section", e, at))?;
             let header = section::read_section_header(&mut self.input, first)?;
             header.read_body(&mut self.input, &mut self.body)?;
+            if header.kind != Kind::Index {
+                self.copy(header.kind)?;
+            }
             match (header.kind, self.cells.is_empty()) {
                 (Kind::Map, true) if !self.bad.came() => {
                     self.cells = self.checker.map(&self.body, at)?;
@@ -335,6 +364,9 @@ impl<R: Read> ContainerReader<R> {
         match self.input.is_at_end() {
             Ok(true) => {
                 self.signatures = signatures;
+                if let Some(out) = &mut self.manifest {
+                    out.flush().map_err(copying)?;
+                }
                 Ok(root)
             }
             Ok(false) => Err(Error::damaged(
@@ -343,5 +375,13 @@ impl<R: Read> ContainerReader<R> {
             )),
             Err(e) => Err(Error::io("reading the end", e, length)),
         }
+    }
+}
+
+/// What cannot be written of a manifest.
+fn copying(source: io::Error) -> Error {
+    Error::Io {
+        operation: "writing the manifest",
+        source,
     }
 }

@@ -12,6 +12,7 @@
 //! *pack* is a run of records on a server ([`pack`]). A container that is a file can be
 //! read at any place of the disk that it holds ([`open`]).
 
+pub mod assemble;
 pub mod bad;
 pub mod cells;
 pub mod container;
@@ -23,6 +24,7 @@ pub mod manifest;
 pub mod open;
 pub mod pack;
 pub mod record;
+pub mod salvage;
 pub mod section;
 pub mod sign;
 pub mod signature;

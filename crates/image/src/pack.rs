@@ -2,7 +2,7 @@
 //!
 //! Owns: the pack's header, appending, and finding every whole record again. Does not
 //! own: which chunk is in which pack (the server's index, which can be rebuilt by
-//! [`scan`]).
+//! [`crate::salvage`]).
 //!
 //! A pack is: header of 32 bytes (`DEPLOYPK`, version u16 = 1, 18 reserved zero bytes,
 //! CRC-32 of the 28 bytes before), then records, one after the other.
@@ -10,7 +10,7 @@
 use crate::record::{self, RecordHeader, RecordReader};
 use crate::{Error, Version};
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -91,6 +91,27 @@ pub fn read_record(
     Ok((header, bytes))
 }
 
+/// Whether the file is a pack of a version that is known.
+///
+/// # Errors
+/// It is not; [`Error::Version`] for a newer version.
+pub(crate) fn check_header(file: &File) -> Result<(), Error> {
+    let mut header = [0; HEADER_LEN as usize];
+    file.read_exact_at(&mut header, 0)
+        .map_err(|e| Error::io("reading a pack", e, 0))?;
+    let version = u16::from_le_bytes([header[8], header[9]]);
+    if header[..8] != *MAGIC || crc32fast::hash(&header[..28]).to_le_bytes() != header[28..] {
+        return Err(Error::damaged("this is not a pack", 0));
+    }
+    if version > VERSION {
+        return Err(Error::Version {
+            found: version,
+            supported: VERSION,
+        });
+    }
+    Ok(())
+}
+
 /// What [`scan`] found.
 #[derive(Debug)]
 pub struct Scan {
@@ -103,21 +124,11 @@ pub struct Scan {
 /// Lists the records of a pack. Damage ends the list; what stands before it is good.
 pub fn scan(path: &Path) -> Result<Scan, Error> {
     let file = File::open(path).map_err(|e| Error::io("opening a pack", e, 0))?;
+    check_header(&file)?;
     let mut input = BufReader::with_capacity(1 << 20, file);
-    let mut header = [0; HEADER_LEN as usize];
     input
-        .read_exact(&mut header)
+        .seek(SeekFrom::Start(HEADER_LEN))
         .map_err(|e| Error::io("reading a pack", e, 0))?;
-    let version = u16::from_le_bytes([header[8], header[9]]);
-    if header[..8] != *MAGIC || crc32fast::hash(&header[..28]).to_le_bytes() != header[28..] {
-        return Err(Error::damaged("this is not a pack", 0));
-    }
-    if version > VERSION {
-        return Err(Error::Version {
-            found: version,
-            supported: VERSION,
-        });
-    }
     let mut reader = RecordReader::new(input, HEADER_LEN);
     let mut found = Scan {
         records: Vec::new(),

@@ -25,6 +25,9 @@ async fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     raise_file_limit();
+    if options.rebuild_index {
+        return rebuild_index(&options).await;
+    }
     // Before anything is started, so that no signal is lost.
     let (Ok(mut terminate), Ok(mut interrupt)) = (
         signal(SignalKind::terminate()),
@@ -53,6 +56,40 @@ async fn main() -> ExitCode {
     tracing::info!("deployd stops");
     server.stop().await;
     ExitCode::SUCCESS
+}
+
+/// Prints what was found. A store with damaged images is no success.
+async fn rebuild_index(options: &Options) -> ExitCode {
+    let rebuilt = match daemon::rebuild_index(options).await {
+        Ok(rebuilt) => rebuilt,
+        Err(report) => {
+            eprintln!("deployd: {report}");
+            return ExitCode::from(if report.code == wire::Code::Usage {
+                2
+            } else {
+                1
+            });
+        }
+    };
+    println!(
+        "{} images; {} packs with {} records, all read and hashed; {} records damaged, {} bytes are no records",
+        rebuilt.images.len(),
+        rebuilt.packs,
+        rebuilt.records,
+        rebuilt.damaged_records,
+        rebuilt.lost_bytes
+    );
+    for image in &rebuilt.images {
+        let state = match image.damaged {
+            0 => "whole".to_owned(),
+            count => format!("{count} chunks are damaged: back the machine up again"),
+        };
+        println!("  {} ({}): {state}", image.name, image.id);
+    }
+    for path in &rebuilt.set_aside {
+        println!("  moved to lost/: {}", path.display());
+    }
+    ExitCode::from(if rebuilt.is_whole() { 0 } else { 1 })
 }
 
 /// Every connection and every pack in use is an open file, and the usual limit is 1024.

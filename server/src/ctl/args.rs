@@ -85,7 +85,7 @@ pub enum Command {
         /// Name, id or network address.
         machine: String,
     },
-    /// Images: list, info, verify, delete.
+    /// Images: list, info, verify, pin, prune, export, import, delete.
     Images {
         /// What to do; list if not given.
         #[command(subcommand)]
@@ -94,6 +94,21 @@ pub enum Command {
     /// Show the keys by which others know this server: that of its connections and that of
     /// its signatures.
     Keys,
+    /// Which images are kept: rules for names, machines, or all others.
+    Retention {
+        /// What to do; show if not given.
+        #[command(subcommand)]
+        command: Option<Retention>,
+    },
+    /// Read everything that is stored and check it; one that runs already goes on.
+    Scrub {
+        /// Wait for its end.
+        #[arg(long, conflicts_with = "status")]
+        wait: bool,
+        /// Only tell how far it is and what is damaged.
+        #[arg(long)]
+        status: bool,
+    },
     /// Show the log of a machine's last execution.
     Log {
         /// Name, id or network address.
@@ -143,6 +158,38 @@ pub enum Images {
         /// Name (its newest) or id.
         image: String,
     },
+    /// Keep an image whatever the rules of retention say.
+    Pin {
+        /// Name (its newest) or id.
+        image: String,
+    },
+    /// Let a pinned image go again when no rule keeps it.
+    Unpin {
+        /// Name (its newest) or id.
+        image: String,
+    },
+    /// Delete the images that no rule of retention keeps. The server does it by itself after
+    /// each backup and once a day.
+    Prune {
+        /// Only tell what would be deleted, and why the others stay.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Write an image to one file, which imager and other servers read.
+    Export {
+        /// Name (its newest) or id.
+        image: String,
+        /// The file, which must not be there yet.
+        file: PathBuf,
+    },
+    /// Take an image from a file of imager or of another server.
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// Name of the image [default: the file's without its ending].
+        #[arg(long)]
+        name: Option<String>,
+    },
     /// Delete one image; earlier ones of the name stay.
     Delete {
         /// Name (its newest) or id.
@@ -150,12 +197,67 @@ pub enum Images {
     },
 }
 
+/// Commands for rules of retention.
+#[derive(Debug, Subcommand)]
+pub enum Retention {
+    /// Show all rules.
+    Show,
+    /// Set a rule. An image stays if any of its parts keeps it; a pinned one stays, and the
+    /// newest one that is not damaged.
+    Set {
+        /// For which images.
+        #[command(flatten)]
+        of: RetentionOf,
+        /// What is kept.
+        #[command(flatten)]
+        rule: RetentionRule,
+    },
+    /// Remove a rule.
+    Clear {
+        /// For which images.
+        #[command(flatten)]
+        of: RetentionOf,
+    },
+}
+
+/// For which images a rule is; for all that have no other one if neither is given.
+#[derive(Debug, Args)]
+pub struct RetentionOf {
+    /// Images of this name, as it is ordered ("{machine}-{date}" for all that come of it).
+    #[arg(long)]
+    pub image: Option<String>,
+    /// Images of this machine, for each name.
+    #[arg(long, conflicts_with = "image")]
+    pub machine: Option<String>,
+}
+
+/// What a rule keeps.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct RetentionRule {
+    /// The newest N.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub last: u32,
+    /// The newest of each of the last N days that have one (UTC).
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub daily: u32,
+    /// The newest of each of the last N weeks that have one.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub weekly: u32,
+    /// The newest of each of the last N months that have one.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub monthly: u32,
+    /// All that are not older than N days.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub days: u32,
+}
+
 /// Arguments of a backup.
 #[derive(Debug, Args)]
 pub struct Backup {
     /// Name, id or network address.
     pub machine: String,
-    /// Name of the image.
+    /// Name of the image; {machine}, {mac}, {uuid} and {date} in it are filled in.
     #[arg(long)]
     pub image: String,
     /// Serial number, WWN, path or number=N of the disk [default: the only fixed one].
@@ -182,6 +284,9 @@ pub struct Backup {
     /// zstd level.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
     pub level: i32,
+    /// Bytes a second that its transfer may take, as 50M; at least 1M [default: no limit].
+    #[arg(long, value_name = "BYTES", value_parser = wire::size::parse)]
+    pub rate: Option<u64>,
     /// What the machine does afterwards.
     #[arg(long, value_enum, default_value_t = AfterArg::Reboot)]
     pub after: AfterArg,
@@ -227,6 +332,9 @@ pub struct Restore {
     /// Go on although architecture or firmware mode differ.
     #[arg(long)]
     pub force: bool,
+    /// Bytes a second that its transfer may take, as 50M; at least 1M [default: no limit].
+    #[arg(long, value_name = "BYTES", value_parser = wire::size::parse)]
+    pub rate: Option<u64>,
     /// What the machine does afterwards.
     #[arg(long, value_enum, default_value_t = AfterArg::Reboot)]
     pub after: AfterArg,

@@ -131,6 +131,41 @@ impl Client {
             .map(drop)
     }
 
+    /// Sets something that has no answer.
+    ///
+    /// # Errors
+    /// As the server says, or it is not reached.
+    pub fn put_silent(&self, path: &str, message: &impl Serialize) -> Answer<()> {
+        self.checked(self.request("PUT", path).send_json(message))
+            .map(drop)
+    }
+
+    /// Reads something long as a stream; one that breaks off ends with an error.
+    ///
+    /// # Errors
+    /// As the server says, or it is not reached.
+    pub fn download(&self, path: &str) -> Answer<impl std::io::Read + use<>> {
+        let response = self.checked(self.request("GET", path).call())?;
+        Ok(response.into_reader())
+    }
+
+    /// Sends something long of a known length in bytes.
+    ///
+    /// # Errors
+    /// As the server says, or it is not reached.
+    pub fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        length: u64,
+        body: impl std::io::Read,
+    ) -> Answer<T> {
+        let request = self
+            .request("POST", path)
+            .set("content-type", "application/octet-stream")
+            .set("content-length", &length.to_string());
+        self.receive(request.send(std::io::Read::take(body, length)))
+    }
+
     /// Deletes something.
     ///
     /// # Errors

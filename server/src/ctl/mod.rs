@@ -8,6 +8,7 @@ pub mod args;
 pub mod client;
 mod disks;
 mod show;
+mod stock;
 mod watch;
 
 use crate::http::api::{ImageInfo, LogView, Rename};
@@ -15,7 +16,7 @@ use crate::store::check::Verified;
 use crate::view::{
     ExecutionView, ImageView, JobRequest, MachineView, NewExecution, Overview, VersionView,
 };
-use args::{Backup, Cli, Command, Images, Machines, Restore};
+use args::{Backup, Cli, Command, Images, Machines, Restore, Retention};
 use client::{Answer, Client, Problem, encode};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -77,6 +78,7 @@ fn command(cli: &Cli) -> Answer<u8> {
             let new = NewExecution {
                 job: JobRequest::DiskCheck,
                 after: (*after).into(),
+                rate: None,
             };
             create(&client, json, machine, &new, *wait)
         }
@@ -124,6 +126,10 @@ fn command(cli: &Cli) -> Answer<u8> {
             let server: VersionView = client.get("/version")?;
             print(json, &server, show::keys)
         }
+        Command::Retention { command } => {
+            stock::retention(&client, json, command.as_ref().unwrap_or(&Retention::Show))
+        }
+        Command::Scrub { wait, status } => stock::scrub(&client, json, *wait, *status),
         Command::Log { machine, execution } => {
             let query = execution
                 .as_ref()
@@ -150,6 +156,7 @@ fn backup(client: &Client, json: bool, arguments: &Backup) -> Answer<u8> {
     let new = NewExecution {
         job,
         after: arguments.after.into(),
+        rate: arguments.rate,
     };
     create(client, json, &arguments.machine, &new, arguments.wait)
 }
@@ -184,6 +191,7 @@ fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
     let new = NewExecution {
         job,
         after: arguments.after.into(),
+        rate: arguments.rate,
     };
     create(client, json, &machine.id, &new, arguments.wait)
 }
@@ -246,6 +254,11 @@ fn images(client: &Client, json: bool, command: &Images) -> Answer<u8> {
             Err(Problem::new(Code::ImageDamaged, found)
                 .with_advice("Back the machine up again: damaged chunks are sent anew."))
         }
+        Images::Pin { image } => stock::pin(client, json, image, true),
+        Images::Unpin { image } => stock::pin(client, json, image, false),
+        Images::Prune { dry_run } => stock::prune(client, json, *dry_run),
+        Images::Export { image, file } => stock::export(client, json, image, file),
+        Images::Import { file, name } => stock::import(client, json, file, name.as_deref()),
         Images::Delete { image } => {
             client.delete(&format!("/images/{}", encode(image)))?;
             said(json, &format!("{image} is deleted"))

@@ -139,6 +139,9 @@ pub fn line(e: &ExecutionView) -> String {
             text += &format!("  {} left", duration(left));
         }
     }
+    if let Some(limit) = e.rate_limit.filter(|_| !e.state.is_final()) {
+        text += &format!("  at most {}/s", bytes(limit));
+    }
     if let (State::Done, Some(s)) = (e.state, &e.summary) {
         text += &format!(
             "  {} used, {} over the network, {:.1} s",
@@ -189,7 +192,13 @@ pub fn overview(o: &Overview) -> String {
         o.images.len(),
         bytes(o.free_bytes)
     );
-    format!("{head}\n{}", executions(&o.executions))
+    let t = &o.transfers;
+    let line = match t.waiting {
+        0 => String::new(),
+        waiting => format!(", {waiting} wait in line"),
+    };
+    let transfers = format!("{} of {} transfers are running{line}", t.running, t.most);
+    format!("{head}\n{transfers}\n{}", executions(&o.executions))
 }
 
 /// The server's public keys.
@@ -213,6 +222,12 @@ pub fn images(images: &[ImageView]) -> String {
                 i.name.clone()
             } else {
                 format!("{} (earlier)", i.name)
+            };
+            let name = match (i.pinned, i.is_damaged()) {
+                (false, false) => name,
+                (true, false) => format!("{name} (pinned)"),
+                (false, true) => format!("{name} (damaged)"),
+                (true, true) => format!("{name} (pinned, damaged)"),
             };
             vec![
                 name,
@@ -257,6 +272,18 @@ pub fn image(info: &ImageInfo) -> String {
         format!("root      {}", i.root),
     ];
     lines.extend(info.signed_by.iter().map(|key| format!("signed by {key}")));
+    if i.pinned {
+        lines.push("pinned    it stays whatever the rules of retention say".to_owned());
+    }
+    if i.damaged_manifest {
+        lines.push("damaged   its manifest: it cannot be restored".to_owned());
+    }
+    if i.damaged_chunks > 0 {
+        lines.push(format!(
+            "damaged   {} chunks; a backup of a machine that has them brings them back",
+            i.damaged_chunks
+        ));
+    }
     for region in &l.regions {
         let number = region
             .number

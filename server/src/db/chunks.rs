@@ -29,7 +29,7 @@ pub struct Place {
     pub damaged: bool,
 }
 
-fn place(row: &SqliteRow) -> Result<(Hash, Place), sqlx::Error> {
+pub(super) fn place(row: &SqliteRow) -> Result<(Hash, Place), sqlx::Error> {
     let name: Vec<u8> = row.try_get("name")?;
     let name: [u8; 32] = name
         .try_into()
@@ -123,6 +123,35 @@ pub async fn set_damaged(conn: &mut Conn, place: &Place, damaged: bool) -> Resul
     Ok(())
 }
 
+/// Adds a chunk whose record is damaged or nowhere (pack 0), unless the chunk is there.
+pub async fn insert_damaged(conn: &mut Conn, name: Hash, place: &Place) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO chunks (name, pack, place, stored_len, plain_len, damaged) VALUES ($1, $2, $3, $4, $5, 1)
+         ON CONFLICT (name) DO NOTHING",
+    )
+    .bind(name.0.to_vec())
+    .bind(place.pack)
+    .bind(signed(place.offset))
+    .bind(i64::from(place.stored_len))
+    .bind(i64::from(place.plain_len))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Images with damaged chunks, and how many of theirs are damaged.
+pub async fn hurt_images(conn: &mut Conn) -> Result<HashMap<String, u64>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT r.image AS image, COUNT(*) AS damaged FROM chunks c JOIN refs r ON r.chunk = c.seq
+         WHERE c.damaged = 1 GROUP BY r.image",
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get("image")?, unsigned(row.try_get("damaged")?))))
+        .collect()
+}
+
 /// Holds chunks for an execution; its lease must be there ([`open_lease`]).
 pub async fn pin(conn: &mut Conn, execution: &str, chunks: &[i64]) -> Result<(), sqlx::Error> {
     for batch in chunks.chunks(BATCH / 2) {
@@ -170,6 +199,16 @@ pub async fn open_lease(conn: &mut Conn, execution: &str) -> Result<(), sqlx::Er
         .bind(execution)
         .execute(conn)
         .await?;
+    Ok(())
+}
+
+/// Gives holds an end whose holders were lost with an earlier run of the server: imports.
+pub async fn end_orphaned(conn: &mut Conn) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE leases SET expires = 0 WHERE expires IS NULL AND execution NOT IN (SELECT id FROM executions)",
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -280,6 +319,13 @@ pub async fn empty_dead_packs(conn: &mut Conn) -> Result<Vec<i64>, sqlx::Error> 
             .await?;
         dead.push(id);
     }
+    // Chunks that a rebuilt index has found nowhere: only images name them.
+    sqlx::query(
+        "DELETE FROM chunks WHERE pack = 0 AND NOT EXISTS (SELECT 1 FROM refs r WHERE r.chunk = chunks.seq)
+         AND NOT EXISTS (SELECT 1 FROM pins p WHERE p.chunk = chunks.seq)",
+    )
+    .execute(&mut *conn)
+    .await?;
     Ok(dead)
 }
 
@@ -292,4 +338,50 @@ pub async fn forget_packs(conn: &mut Conn, ids: &[i64]) -> Result<(), sqlx::Erro
             .await?;
     }
     Ok(())
+}
+
+/// Forgets all packs, chunks, references and holds.
+pub async fn clear(conn: &mut Conn) -> Result<(), sqlx::Error> {
+    // The order in which they refer to one another.
+    for statement in [
+        "DELETE FROM pins",
+        "DELETE FROM leases",
+        "DELETE FROM refs",
+        "DELETE FROM chunks",
+        "DELETE FROM packs",
+        "DELETE FROM scrub",
+    ] {
+        sqlx::query(statement).execute(&mut *conn).await?;
+    }
+    Ok(())
+}
+
+/// Adds a closed pack of a known number and length.
+pub async fn insert_pack(conn: &mut Conn, id: i64, bytes: u64) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO packs (id, bytes, sealed) VALUES ($1, $2, 1)")
+        .bind(id)
+        .bind(signed(bytes))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Packs of which no image has a chunk.
+pub async fn unreferenced_packs(conn: &mut Conn) -> Result<Vec<i64>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT id FROM packs WHERE NOT EXISTS (
+            SELECT 1 FROM chunks c JOIN refs r ON r.chunk = c.seq WHERE c.pack = packs.id) ORDER BY id",
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| row.try_get("id")).collect()
+}
+
+/// Forgets a pack and its chunks, which nothing may hold.
+pub async fn drop_pack(conn: &mut Conn, id: i64) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM chunks WHERE pack = $1")
+        .bind(id)
+        .execute(&mut *conn)
+        .await?;
+    forget_packs(conn, &[id]).await
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: their queries. Does not own: which state follows which ([`crate::exec`]).
 
-use super::{Conn, from_json, to_json};
+use super::{Conn, from_json, signed, to_json, unsigned};
 use crate::exec::state::State;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -21,6 +21,10 @@ pub struct Execution {
     pub after: After,
     /// Bearer token of the target.
     pub token: String,
+    /// Name of the backup's image as it was ordered, with its placeholders.
+    pub series: Option<String>,
+    /// Most bytes a second of its transfer; no limit if not given.
+    pub rate: Option<u64>,
     /// State.
     pub state: State,
     /// No other execution may be made for the machine: unfinished, or failed and not
@@ -63,6 +67,8 @@ fn execution(row: &SqliteRow) -> Result<Execution, sqlx::Error> {
         job: from_json(&row.try_get::<String, _>("job")?)?,
         after: from_json(&row.try_get::<String, _>("after_job")?)?,
         token: row.try_get("token")?,
+        series: row.try_get("series")?,
+        rate: row.try_get::<Option<i64>, _>("rate")?.map(unsigned),
         state: State::parse(&state)
             .ok_or_else(|| sqlx::Error::Decode(format!("state {state:?}").into()))?,
         open: row.try_get::<i64, _>("open")? == 1,
@@ -81,8 +87,8 @@ fn execution(row: &SqliteRow) -> Result<Execution, sqlx::Error> {
 /// Adds an execution.
 pub async fn insert(conn: &mut Conn, new: &Execution) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO executions (id, machine, job, after_job, token, state, open, created, changed, image)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO executions (id, machine, job, after_job, token, state, open, created, changed, image,
+         series, rate) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&new.id)
     .bind(&new.machine)
@@ -94,6 +100,8 @@ pub async fn insert(conn: &mut Conn, new: &Execution) -> Result<(), sqlx::Error>
     .bind(new.created)
     .bind(new.changed)
     .bind(&new.image)
+    .bind(&new.series)
+    .bind(new.rate.map(signed))
     .execute(conn)
     .await?;
     Ok(())

@@ -14,6 +14,8 @@ pub struct Image {
     pub id: String,
     /// Name; the newest of a name is what the name means.
     pub name: String,
+    /// The name as it was ordered (`{machine}-{date}`); else the name.
+    pub series: String,
     /// Id of the machine that was backed up.
     pub machine: String,
     /// Its name at that time.
@@ -32,12 +34,20 @@ pub struct Image {
     pub chunks: u64,
     /// Bytes of its records in the store, those that it shares included.
     pub stored_bytes: u64,
+    /// Counts up from image to image: which one is newer, whatever the clock said. Zero
+    /// while it is not visible.
+    pub order: i64,
+    /// Kept until somebody says otherwise.
+    pub pinned: bool,
+    /// Its manifest was found damaged.
+    pub damaged: bool,
 }
 
 fn image(row: &SqliteRow) -> Result<Image, sqlx::Error> {
     Ok(Image {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
+        series: row.try_get("series")?,
         machine: row.try_get("machine")?,
         machine_name: row.try_get("machine_name")?,
         execution: row.try_get("execution")?,
@@ -47,6 +57,9 @@ fn image(row: &SqliteRow) -> Result<Image, sqlx::Error> {
         used_bytes: unsigned(row.try_get("used_bytes")?),
         chunks: unsigned(row.try_get("chunks")?),
         stored_bytes: unsigned(row.try_get("stored_bytes")?),
+        order: row.try_get("published")?,
+        pinned: row.try_get::<i64, _>("pinned")? != 0,
+        damaged: row.try_get::<i64, _>("damaged")? != 0,
     })
 }
 
@@ -54,7 +67,7 @@ fn image(row: &SqliteRow) -> Result<Image, sqlx::Error> {
 pub async fn insert_unpublished(conn: &mut Conn, new: &Image) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO images (id, name, machine, machine_name, execution, published, created, root, disk_bytes,
-         used_bytes, chunks) VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10)",
+         used_bytes, chunks, series, pinned) VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&new.id)
     .bind(&new.name)
@@ -66,6 +79,8 @@ pub async fn insert_unpublished(conn: &mut Conn, new: &Image) -> Result<(), sqlx
     .bind(signed(new.disk_bytes))
     .bind(signed(new.used_bytes))
     .bind(signed(new.chunks))
+    .bind(&new.series)
+    .bind(i64::from(new.pinned))
     .execute(conn)
     .await?;
     Ok(())
@@ -86,6 +101,42 @@ pub async fn publish(
         .bind(id)
         .bind(signed(stored_bytes))
         .bind(now)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Notes how many bytes an image's records have.
+pub async fn set_stored_bytes(conn: &mut Conn, id: &str, bytes: u64) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE images SET stored_bytes = $2 WHERE id = $1")
+        .bind(id)
+        .bind(signed(bytes))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Forgets all images; nothing may refer to them any more.
+pub async fn clear(conn: &mut Conn) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM images").execute(conn).await?;
+    Ok(())
+}
+
+/// Pins or unpins an image.
+pub async fn set_pinned(conn: &mut Conn, id: &str, pinned: bool) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE images SET pinned = $2 WHERE id = $1")
+        .bind(id)
+        .bind(i64::from(pinned))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Notes that an image's manifest is damaged, or whole after all.
+pub async fn set_damaged(conn: &mut Conn, id: &str, damaged: bool) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE images SET damaged = $2 WHERE id = $1")
+        .bind(id)
+        .bind(i64::from(damaged))
         .execute(conn)
         .await?;
     Ok(())

@@ -9,7 +9,9 @@ pub mod chunks;
 pub mod executions;
 pub mod images;
 pub mod machines;
+pub mod retention;
 mod schema;
+pub mod scrub;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool, Transaction};

@@ -103,6 +103,48 @@ const VERSIONS: &[&[&str]] = &[
     &["CREATE TABLE store (id TEXT NOT NULL)"],
     // The disks of storage networks that the last disk check saw.
     &["ALTER TABLE machines ADD COLUMN san_disks TEXT"],
+    &[
+        // Chunks are held for imports too, which are no executions.
+        "CREATE TABLE leases_4 (execution TEXT PRIMARY KEY, expires BIGINT)",
+        "INSERT INTO leases_4 SELECT execution, expires FROM leases",
+        "CREATE TABLE pins_4 (
+        execution TEXT NOT NULL REFERENCES leases_4(execution) ON DELETE CASCADE,
+        chunk BIGINT NOT NULL REFERENCES chunks(seq),
+        PRIMARY KEY (execution, chunk)
+    )",
+        "INSERT INTO pins_4 SELECT execution, chunk FROM pins",
+        "DROP TABLE pins",
+        "DROP TABLE leases",
+        "ALTER TABLE leases_4 RENAME TO leases",
+        "ALTER TABLE pins_4 RENAME TO pins",
+        "CREATE INDEX pins_of_chunk ON pins(chunk)",
+        // series: the name as it was ordered, of which many images may come.
+        "ALTER TABLE images ADD COLUMN series TEXT NOT NULL DEFAULT ''",
+        "UPDATE images SET series = name",
+        "ALTER TABLE images ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0",
+        // damaged: its manifest was found damaged.
+        "ALTER TABLE images ADD COLUMN damaged INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE executions ADD COLUMN series TEXT",
+        // rate: most bytes a second of its transfer.
+        "ALTER TABLE executions ADD COLUMN rate BIGINT",
+        "CREATE INDEX damaged_chunks ON chunks(seq) WHERE damaged = 1",
+        // scope: 'all', 'machine' (subject: its id) or 'image' (subject: a series).
+        "CREATE TABLE retention (
+        scope TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        policy TEXT NOT NULL,
+        PRIMARY KEY (scope, subject)
+    )",
+        // The scrub that runs or ran last: at most one row.
+        "CREATE TABLE scrub (
+        started BIGINT NOT NULL,
+        ended BIGINT,
+        next_pack BIGINT NOT NULL,
+        chunks BIGINT NOT NULL,
+        bytes BIGINT NOT NULL,
+        damaged BIGINT NOT NULL
+    )",
+    ],
 ];
 
 /// Brings an empty or older database to the newest version.

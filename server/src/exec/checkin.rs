@@ -154,14 +154,10 @@ async fn slots(
     now: i64,
 ) -> Outcome<(bool, usize, usize)> {
     let others = executions::all_open(conn).await?;
-    // A silent target holds no slot: one machine's trouble stays its own.
-    let holds = |other: &&Execution| {
-        other.id != execution.id
-            && other.state.is_active()
-            && state::needs_slot(&other.job)
-            && !super::watch::is_silent(app, other, now)
-    };
-    let running = others.iter().filter(holds).count();
+    let running = others
+        .iter()
+        .filter(|other| other.id != execution.id && super::holds_slot(app, other, now))
+        .count();
     let free = app.limits.max_transfers.saturating_sub(running);
     if execution.state.is_active()
         || execution.state.is_final()

@@ -2,9 +2,10 @@
 //!
 //! Owns: creating, interrupting and clearing. Does not own: what targets report.
 
+use super::rate::LEAST;
 use super::scope;
 use super::state::State;
-use super::{choices, conclude, concluded, failed, kind_name, watch};
+use super::{choices, conclude, concluded, failed, kind_name, names, watch};
 use crate::app::App;
 use crate::db::executions::{self, Execution};
 use crate::db::machines::Machine;
@@ -60,13 +61,24 @@ pub async fn create(
         };
         return Err(Failure::conflict(found).with_advice(advice));
     }
-    let (job, image) = job(app, tx.conn(), &machine, request.job).await?;
+    if let Some(rate) = request.rate.filter(|&rate| rate < LEAST) {
+        return Err(Failure::usage(format!(
+            "a limit of {rate} bytes a second; the smallest one is {LEAST} (1M)"
+        )));
+    }
+    let series = match &request.job {
+        JobRequest::Backup { image, .. } => Some(image.clone()),
+        _ => None,
+    };
+    let (job, image) = job(app, tx.conn(), &machine, request.job, now).await?;
     let execution = Execution {
         id: secrets::random_id().map_err(random)?,
         machine: machine.id,
         job,
         after: request.after,
         token: secrets::random_hex().map_err(random)?,
+        series,
+        rate: request.rate,
         state: State::Waiting,
         open: true,
         created: now,
@@ -90,6 +102,7 @@ async fn job(
     conn: &mut Conn,
     machine: &Machine,
     request: JobRequest,
+    now: i64,
 ) -> Outcome<(JobKind, Option<String>)> {
     match request {
         JobRequest::DiskCheck => Ok((JobKind::DiskCheck, None)),
@@ -102,7 +115,16 @@ async fn job(
             full_partitions,
             skip_bad,
         } => {
+            let macs = machines::macs(conn, &machine.id).await?;
+            let known = names::Known {
+                name: &machine.name,
+                uuid: machine.uuid.as_deref(),
+                mac: macs.first().map(String::as_str),
+            };
+            let image = names::fill(&image, &known, now)?;
             check_name("image", &image)?;
+            // How much a backup will send is not known before; that nothing can be stored is.
+            app.store.room_for(1)?;
             if !(1..=19).contains(&level) {
                 return Err(Failure::usage(format!(
                     "compression level {level}; levels are 1 to 19"
@@ -143,6 +165,10 @@ async fn job(
                 ));
             };
             let (_, damaged, _) = chunks::totals(conn, &image.id).await?;
+            if image.damaged {
+                let found = format!("the manifest of image \"{}\" is damaged", image.name);
+                return Err(Failure::new(Code::ImageDamaged, found));
+            }
             if damaged > 0 {
                 let found = format!("{damaged} chunks of image \"{}\" are damaged", image.name);
                 return Err(Failure::new(Code::ImageDamaged, found));

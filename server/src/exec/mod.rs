@@ -11,6 +11,8 @@ pub mod decider;
 pub mod fabric;
 mod files;
 pub mod live;
+mod names;
+pub mod rate;
 pub mod registry;
 pub mod run;
 mod scope;
@@ -68,6 +70,7 @@ pub(crate) async fn conclude(
 /// What follows when a final state is durable.
 pub(crate) async fn concluded(app: &App, execution: &Execution, now: i64) {
     app.live.forget(&execution.id);
+    app.rates.forget(&execution.id);
     tracing::info!(execution = %execution.id, machine = %execution.machine, state = execution.state.as_str(), "execution ended");
     if let Err(error) = app.store.release(now).await {
         tracing::error!(%error, "space could not be reclaimed");
@@ -85,6 +88,14 @@ pub(crate) fn failed(execution: &Execution, code: Code, found: impl Into<String>
     JobOutcome::Failed {
         report: Report::new(code, found, disk),
     }
+}
+
+/// Whether an execution has a transfer slot. A silent target holds none: one machine's
+/// trouble stays its own.
+pub(crate) fn holds_slot(app: &App, execution: &Execution, now: i64) -> bool {
+    execution.state.is_active()
+        && state::needs_slot(&execution.job)
+        && !watch::is_silent(app, execution, now)
 }
 
 /// Short name of a job's kind.

@@ -60,7 +60,8 @@ fn default_name(target: &Identity) -> String {
     }
 }
 
-async fn free_name(conn: &mut Conn, wanted: &str) -> Outcome<String> {
+/// `wanted`, or something like it that no machine is called.
+pub(crate) async fn free_name(conn: &mut Conn, wanted: &str) -> Outcome<String> {
     let mut name = wanted.to_owned();
     // Somebody may have given the name to another machine by hand.
     for number in 2..1000 {

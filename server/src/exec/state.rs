@@ -189,6 +189,8 @@ pub(crate) mod tests {
             job,
             after: After::Reboot,
             token: "t".into(),
+            series: None,
+            rate: None,
             state,
             open: true,
             created: 0,

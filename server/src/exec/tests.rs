@@ -36,6 +36,8 @@ pub(crate) async fn app(dir: &Path, started: i64) -> App {
         admin_token: "t".into(),
         state_dir: dir.to_owned(),
         started,
+        scrub_wanted: Default::default(),
+        rates: Default::default(),
     }
 }
 
@@ -72,6 +74,7 @@ fn backup() -> NewExecution {
     NewExecution {
         job,
         after: After::Reboot,
+        rate: None,
     }
 }
 
@@ -332,6 +335,7 @@ async fn logs_of_the_last_ten_runs_are_kept() {
         let new = NewExecution {
             job: JobRequest::DiskCheck,
             after: After::Reboot,
+            rate: None,
         };
         let e = create(&app, PC, new, 10 + at).await.unwrap();
         checkin::checkin(&app, &check_in(&format!("b{at}")), "", 10 + at)

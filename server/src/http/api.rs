@@ -2,14 +2,14 @@
 //!
 //! Owns: paths and the administrator's token. Does not own: what is done.
 
-use super::{bearer, body};
+use super::{bearer, body, stock};
 use crate::app::App;
-use crate::db::{self, executions, images, machines};
+use crate::db::{self, chunks, executions, images, machines};
 use crate::exec::{self, control};
 use crate::failure::{Failure, Outcome};
 use crate::secrets;
 use crate::store::check::Verified;
-use crate::view::{self, ExecutionView, ImageView, MachineView, Overview, VersionView};
+use crate::view::{self, ExecutionView, ImageView, MachineView, Overview, Transfers, VersionView};
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
@@ -101,6 +101,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/images", get(list_images))
         .route("/images/{image}", get(one_image).delete(delete_image))
         .route("/images/{image}/verify", post(verify))
+        .merge(stock::routes())
         .route_layer(middleware::from_fn_with_state(
             Arc::clone(&app),
             administrator,
@@ -154,7 +155,8 @@ async fn overview(State(app): Shared) -> Outcome<Json<Overview>> {
             .iter()
             .map(|e| view::execution(&app, e, name(&e.machine), now))
             .collect(),
-        images: view::images(images::all(&mut conn).await?),
+        images: image_list(&mut conn).await?,
+        transfers: transfers(&app, &mut conn, now).await?,
     }))
 }
 
@@ -290,12 +292,35 @@ async fn log(
 }
 
 async fn list_images(State(app): Shared) -> Outcome<Json<Vec<ImageView>>> {
-    Ok(Json(view::images(
-        images::all(&mut *app.db.read().await?).await?,
-    )))
+    image_list(&mut *app.db.read().await?).await.map(Json)
 }
 
-async fn image_of(app: &App, reference: &str) -> Outcome<(images::Image, bool)> {
+async fn image_list(conn: &mut db::Conn) -> Outcome<Vec<ImageView>> {
+    let hurt = chunks::hurt_images(conn).await?;
+    Ok(view::images(images::all(conn).await?, &hurt))
+}
+
+/// An image as operators see it, with what is known of its chunks.
+pub(super) async fn shown(app: &App, image: images::Image, newest: bool) -> Outcome<ImageView> {
+    let (_, hurt, _) = chunks::totals(&mut *app.db.read().await?, &image.id).await?;
+    Ok(view::image(image, newest, hurt))
+}
+
+/// How many transfers run and wait.
+async fn transfers(app: &App, conn: &mut db::Conn, now: i64) -> Outcome<Transfers> {
+    let open = executions::all_open(conn).await?;
+    let waiting = open.iter().filter(|e| app.live.place(&e.id, now).is_some());
+    Ok(Transfers {
+        running: open
+            .iter()
+            .filter(|e| exec::holds_slot(app, e, now))
+            .count(),
+        most: app.limits.max_transfers,
+        waiting: waiting.count(),
+    })
+}
+
+pub(super) async fn image_of(app: &App, reference: &str) -> Outcome<(images::Image, bool)> {
     let mut conn = app.db.read().await?;
     let Some(found) = images::by_reference(&mut conn, reference).await? else {
         return Err(Failure::new(
@@ -313,7 +338,7 @@ async fn one_image(State(app): Shared, Path(image): Path<String>) -> Outcome<Jso
     let (image, newest) = image_of(&app, &image).await?;
     let found = app.store.contents(&image.id).await?;
     Ok(Json(ImageInfo {
-        image: view::image(image, newest),
+        image: shown(&app, image, newest).await?,
         bad_ranges: bad_ranges(&found.layout, &found.bad),
         signed_by: found.signed_by.iter().map(ToString::to_string).collect(),
         layout: found.layout,
@@ -327,6 +352,7 @@ async fn verify(State(app): Shared, Path(image): Path<String>) -> Outcome<Json<V
 
 async fn delete_image(State(app): Shared, Path(image): Path<String>) -> Outcome<Json<ImageView>> {
     let (image, newest) = image_of(&app, &image).await?;
-    app.store.delete(&image.id).await?;
-    Ok(Json(view::image(image, newest)))
+    let view = shown(&app, image, newest).await?;
+    app.store.delete(&view.id).await?;
+    Ok(Json(view))
 }

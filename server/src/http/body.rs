@@ -150,6 +150,24 @@ pub fn stream(frames: mpsc::Receiver<io::Result<Bytes>>) -> Body {
     ))
 }
 
+/// The same body, each of whose frames waits for `wait`, which is given its length.
+pub fn each_frame<F>(body: Body, wait: impl Fn(usize) -> F + Send + 'static) -> Body
+where
+    F: Future<Output = ()> + Send,
+{
+    let state = (body.into_data_stream(), wait);
+    Body::from_stream(futures_util::stream::unfold(
+        state,
+        |(mut frames, wait)| async move {
+            let frame = frames.next().await?;
+            if let Ok(bytes) = &frame {
+                wait(bytes.len()).await;
+            }
+            Some((frame, (frames, wait)))
+        },
+    ))
+}
+
 /// A body from a file.
 ///
 /// # Errors

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod body;
 pub mod listen;
+pub mod stock;
 pub mod target;
 pub mod tls;
 

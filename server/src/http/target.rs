@@ -137,12 +137,15 @@ async fn backup(app: &App, id: &str, headers: &HeaderMap) -> Outcome<Execution> 
     }
 }
 
-/// The image that the execution of this request restores.
-async fn restored_image(app: &App, id: &str, headers: &HeaderMap) -> Outcome<String> {
+/// The execution of this request and the image that it restores.
+async fn restored_image(app: &App, id: &str, headers: &HeaderMap) -> Outcome<(Execution, String)> {
     let execution = execution(app, id, headers).await?;
     app.live.contact(id, db::now());
-    match execution.job {
-        JobKind::Restore { image, .. } => Ok(image),
+    match &execution.job {
+        JobKind::Restore { image, .. } => {
+            let image = image.clone();
+            Ok((execution, image))
+        }
         _ => Err(Failure::refused("this execution is no restore")),
     }
 }
@@ -179,6 +182,7 @@ async fn records(
 ) -> Outcome<Json<Stored>> {
     let (execution, body) = with_body(backup(&app, &id, &headers).await, body).await?;
     let length = body::length(&headers);
+    let body = paced(&app, &execution, body);
     body::feed(body, async |reader| {
         app.store.upload(&execution.id, length, reader).await
     })
@@ -198,9 +202,13 @@ async fn put_manifest(
     body::feed(body, async |reader| {
         // Of its own, so that it ends in order although the target may hang up.
         let publishing = tokio::spawn(async move {
-            app.store
+            let published = app
+                .store
                 .publish(&execution, &name, reader, db::now())
-                .await
+                .await?;
+            // The target need not wait for what goes.
+            tokio::spawn(async move { crate::care::apply(&app).await });
+            Ok(published)
         });
         publishing.await?
     })
@@ -213,7 +221,7 @@ async fn get_manifest(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Outcome<Response> {
-    let image = restored_image(&app, &id, &headers).await?;
+    let (_, image) = restored_image(&app, &id, &headers).await?;
     let (length, body) = body::file(app.store.manifest_path(&image)).await?;
     Ok(binary(length, body))
 }
@@ -224,9 +232,23 @@ async fn fetch(
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<Response> {
-    let (image, body) = with_body(restored_image(&app, &id, &headers).await, body).await?;
+    let (found, body) = with_body(restored_image(&app, &id, &headers).await, body).await?;
+    let (execution, image) = found;
     let records = app.store.fetch(&image, &body::hashes(body).await?).await?;
-    Ok(binary(records.bytes, body::stream(records.frames)))
+    let body = paced(&app, &execution, body::stream(records.frames));
+    Ok(binary(records.bytes, body))
+}
+
+/// The same body, no quicker than the execution may be.
+fn paced(app: &Arc<App>, execution: &Execution, body: Body) -> Body {
+    if execution.rate.is_none() {
+        return body;
+    }
+    let (app, id, rate) = (Arc::clone(app), execution.id.clone(), execution.rate);
+    body::each_frame(body, move |bytes| {
+        let (app, id) = (Arc::clone(&app), id.clone());
+        async move { app.rates.pass(&id, rate, bytes).await }
+    })
 }
 
 /// An answer of known length: one that breaks off is never taken for a whole one.

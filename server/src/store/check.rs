@@ -4,12 +4,12 @@
 //! damaged chunk is asked for again by the next backup that has it.
 
 use super::Store;
+use super::proof::Proof;
 use super::publish::open_manifest;
 use crate::db::chunks;
 use crate::db::images::Image;
 use crate::failure::{Failure, Outcome};
 use image::manifest::Page;
-use image::record::Decoder;
 use image::{BadRange, Hash, Layout, PublicKey, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -80,7 +80,7 @@ impl Store {
                 runtime,
                 seen: HashSet::new(),
                 files: HashMap::new(),
-                decoder: Decoder::new(),
+                proof: Proof::default(),
                 result: Verified::default(),
             };
             while let Some(page) = reader.next_page()? {
@@ -103,7 +103,7 @@ struct Run<'a> {
     runtime: Handle,
     seen: HashSet<Hash>,
     files: HashMap<i64, File>,
-    decoder: Decoder,
+    proof: Proof,
     result: Verified,
 }
 
@@ -118,23 +118,19 @@ impl Run<'_> {
         let found = self
             .runtime
             .block_on(async { chunks::find(&mut *self.store.db.read().await?, &names).await })?;
-        let mut plain = Vec::new();
         for name in names {
             self.result.chunks += 1;
             let Some(place) = found.get(&name) else {
                 self.damage(format!("chunk {name}: not in the store"));
                 continue;
             };
-            let checked =
-                self.store
-                    .read(&mut self.files, name, place)
-                    .and_then(|(header, payload)| {
-                        self.decoder
-                            .decode(&header, &payload, place.offset, &mut plain)
-                    });
+            let checked = self
+                .store
+                .read(&mut self.files, name, place)
+                .and_then(|(header, payload)| self.proof.check(&header, &payload, place.offset));
             match checked {
                 Ok(()) => {
-                    self.result.bytes += plain.len() as u64;
+                    self.result.bytes += u64::from(place.plain_len);
                     if place.damaged {
                         self.runtime
                             .block_on(self.store.set_damaged(place, false))?;

@@ -1,19 +1,19 @@
 //! Where records are checked: as many places as there are cores.
 //!
-//! Owns: the decoders and their buffers, which so many uploads share. Does not own: what
-//! comes in. A place is taken with a whole record in hand and left before the next one is
+//! Owns: the places, which so many uploads share. Does not own: what comes in, or the proof
+//! itself ([`super::proof`]). A place is taken with a whole record in hand and left before the next one is
 //! waited for, so a slow target never keeps one.
 
+use super::proof::Proof;
 use image::Error;
-use image::record::{Decoder, RecordHeader};
+use image::record::RecordHeader;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// One place.
 #[derive(Default)]
 pub(super) struct Desk {
-    decoder: Decoder,
-    plain: Vec<u8>,
+    proof: Proof,
     record: Vec<u8>,
 }
 
@@ -25,7 +25,7 @@ impl Desk {
         payload: &[u8],
         at: u64,
     ) -> Result<(), Error> {
-        self.decoder.decode(header, payload, at, &mut self.plain)
+        self.proof.check(header, payload, at)
     }
 
     /// Header and payload as one piece.

@@ -5,18 +5,25 @@
 //! refers to it or holds it). Does not own: formats (`image`), who may ask
 //! ([`crate::http`]).
 //!
-//! A folder holds `packs/NUMBER.pack`, `manifests/ID.manifest` and `store-id`; files that the
-//! database does not know are moved to `lost/`, never deleted.
+//! A folder holds `packs/NUMBER.pack`, `manifests/ID.manifest` with `ID.about` beside it, and
+//! `store-id`; files that the database does not know are moved to `lost/`, never deleted.
 
+mod about;
 pub mod check;
 mod desks;
 mod fetch;
 mod have;
 mod owner;
 mod packs;
+mod proof;
+pub mod prune;
 mod publish;
+pub mod rebuild;
 mod release;
+pub mod retention;
+pub mod scrub;
 mod sign;
+mod transfer;
 mod upload;
 
 use crate::db::{Conn, Db, chunks, executions};
@@ -25,7 +32,8 @@ use image::{PublicKey, SigningKey};
 use packs::PackPool;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use wire::Code;
 
 pub use upload::BodyReader;
@@ -43,6 +51,10 @@ pub struct Store {
     signer: Option<Arc<SigningKey>>,
     /// Executions that publish now.
     publishing: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// Images that are being exported, and how many times.
+    exporting: Mutex<HashMap<String, usize>>,
+    /// A scrub runs.
+    scrubbing: AtomicBool,
 }
 
 impl Store {
@@ -65,6 +77,8 @@ impl Store {
             reserve: RESERVE,
             signer: None,
             publishing: Mutex::default(),
+            exporting: Mutex::default(),
+            scrubbing: AtomicBool::new(false),
         };
         store.recover().await?;
         Ok(store)
@@ -117,15 +131,28 @@ impl Store {
         }
     }
 
+    /// Images that are being exported now.
+    fn exported(&self) -> HashSet<String> {
+        let exporting = self
+            .exporting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        exporting.keys().cloned().collect()
+    }
+
     /// Refuses what does not fit any more.
-    fn room_for(&self, bytes: u64) -> Outcome<()> {
+    ///
+    /// # Errors
+    /// `no-space` with both figures.
+    pub fn room_for(&self, bytes: u64) -> Outcome<()> {
         let free = self.free_bytes()?;
         if bytes <= free {
             return Ok(());
         }
         let found = format!(
-            "an upload needs {bytes} bytes, {free} are free in {}",
-            self.dir.display()
+            "{bytes} bytes are needed, {free} are free in {} (beside the reserve of {} bytes)",
+            self.dir.display(),
+            self.reserve
         );
         Err(Failure::new(Code::NoSpace, found))
     }
@@ -136,6 +163,7 @@ impl Store {
         let io = |e: std::io::Error| Failure::io("cleaning the image folder", &e);
         let mut tx = self.db.write().await?;
         chunks::seal(tx.conn(), None).await?;
+        chunks::end_orphaned(tx.conn()).await?;
         for id in &crate::db::images::unpublished(tx.conn(), None).await? {
             // The file first: without its row it would be a stranger.
             if let Err(e) = std::fs::remove_file(self.manifest_path(id))
@@ -177,7 +205,10 @@ impl Store {
 
     async fn clean_manifests(&self) -> Outcome<()> {
         let images = crate::db::images::all(&mut *self.db.read().await?).await?;
-        let known: HashSet<PathBuf> = images.iter().map(|i| self.manifest_path(&i.id)).collect();
+        let known: HashSet<PathBuf> = images
+            .iter()
+            .flat_map(|i| [self.manifest_path(&i.id), self.about_path(&i.id)])
+            .collect();
         let io = |e: std::io::Error| Failure::io("cleaning the manifest folder", &e);
         for entry in std::fs::read_dir(self.dir.join("manifests")).map_err(io)? {
             let path = entry.map_err(io)?.path();
@@ -185,8 +216,13 @@ impl Store {
             if is("new") {
                 // Received in part, by name.
                 std::fs::remove_file(&path).map_err(io)?;
-            } else if is("manifest") && !known.contains(&path) {
+            } else if (is("manifest") || is("about")) && !known.contains(&path) {
                 owner::set_aside(&self.dir, &path).map_err(io)?;
+            }
+        }
+        for image in images {
+            if !self.about_path(&image.id).exists() {
+                self.write_about(&image).await?;
             }
         }
         Ok(())

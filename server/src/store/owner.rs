@@ -5,7 +5,7 @@
 //! like rubbish, and to an unmounted folder every chunk like lost. Does not own: locks
 //! between processes ([`crate::daemon`]).
 
-use crate::db::{Db, chunks, images};
+use crate::db::{Conn, Db, chunks, images};
 use crate::failure::{Failure, Outcome};
 use crate::secrets;
 use std::io;
@@ -59,7 +59,8 @@ pub(super) async fn claim(dir: &Path, db: &Db) -> Outcome<()> {
             );
             return Err(Failure::usage(found).with_advice(
                 "Nothing was changed. Mount the image folder of this database, or bring back the database of this folder \
-                 (--state, --database, --images). To begin anew, name an empty image folder and a new database.",
+                 (--state, --database, --images). If the database is lost: deployd --rebuild-index makes it anew from \
+                 the folder. To begin anew, name an empty image folder and a new database.",
             ));
         }
     };
@@ -71,6 +72,48 @@ pub(super) async fn claim(dir: &Path, db: &Db) -> Outcome<()> {
         images::set_store_id(tx.conn(), &id).await?;
     }
     Ok(tx.commit().await?)
+}
+
+/// As [`claim`], for a database whose index is about to be made anew: it may know nothing,
+/// but it may not belong to another folder.
+///
+/// # Errors
+/// `usage` if it does, naming both.
+pub(super) async fn reclaim(dir: &Path, conn: &mut Conn) -> Outcome<()> {
+    let failed = |e: io::Error| Failure::io(&format!("the image folder {}", dir.display()), &e);
+    let (here, there) = (read(dir).map_err(failed)?, images::store_id(conn).await?);
+    if let (Some(here), Some(there)) = (&here, &there)
+        && here != there
+    {
+        let found = format!(
+            "the image folder {} is store {here}, the database belongs to store {there}",
+            dir.display()
+        );
+        return Err(Failure::usage(found).with_advice(
+            "Nothing was changed. Name the database of this folder, or a new one (--state, --database).",
+        ));
+    }
+    // An unmounted folder: every image would be forgotten.
+    if !has_content(dir).map_err(failed)? && !images::all(conn).await?.is_empty() {
+        let found = format!(
+            "the image folder {} is empty, the database knows images",
+            dir.display()
+        );
+        return Err(Failure::usage(found).with_advice(
+            "Nothing was changed. Mount the image folder, or name it with --images.",
+        ));
+    }
+    let id = match here.clone().or_else(|| there.clone()) {
+        Some(id) => id,
+        None => secrets::random_id().map_err(|e| Failure::io("random numbers", &e))?,
+    };
+    if here.is_none() {
+        secrets::replace(&dir.join(ID_FILE), format!("{id}\n").as_bytes()).map_err(failed)?;
+    }
+    if there.is_none() {
+        images::set_store_id(conn, &id).await?;
+    }
+    Ok(())
 }
 
 fn read(dir: &Path) -> io::Result<Option<String>> {

@@ -12,7 +12,7 @@ use super::Store;
 use super::sign::sign;
 use super::upload::BodyReader;
 use crate::db::executions::{self, Execution};
-use crate::db::{chunks, images};
+use crate::db::{Conn, chunks, images};
 use crate::failure::{Failure, Outcome};
 use crate::secrets;
 use axum::http::StatusCode;
@@ -99,6 +99,7 @@ impl Store {
         let new = images::Image {
             id: id.to_owned(),
             name: name.to_owned(),
+            series: execution.series.clone().unwrap_or_else(|| name.to_owned()),
             machine: execution.machine.clone(),
             machine_name: machine_name.to_owned(),
             execution: execution.id.clone(),
@@ -108,6 +109,9 @@ impl Store {
             used_bytes: root.plain_bytes,
             chunks: root.chunks,
             stored_bytes: 0,
+            order: 0,
+            pinned: false,
+            damaged: false,
         };
         // A manifest that was sent before and given up leaves a row behind.
         self.forget_unpublished(&execution.id).await?;
@@ -121,7 +125,9 @@ impl Store {
         })
         .await?
         .map_err(|e| Failure::io("putting the manifest in its place", &e))?;
-        self.make_visible(&new, distinct, now).await?;
+        self.make_visible(&new, distinct, Some(&execution.id), now)
+            .await?;
+        self.describe(&new.id).await;
         tracing::info!(image = %new.id, name = %new.name, chunks = new.chunks, bytes = new.used_bytes, "image published");
         Ok(Published {
             image: new.id,
@@ -129,7 +135,15 @@ impl Store {
         })
     }
 
-    async fn make_visible(&self, new: &images::Image, distinct: u64, now: i64) -> Outcome<()> {
+    /// The last step: all chunks are looked at once more, and from the end of the
+    /// transaction on the image is there. An execution whose image it is must not be over.
+    pub(super) async fn make_visible(
+        &self,
+        new: &images::Image,
+        distinct: u64,
+        execution: Option<&str>,
+        now: i64,
+    ) -> Outcome<()> {
         let mut tx = self.db.write().await?;
         let (whole, damaged, bytes) = chunks::totals(tx.conn(), &new.id).await?;
         if damaged > 0 || whole != distinct {
@@ -138,28 +152,24 @@ impl Store {
                 format!("{damaged} chunks were found damaged while publishing"),
             ));
         }
-        if let Some(owner) = images::other_owner(tx.conn(), &new.name, &new.machine).await? {
-            let found = format!(
-                "the name \"{}\" is that of an image of machine \"{owner}\"",
-                new.name
-            );
-            return Err(Failure::new(Code::ImageExists, found));
-        }
-        let Some(mut execution) = executions::by_id(tx.conn(), &new.execution)
-            .await?
-            .filter(|e| !e.state.is_final())
-        else {
-            return Err(Failure::refused("the execution has ended"));
-        };
+        own_name(tx.conn(), &new.name, &new.machine).await?;
         images::publish(tx.conn(), &new.id, bytes, now).await?;
-        execution.image = Some(new.id.clone());
-        executions::update(tx.conn(), &execution).await?;
+        if let Some(id) = execution {
+            let Some(mut execution) = executions::by_id(tx.conn(), id)
+                .await?
+                .filter(|e| !e.state.is_final())
+            else {
+                return Err(Failure::refused("the execution has ended"));
+            };
+            execution.image = Some(new.id.clone());
+            executions::update(tx.conn(), &execution).await?;
+        }
         tx.commit().await?;
         Ok(())
     }
 
     /// Stores the references of a checked manifest and returns how many chunks differ.
-    async fn refer(self: &Arc<Self>, new: &images::Image, path: &Path) -> Outcome<u64> {
+    pub(super) async fn refer(self: &Arc<Self>, new: &images::Image, path: &Path) -> Outcome<u64> {
         let (store, image, path) = (Arc::clone(self), new.id.clone(), path.to_owned());
         let runtime = Handle::current();
         tokio::task::spawn_blocking(move || {
@@ -234,7 +244,7 @@ impl Store {
         turn
     }
 
-    async fn forget(&self, image: &str) -> Outcome<()> {
+    pub(super) async fn forget(&self, image: &str) -> Outcome<()> {
         let mut tx = self.db.write().await?;
         images::delete(tx.conn(), image).await?;
         Ok(tx.commit().await?)
@@ -245,6 +255,17 @@ impl Store {
         images::delete_unpublished(tx.conn(), execution).await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+/// Refuses a name that another machine's images have.
+pub(super) async fn own_name(conn: &mut Conn, name: &str, machine: &str) -> Outcome<()> {
+    match images::other_owner(conn, name, machine).await? {
+        None => Ok(()),
+        Some(owner) => {
+            let found = format!("the name \"{name}\" is that of an image of machine \"{owner}\"");
+            Err(Failure::new(Code::ImageExists, found))
+        }
     }
 }
 

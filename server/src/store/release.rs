@@ -55,10 +55,31 @@ impl Store {
         Ok(dead.len())
     }
 
+    /// Keeps an image until it is unpinned, or lets it go again.
+    ///
+    /// # Errors
+    /// The database or the folder cannot be used.
+    pub async fn pin(&self, id: &str, pinned: bool) -> Outcome<()> {
+        let mut tx = self.db.write().await?;
+        images::set_pinned(tx.conn(), id, pinned).await?;
+        tx.commit().await?;
+        self.describe(id).await;
+        tracing::info!(image = %id, pinned, "image pinned or unpinned");
+        Ok(())
+    }
+
+    /// Removes the files of an image that the database does not know any more.
+    pub(super) async fn remove_files(&self, id: &str) {
+        // A manifest without its name would be found again by a rebuild of the index.
+        for path in [self.manifest_path(id), self.about_path(id)] {
+            let _ = tokio::fs::remove_file(path).await;
+        }
+    }
+
     /// Deletes an image.
     ///
     /// # Errors
-    /// An unfinished execution restores it, or the database fails.
+    /// An unfinished execution restores it, it is exported or pinned, or the database fails.
     pub async fn delete(&self, id: &str) -> Outcome<()> {
         let mut tx = self.db.write().await?;
         for execution in executions::all_open(tx.conn()).await? {
@@ -70,9 +91,20 @@ impl Store {
                 );
             }
         }
+        if self.exported().contains(id) {
+            return Err(Failure::conflict("the image is being exported")
+                .with_advice("Wait for the end of the export."));
+        }
+        if images::by_id(tx.conn(), id)
+            .await?
+            .is_some_and(|i| i.pinned)
+        {
+            return Err(Failure::conflict("the image is pinned")
+                .with_advice("Let it go first: deployctl images unpin"));
+        }
         images::delete(tx.conn(), id).await?;
         tx.commit().await?;
-        let _ = tokio::fs::remove_file(self.manifest_path(id)).await;
+        self.remove_files(id).await;
         tracing::info!(image = %id, "image deleted");
         self.collect().await.map(drop)
     }

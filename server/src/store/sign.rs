@@ -8,7 +8,8 @@ use super::publish::open_manifest;
 use crate::db::images;
 use crate::failure::{Failure, Outcome};
 use crate::secrets;
-use image::{Hash, SigningKey, sign};
+use image::signature::MAX_SIGNATURES;
+use image::{Hash, Signature, SigningKey, sign};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,24 @@ pub(super) fn sign(path: &Path, root: Hash, key: &SigningKey) -> Outcome<()> {
         .open(path)
         .map_err(io)?;
     sign::add_to_manifest(&mut file, &key.sign(root))?;
+    file.sync_all().map_err(io)
+}
+
+/// Adds the signatures that came with an image, and ours, to its manifest in a file that
+/// has not got its name yet, and makes it durable. Where there is no room, ours stays out.
+pub(super) fn add(path: &Path, came: &[Signature], ours: Option<Signature>) -> Outcome<()> {
+    let io = |e: std::io::Error| Failure::io("signing a manifest", &e);
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(io)?;
+    let ours = ours.filter(|ours| {
+        came.len() < MAX_SIGNATURES && came.iter().all(|other| other.key != ours.key)
+    });
+    for signature in came.iter().chain(&ours) {
+        sign::add_to_manifest(&mut file, signature)?;
+    }
     file.sync_all().map_err(io)
 }
 

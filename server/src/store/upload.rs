@@ -76,7 +76,8 @@ impl Store {
     }
 }
 
-struct Ingest {
+/// Records on their way into packs, for one holder.
+pub(super) struct Ingest {
     store: Arc<Store>,
     execution: String,
     runtime: Handle,
@@ -87,7 +88,7 @@ struct Ingest {
 }
 
 impl Ingest {
-    fn new(store: Arc<Store>, execution: String, runtime: Handle) -> Self {
+    pub(super) fn new(store: Arc<Store>, execution: String, runtime: Handle) -> Self {
         Ingest {
             store,
             execution,
@@ -100,15 +101,20 @@ impl Ingest {
     }
 
     fn run(mut self, body: BodyReader) -> Outcome<Stored> {
-        let mut reader = RecordReader::new(body, 0);
-        let result = self.records(&mut reader);
+        let result = self.records(&mut RecordReader::new(body, 0));
         // Also after an error: what came before it is good.
+        let ended = self.finish();
+        result?;
+        ended
+    }
+
+    /// Makes durable what is not yet, and gives the pack back.
+    pub(super) fn finish(mut self) -> Outcome<Stored> {
         let flushed = self.flush();
         if let Some(pack) = self.pack.take() {
             self.runtime
                 .block_on(self.store.packs.give_back(&self.store.db, pack))?;
         }
-        result?;
         flushed?;
         Ok(self.stored)
     }
@@ -117,8 +123,8 @@ impl Ingest {
         let mut payload = Vec::new();
         loop {
             let at = reader.position();
-            let header = match reader.next_record(&mut payload) {
-                Ok(Some(header)) => header,
+            match reader.next_record(&mut payload) {
+                Ok(Some(header)) => self.record(&header, &payload, at)?,
                 Ok(None) => return Ok(()),
                 Err(image::Error::Io { source, .. }) => {
                     return Err(Failure::new(
@@ -127,21 +133,26 @@ impl Ingest {
                     ));
                 }
                 Err(error) => return Err(error.into()),
-            };
-            // Only now: nobody waits for a desk while another one waits for the network.
-            let store = Arc::clone(&self.store);
-            store.desks.at_one(|desk| -> Outcome<()> {
-                desk.check(&header, &payload, at)?;
-                if self.batch.contains_key(&header.name) || self.is_stored(header.name)? {
-                    self.stored.duplicate += 1;
-                    return Ok(());
-                }
-                self.append(&header, desk.record(&header, &payload))
-            })?;
-            if self.batch_bytes >= BATCH_BYTES {
-                self.flush()?;
             }
         }
+    }
+
+    /// Takes a record that came from byte `at` of what is sent.
+    pub(super) fn record(&mut self, header: &RecordHeader, payload: &[u8], at: u64) -> Outcome<()> {
+        // Only now: nobody waits for a desk while another one waits for the network.
+        let store = Arc::clone(&self.store);
+        store.desks.at_one(|desk| -> Outcome<()> {
+            desk.check(header, payload, at)?;
+            if self.batch.contains_key(&header.name) || self.is_stored(header.name)? {
+                self.stored.duplicate += 1;
+                return Ok(());
+            }
+            self.append(header, desk.record(header, payload))
+        })?;
+        if self.batch_bytes >= BATCH_BYTES {
+            self.flush()?;
+        }
+        Ok(())
     }
 
     /// Whether the chunk is there; then it is held.
