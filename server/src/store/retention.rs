@@ -14,6 +14,9 @@ use time::OffsetDateTime;
 
 const DAY: i64 = 24 * 3600;
 
+/// In which slot an image is, by its position and time: one of each slot is kept.
+type Slot = fn(usize, i64) -> i64;
+
 /// How many images are kept. All zero: all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -88,7 +91,7 @@ pub fn choose(policy: &Policy, newest_first: &[Candidate], now: i64) -> Vec<Vec<
         return reasons;
     }
     // Each image is a slot of its own.
-    let slots: [(u32, Reason, fn(usize, i64) -> i64); 4] = [
+    let slots: [(u32, Reason, Slot); 4] = [
         (policy.last, Reason::Last, |at, _| at as i64),
         (policy.daily, Reason::Daily, |_, created| day(created)),
         (policy.weekly, Reason::Weekly, |_, created| {
