@@ -5,6 +5,7 @@ mod support;
 
 use image::container::{ContainerReader, Event};
 use imager::backup::{Options, Plan, container};
+use imager::keyring::Keyring;
 use imager::progress::Silent;
 use serde_json::{Value, json};
 use server::ctl;
@@ -55,7 +56,7 @@ fn backed_up(file: &Path) -> String {
 
 fn verified(file: &Path) -> String {
     let input = File::open(file).unwrap();
-    let found = imager::verify_image::verify(input, &Silent).unwrap();
+    let found = imager::verify_image::verify(input, &Keyring::default(), &Silent).unwrap();
     found.root.root.to_hex()
 }
 
