@@ -332,112 +332,6 @@ seed_relocate() {
     } >"$out/mbr"
 }
 
-# Zeros.
-zeros() {
-    head -c "$1" /dev/zero
-}
-
-# A DHCPDISCOVER of a BIOS PXE client, and one with options in its file field.
-seed_dhcp() {
-    local fields='\001\001\006\000\071\003\363\046'
-    {
-        printf "\\000$fields"
-        zeros 228
-        printf 'cook\065\001\001\074\011PXEClient\135\002\000\007\053\007\107\004\200\000\000\000\377\377'
-    } >"$out/pxe"
-    {
-        printf "\\002$fields"
-        zeros 100
-        printf '\115\004iPXE\377'
-        zeros 121
-        printf 'cook\064\001\001\065\001\003\066\004\012\143\000\002\074\012HTTPClient\377'
-    } >"$out/overload"
-}
-
-# Requests and a few acknowledgements.
-seed_tftp() {
-    printf '\000\001undionly.kpxe\000octet\000tsize\0000\000' >"$out/read"
-    {
-        printf '\021\033blksize\0001024\000windowsize\0004\000'
-        printf '\000\004\000\000\000\004\000\004\000\004\000\006\000\004\000\006x'
-    } >"$out/transfer"
-}
-
-# The files of each format version that are kept for ever, with and without the knob that
-# corrects checksums.
-golden() {
-    local knob file
-    for knob in 000 001; do
-        for file in ../crates/image/tests/golden/v*."$1"; do
-            { printf "\\$knob"; cat "$file"; } >"$out/${file##*/}-$knob"
-        done
-    done
-}
-
-seed_container() { golden container; }
-seed_open() { golden container; }
-seed_manifest() { golden manifest; }
-seed_pack() { golden pack; }
-
-# The list of the golden container: three ranges behind the only section of kind 7.
-seed_bad() {
-    local golden=../crates/image/tests/golden/v2.container at
-    at=$(LC_ALL=C grep -abo "$(printf 'DSec\007')" "$golden" | head -n 1 | cut -d: -f1)
-    tail -c "+$((at + 33))" "$golden" | head -c 64 >"$out/bad"
-}
-
-# The records of the golden pack, without its header.
-seed_record() {
-    { printf '\001'; tail -c +33 ../crates/image/tests/golden/v1.pack; } >"$out/records"
-}
-
-# The layout of the golden manifest, which stands behind two headers of 32 bytes.
-seed_layout() {
-    local golden=../crates/image/tests/golden/v1.manifest length
-    length=$(od -An -t u4 -j 40 -N 4 "$golden" | tr -d ' ')
-    tail -c +65 "$golden" | head -c "$length" >"$out/layout"
-}
-
-# Behind handshakes of several kinds: a read, block status, a write with its data.
-seed_nbd() {
-    local knobs
-    for knobs in 011 013 017; do
-        {
-            printf "\\$knobs"
-            printf '%%\140\225\023\000\000\000\000cookie_1'
-            be 4000 8
-            be 5000 4
-            printf '%%\140\225\023\000\000\000\007cookie_2'
-            be 0 8
-            be 60000 4
-            printf '%%\140\225\023\000\000\000\001cookie_3'
-            be 0 8
-            be 4 4
-            printf 'data'
-        } >"$out/requests-$knobs"
-    done
-    {
-        printf '\001IHAVEOPT'
-        be 3 4
-        be 0 4
-        printf 'IHAVEOPT'
-        be 6 4
-        be 9 4
-        be 1 4
-        printf '1'
-        be 1 2
-        be 3 2
-    } >"$out/options"
-}
-
-seed_message() {
-    printf '\002{"step":"running","done_bytes":5,"total_bytes":9,"wire_bytes":1,"bytes_per_second":2,"seconds_left":3}' \
-        >"$out/progress"
-    printf '\004{"disk":{"path":"/dev/sda","size_bytes":512,"sector_size":512},"blobs":[{"offset":0,"data":"AAAA"}]}' \
-        >"$out/tables"
-    printf '\007{"code":"disk-in-use","found":"x","advice":"y","disk":"untouched"}' >"$out/report"
-}
-
 # fill FILE OFFSET: standard input over the bytes of a file
 fill() {
     dd of="$work/$1" bs=1 seek="$2" conv=notrunc status=none
@@ -508,6 +402,9 @@ seed_lvm() {
     fill lvm $((4096 + 512)) <"$work/text"
     keep lvm 0
 }
+
+# shellcheck source=fuzz/seeds_images.sh
+. "$(dirname "$0")/seeds_images.sh"
 
 if declare -F "seed_$target" >/dev/null; then
     "seed_$target"

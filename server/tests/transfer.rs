@@ -48,7 +48,14 @@ fn backed_up(file: &Path) -> String {
         cell_size: 64 << 10,
         ..Options::default()
     };
-    let plan = Plan::make(&device, &info, image::layout::Machine::default(), &options).unwrap();
+    let plan = Plan::make(
+        &device,
+        &info,
+        image::layout::Machine::default(),
+        &options,
+        &imager::progress::Silent,
+    )
+    .unwrap();
     let out = File::create(file).unwrap();
     let (_, written) = container::write(&device, &plan, &options, out, &Silent).unwrap();
     written.root.root.to_hex()

@@ -311,7 +311,8 @@ mod tests {
             Ok(assembler.into_output())
         };
         assert!(assemble(crate::Hash([1; 32])).is_err(), "of another image");
-        let mut reader = ContainerReader::open(&container(&[])[..]).unwrap();
+        let bytes = container(&[]);
+        let mut reader = ContainerReader::open(&bytes[..]).unwrap();
         let root = loop {
             if let Event::End(root) = reader.next_event(&mut Vec::new()).unwrap() {
                 break root.root;
