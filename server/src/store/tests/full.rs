@@ -77,4 +77,6 @@ async fn a_backup_that_does_not_fit_ends_and_leaves_nothing_half_made() {
     assert_eq!(f.store.have("e3", &names(&next)).await.unwrap(), [0, 0, 0]);
     f.upload("e3", &next.records.concat()).await.unwrap();
     f.publish(&e, &next.manifest).await.unwrap();
+    // Its packs are open until then.
+    drop(f);
 }
