@@ -57,7 +57,7 @@ pub fn differences(firmware: Firmware, source: &Path, restored: &Path) -> io::Re
             compare("root", files::ext4, UEFI_ROOT, source, restored, &mut found)?;
             compare_swap(UEFI_SWAP, source, restored, &mut found)?;
             let verdict = output("sgdisk", "--verify", restored)?;
-            if !verdict.contains("No problems found") || verdict.contains("Caution") {
+            if !verdict.contains("No problems found") || verdict.contains("corrupt GPT") {
                 found.push(format!("sgdisk on the restored disk: {verdict}"));
             }
         }
