@@ -56,9 +56,11 @@ pub fn scan_selected(
         // The table is the one of a whole set of disks, of which this is a part.
         Err(_) if selection.only.is_none() && is_spread(&view, &[])? => None,
         // What made a copy of the table unusable may be what the set keeps in its place: it
-        // must not be written over by a copy that was made good.
+        // must not be written over by a copy that was made good. Where that cannot be read,
+        // nothing speaks of a set.
         Ok(Some(found)) if selection.only.is_none() && found.is_rebuilt() => {
-            (!is_spread(&view, &found.parsed.places())?).then_some(found)
+            let spread = is_spread(&view, &found.parsed.places()).unwrap_or(false);
+            (!spread).then_some(found)
         }
         other => other?,
     };

@@ -36,7 +36,7 @@ pub fn difference(source: &Path, target: &Path, sector_size: u32) -> Option<Stri
     if was["table"] == "none" && was["size_bytes"] != is["size_bytes"] {
         // The only partition is the whole disk. What lies behind the file system belongs
         // to nobody; the source's part of it is compared below.
-        for key in ["size_bytes", "used_bytes", "extents"] {
+        for key in ["size_bytes", "used_bytes", "extents", "reason"] {
             is["partitions"][0][key] = was["partitions"][0][key].clone();
         }
     }
