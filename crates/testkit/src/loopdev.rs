@@ -88,9 +88,12 @@ impl LoopDevice {
             .args(["--find", "--show", "--sector-size", &sector_size])
             .args(more)
             .arg(file);
-        LoopDevice {
+        let device = LoopDevice {
             path: run(&mut command).trim().into(),
-        }
+        };
+        // A test that was killed may have left it so: the kernel keeps it by the number.
+        device.limit_discards(false);
+        device
     }
 
     /// The same as a disk that cannot discard: what nobody overwrites stays.
@@ -99,12 +102,28 @@ impl LoopDevice {
     /// If the kernel does not take it.
     #[must_use]
     pub fn without_discard(self) -> LoopDevice {
-        let name = self.path.file_name().expect("a node has a name");
-        let limit = Path::new("/sys/block")
-            .join(name)
-            .join("queue/discard_max_bytes");
-        std::fs::write(&limit, "0").expect("a loop device without discard");
+        self.limit_discards(true);
         self
+    }
+
+    /// Forbids discards, or allows again as much as the device can do.
+    fn limit_discards(&self, forbid: bool) {
+        let name = self.path.file_name().expect("a node has a name");
+        let queue = Path::new("/sys/block").join(name).join("queue");
+        let number = |file: &str| -> u64 {
+            let text = std::fs::read_to_string(queue.join(file)).unwrap_or_default();
+            text.trim().parse().unwrap_or(0)
+        };
+        let step = number("discard_granularity");
+        let bytes = match forbid {
+            true => 0,
+            // It may, or it cannot at all.
+            false if number("discard_max_bytes") > 0 || step == 0 => return,
+            // Only whole steps are taken.
+            false => number("discard_max_hw_bytes") / step * step,
+        };
+        let written = std::fs::write(queue.join("discard_max_bytes"), bytes.to_string());
+        written.expect("a loop device with another limit");
     }
 
     /// The device node.
@@ -115,6 +134,10 @@ impl LoopDevice {
 
 impl Drop for LoopDevice {
     fn drop(&mut self) {
+        // Its number outlives it, and so does this.
+        if !std::thread::panicking() {
+            self.limit_discards(false);
+        }
         // A device still in use detaches itself when its last user goes.
         let detached = Command::new("losetup")
             .arg("--detach")
