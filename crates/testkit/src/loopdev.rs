@@ -88,42 +88,9 @@ impl LoopDevice {
             .args(["--find", "--show", "--sector-size", &sector_size])
             .args(more)
             .arg(file);
-        let device = LoopDevice {
+        LoopDevice {
             path: run(&mut command).trim().into(),
-        };
-        // A test that was killed may have left it so: the kernel keeps it by the number.
-        device.limit_discards(false);
-        device
-    }
-
-    /// The same as a disk that cannot discard: what nobody overwrites stays.
-    ///
-    /// # Panics
-    /// If the kernel does not take it.
-    #[must_use]
-    pub fn without_discard(self) -> LoopDevice {
-        self.limit_discards(true);
-        self
-    }
-
-    /// Forbids discards, or allows again as much as the device can do.
-    fn limit_discards(&self, forbid: bool) {
-        let name = self.path.file_name().expect("a node has a name");
-        let queue = Path::new("/sys/block").join(name).join("queue");
-        let number = |file: &str| -> u64 {
-            let text = std::fs::read_to_string(queue.join(file)).unwrap_or_default();
-            text.trim().parse().unwrap_or(0)
-        };
-        let step = number("discard_granularity");
-        let bytes = match forbid {
-            true => 0,
-            // It may, or it cannot at all.
-            false if number("discard_max_bytes") > 0 || step == 0 => return,
-            // Only whole steps are taken.
-            false => number("discard_max_hw_bytes") / step * step,
-        };
-        let written = std::fs::write(queue.join("discard_max_bytes"), bytes.to_string());
-        written.expect("a loop device with another limit");
+        }
     }
 
     /// The device node.
@@ -134,10 +101,6 @@ impl LoopDevice {
 
 impl Drop for LoopDevice {
     fn drop(&mut self) {
-        // Its number outlives it, and so does this.
-        if !std::thread::panicking() {
-            self.limit_discards(false);
-        }
         // A device still in use detaches itself when its last user goes.
         let detached = Command::new("losetup")
             .arg("--detach")
@@ -166,6 +129,23 @@ impl Mounted {
         run(Command::new("mount")
             .args(["-o", options])
             .arg(source)
+            .arg(directory.path()));
+        Mounted { directory }
+    }
+
+    /// Mounts an empty ramfs. Its files cannot be punched, so that a loop device of one is a
+    /// disk that cannot discard: what nobody overwrites stays.
+    ///
+    /// (A limit set by `/sys/block/loopN/queue/discard_max_bytes` would stay with the number:
+    /// while it is 0, the kernel reports a granularity of 0 and takes no other limit.)
+    ///
+    /// # Panics
+    /// If it cannot be mounted.
+    pub fn ramfs() -> Mounted {
+        require_root();
+        let directory = tempfile::tempdir().expect("a directory to mount on");
+        run(Command::new("mount")
+            .args(["-t", "ramfs", "ramfs"])
             .arg(directory.path()));
         Mounted { directory }
     }
