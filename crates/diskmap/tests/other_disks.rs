@@ -32,9 +32,9 @@ fn listed(path: &Path) -> Vec<(String, String)> {
     let lines = dump.lines().filter_map(|line| line.split_once(" : "));
     lines
         .map(|(node, fields)| {
-            let number = node
-                .trim_start_matches(|c: char| c != 'k')
-                .trim_start_matches('k');
+            // The folder's name is random, so only the end of the node says it.
+            let before = node.trim_end_matches(|c: char| c.is_ascii_digit());
+            let number = &node[before.len()..];
             let squeezed: String = fields.chars().filter(|c| *c != ' ').collect();
             (number.to_owned(), squeezed)
         })
