@@ -16,8 +16,8 @@ use image::record::Compression;
 use std::path::Path;
 use std::time::Instant;
 use wire::{
-    BeginWrite, Code, DiskCheck, DiskInfo, DiskSelector, DiskState, Job, JobKind, Report, Step,
-    Summary,
+    BeginWrite, Code, Codec, DiskCheck, DiskInfo, DiskSelector, DiskState, Job, JobKind, Report,
+    Step, Summary,
 };
 
 /// What a job that succeeded has to say.
@@ -72,6 +72,7 @@ pub fn run(
         JobKind::Backup {
             disk,
             full,
+            codec,
             level,
             partitions,
             full_partitions,
@@ -81,7 +82,7 @@ pub fn run(
             let disk = disks::select(disks, disk.as_ref())?;
             let options = backup::Options {
                 full: *full,
-                compression: Compression::Zstd((*level).clamp(1, 19)),
+                compression: compression(*codec, *level),
                 only: partitions.clone(),
                 full_partitions: full_partitions.clone(),
                 skip_bad: *skip_bad,
@@ -221,6 +222,17 @@ fn restore_disk(
         ..Summary::default()
     };
     Ok(JobResult { summary, warnings })
+}
+
+/// The compression that a server asks for; a level that is none of the codec's becomes the
+/// nearest.
+fn compression(codec: Codec, level: i32) -> Compression {
+    let level = level.clamp(1, codec.max_level());
+    match codec {
+        Codec::None => Compression::None,
+        Codec::Zstd => Compression::Zstd(level),
+        Codec::Deflate => Compression::Deflate(level.unsigned_abs()),
+    }
 }
 
 struct ServerGuard<'a> {

@@ -207,3 +207,24 @@ fn an_image_that_the_servers_key_did_not_sign_is_not_restored() {
         }
     }
 }
+
+#[test]
+fn a_level_that_the_codec_does_not_have_becomes_the_nearest() {
+    use image::record::Compression as Is;
+    use wire::Codec::{Deflate, None, Zstd};
+    for (codec, level, wanted) in [
+        (Zstd, 0, Is::Zstd(1)),
+        (Zstd, 19, Is::Zstd(19)),
+        (Zstd, i32::MAX, Is::Zstd(19)),
+        (Deflate, i32::MIN, Is::Deflate(1)),
+        (Deflate, 9, Is::Deflate(9)),
+        (Deflate, 12, Is::Deflate(9)),
+        (None, 5, Is::None),
+    ] {
+        assert_eq!(
+            super::compression(codec, level),
+            wanted,
+            "{codec:?} {level}"
+        );
+    }
+}

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use wire::size::duration;
 use wire::{
-    After, BeginWrite, DiskCheck, DiskInfo, DiskSelector, JobKind, JobOutcome, Progress, Report,
-    RestoreScope, Summary,
+    After, BeginWrite, Codec, DiskCheck, DiskInfo, DiskSelector, JobKind, JobOutcome, Progress,
+    Report, RestoreScope, Summary,
 };
 
 /// What the server is.
@@ -231,7 +231,10 @@ pub enum JobRequest {
         /// Copy every sector.
         #[serde(default)]
         full: bool,
-        /// zstd level.
+        /// How the target compresses; zstd if not given.
+        #[serde(default)]
+        codec: Codec,
+        /// The codec's level.
         #[serde(default = "default_level")]
         level: i32,
         /// Numbers of the partitions to copy; the whole disk if there is none.

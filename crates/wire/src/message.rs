@@ -237,7 +237,10 @@ pub enum JobKind {
         image: String,
         /// Copy all sectors instead of the used ones.
         full: bool,
-        /// zstd level.
+        /// How records are compressed.
+        #[serde(default, skip_serializing_if = "Codec::is_default")]
+        codec: Codec,
+        /// The codec's level.
         level: i32,
         /// The partitions to copy; the whole disk if there is none.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -276,6 +279,33 @@ pub enum JobKind {
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// How a backup compresses what it sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Codec {
+    /// Zstandard, levels 1 to 19.
+    #[default]
+    Zstd,
+    /// Deflate, levels 1 to 9.
+    Deflate,
+    /// Nothing is compressed; the level means nothing.
+    None,
+}
+
+impl Codec {
+    /// The highest level; the lowest is 1.
+    pub fn max_level(self) -> i32 {
+        match self {
+            Codec::Deflate => 9,
+            Codec::Zstd | Codec::None => 19,
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Codec::default()
+    }
 }
 
 /// What a target does after its job.

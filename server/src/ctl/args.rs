@@ -4,7 +4,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use wire::{After, DiskSelector, GrowChoice, PartitionChoice, PartitionPair, RestoreScope};
+use wire::{After, Codec, DiskSelector, GrowChoice, PartitionChoice, PartitionPair, RestoreScope};
 
 /// Command line of the management server.
 ///
@@ -281,7 +281,10 @@ pub struct Backup {
     /// image.
     #[arg(long)]
     pub skip_bad: bool,
-    /// zstd level.
+    /// Compression: zstd, or none where the network is faster than the processor.
+    #[arg(long, value_enum, default_value_t = CodecArg::Zstd)]
+    pub codec: CodecArg,
+    /// Level of the compression: zstd 1 to 19, deflate 1 to 9.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=19))]
     pub level: i32,
     /// Bytes a second that its transfer may take, as 50M; at least 1M [default: no limit].
@@ -369,6 +372,27 @@ impl From<AfterArg> for After {
         match after {
             AfterArg::Reboot => After::Reboot,
             AfterArg::Poweroff => After::PowerOff,
+        }
+    }
+}
+
+/// How a backup is compressed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum CodecArg {
+    /// Zstandard.
+    Zstd,
+    /// Deflate.
+    Deflate,
+    /// Not at all.
+    None,
+}
+
+impl From<CodecArg> for Codec {
+    fn from(codec: CodecArg) -> Self {
+        match codec {
+            CodecArg::Zstd => Codec::Zstd,
+            CodecArg::Deflate => Codec::Deflate,
+            CodecArg::None => Codec::None,
         }
     }
 }

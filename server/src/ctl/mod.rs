@@ -148,6 +148,7 @@ fn backup(client: &Client, json: bool, arguments: &Backup) -> Answer<u8> {
         disk: arguments.disk.as_deref().map(args::disk),
         image: arguments.image.clone(),
         full: arguments.full.contains(&0),
+        codec: arguments.codec.into(),
         level: arguments.level,
         partitions: arguments.partitions.clone(),
         full_partitions: arguments.full.iter().copied().filter(|&n| n > 0).collect(),

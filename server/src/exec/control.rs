@@ -110,6 +110,7 @@ async fn job(
             disk,
             image,
             full,
+            codec,
             level,
             partitions,
             full_partitions,
@@ -125,9 +126,10 @@ async fn job(
             check_name("image", &image)?;
             // How much a backup will send is not known before; that nothing can be stored is.
             app.store.room_for(1)?;
-            if !(1..=19).contains(&level) {
+            if !(1..=codec.max_level()).contains(&level) {
                 return Err(Failure::usage(format!(
-                    "compression level {level}; levels are 1 to 19"
+                    "compression level {level}; levels are 1 to {}",
+                    codec.max_level()
                 )));
             }
             if let Some(owner) = images::other_owner(conn, &image, &machine.id).await? {
@@ -142,6 +144,7 @@ async fn job(
                     disk,
                     image,
                     full,
+                    codec,
                     level,
                     partitions,
                     full_partitions,

@@ -223,6 +223,7 @@ pub(crate) mod tests {
             disk: None,
             image: "n".into(),
             full: false,
+            codec: wire::Codec::default(),
             level: 1,
             partitions: Vec::new(),
             full_partitions: Vec::new(),

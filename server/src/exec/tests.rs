@@ -66,6 +66,7 @@ fn backup() -> NewExecution {
         disk: None,
         image: "gold".into(),
         full: false,
+        codec: wire::Codec::default(),
         level: 1,
         partitions: Vec::new(),
         full_partitions: Vec::new(),

@@ -71,6 +71,7 @@ impl Fixture {
             disk: None,
             image: name.to_owned(),
             full: false,
+            codec: wire::Codec::default(),
             level: 1,
             partitions: Vec::new(),
             full_partitions: Vec::new(),

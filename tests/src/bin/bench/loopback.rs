@@ -1,4 +1,5 @@
-//! A management server on loopback, and its targets as processes.
+//! A management server on loopback, or on a host of a laboratory, and its targets as
+//! processes.
 //!
 //! Owns: starting `deployd` on free ports with a folder of its own, orders by `deployctl`,
 //! the command line of a target. Does not own: what is measured.
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+use testkit::netns::Host;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -20,26 +22,41 @@ pub struct Server {
     child: Child,
     state: PathBuf,
     url: String,
+    /// Words before a command that runs where the server does.
+    there: String,
     built: Built,
 }
 
 impl Server {
-    /// Starts one in `state`, a folder that need not be there.
+    /// Starts one on loopback in `state`, a folder that need not be there.
     pub fn start(built: &Built, state: &Path, transfers: u16) -> io::Result<Server> {
+        Self::start_at(built, state, transfers, None)
+    }
+
+    /// The same on a host of a laboratory.
+    pub fn start_on(host: &Host, built: &Built, state: &Path) -> io::Result<Server> {
+        Self::start_at(built, state, 1, Some(host))
+    }
+
+    fn start_at(
+        built: &Built,
+        state: &Path,
+        transfers: u16,
+        host: Option<&Host>,
+    ) -> io::Result<Server> {
         std::fs::create_dir_all(state)?;
         let (plain, data) = (free_port()?, free_port()?);
         let log = File::create(state.join("deployd.log"))?;
-        let child = Command::new(built.program("deployd"))
+        let program = built.program("deployd").display().to_string();
+        let address = host.and_then(Host::address).unwrap_or("127.0.0.1");
+        let mut command = match host {
+            Some(host) => host.command(&program),
+            None => Command::new(&program),
+        };
+        let child = command
             .arg("--state")
             .arg(state)
-            .args([
-                "--address",
-                "127.0.0.1",
-                "--proxy-dhcp",
-                "off",
-                "--tftp",
-                "off",
-            ])
+            .args(["--address", address, "--proxy-dhcp", "off", "--tftp", "off"])
             .args([
                 "--http-port",
                 &plain.to_string(),
@@ -54,7 +71,8 @@ impl Server {
         let server = Server {
             child,
             state: state.to_owned(),
-            url: format!("https://127.0.0.1:{data}"),
+            url: format!("https://{address}:{data}"),
+            there: host.map(on).unwrap_or_default(),
             built: built.clone(),
         };
         let end = Instant::now() + START_LIMIT;
@@ -70,7 +88,8 @@ impl Server {
     /// `deployctl` with these words.
     pub fn ctl(&self, words: &str) -> io::Result<()> {
         run::plain(&format!(
-            "{} --server {} --state {} {words}",
+            "{}{} --server {} --state {} {words}",
+            self.there,
             self.built.program("deployctl").display(),
             self.url,
             self.state.display()
@@ -131,6 +150,11 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The words that run a command on a host of a laboratory.
+pub fn on(host: &Host) -> String {
+    format!("ip netns exec {} ", host.namespace())
 }
 
 fn free_port() -> io::Result<u16> {

@@ -6,10 +6,11 @@
 //!
 //! Settings by environment: `BENCH_RUNS` (default 5), `BENCH_MIB` (size of the disk in
 //! MiB, default 4096), `BENCH_FS` (of `ext4,ntfs,xfs`), `BENCH_ONLY` (`disk`, `net`,
-//! `scale`, `boot`; `cells` only if it is named).
+//! `codec`, `scale`, `boot`; `cells` only if it is named).
 
 mod boot;
 mod cells;
+mod codec;
 mod crowd;
 mod disk;
 mod loopback;
@@ -50,6 +51,9 @@ fn all() -> std::io::Result<()> {
     }
     if only == "cells" {
         return cells::measure();
+    }
+    if wanted("codec") {
+        codec::measure(&built)?;
     }
     if wanted("scale") {
         scale::measure(&built)?;
