@@ -259,3 +259,7 @@ impl Guard for ServerGuard<'_> {
 #[cfg(test)]
 #[path = "job_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "job_trials.rs"]
+mod trials;

@@ -19,6 +19,8 @@ use wire::{Code, DiskState, Report};
 
 /// Plain bytes of one batch.
 const BATCH_BYTES: u64 = 8 << 20;
+/// Heads that are asked for at once.
+const HEADS_AT_ONCE: usize = 8;
 /// Batches in flight, each on its own connection.
 const FETCHERS: usize = 3;
 /// How often data that arrives damaged is asked for again.
@@ -130,10 +132,18 @@ impl Source for ServerSource {
     }
 
     fn heads(&mut self, writer: &CellWriter<'_>) -> Result<(), Report> {
-        let mut decoder = Decoder::new();
+        let mut heads: Vec<Chunk> = Vec::new();
         for_batches(&self.pages, true, writer, |batch| {
-            fetch_batch(&self.remote, writer, &mut decoder, &batch).map_err(incomplete)
-        })
+            heads.extend(batch);
+            Ok(())
+        })?;
+        // Last what a file system is known by: until then nothing looks whole that is not.
+        heads.reverse();
+        let mut decoder = Decoder::new();
+        heads
+            .chunks(HEADS_AT_ONCE)
+            .try_for_each(|batch| fetch_batch(&self.remote, writer, &mut decoder, batch))
+            .map_err(incomplete)
     }
 }
 

@@ -83,7 +83,7 @@ pub trait Source {
     /// written; returns only after the root was proved.
     fn transfer(&mut self, writer: &CellWriter<'_>) -> Result<Delivered, Report>;
 
-    /// Writes the heads; called once, after [`Self::transfer`].
+    /// Writes the heads, the last of the disk first; called once, after [`Self::transfer`].
     fn heads(&mut self, writer: &CellWriter<'_>) -> Result<(), Report>;
 }
 

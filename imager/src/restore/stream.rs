@@ -90,8 +90,10 @@ impl<R: Read> Source for ContainerSource<R> {
     fn heads(&mut self, writer: &CellWriter<'_>) -> Result<(), Report> {
         let mut decoder = Decoder::new();
         let mut plain = Vec::new();
+        // Last what a file system is known by: until then nothing looks whole that is not.
         self.heads
             .drain(..)
+            .rev()
             .try_for_each(|parcel| write_one(writer, &mut decoder, &parcel, &mut plain))
     }
 }
