@@ -332,7 +332,7 @@ fn no_changed_answer_is_taken_for_good() {
         let end = run(
             &job,
             &remote,
-            &[disk.clone()],
+            std::slice::from_ref(&disk),
             &Keyring::default(),
             &tracker,
         );

@@ -5,6 +5,7 @@ mod full;
 mod race;
 mod rebuild;
 mod scrub;
+mod trials;
 
 use super::{BodyReader, Store};
 use crate::db::executions::{self, Execution};
@@ -163,6 +164,10 @@ struct Sample {
 }
 
 fn sample(seed: u8, count: u64) -> Sample {
+    sample_of(u64::from(seed), count)
+}
+
+fn sample_of(seed: u64, count: u64) -> Sample {
     let size = count * u64::from(CELL);
     let layout = Layout {
         created: "2026-01-02T03:04:05Z".into(),
@@ -189,8 +194,9 @@ fn sample(seed: u8, count: u64) -> Sample {
     let mut encoder = Encoder::new(Compression::None).unwrap();
     let (mut chunks, mut records) = (Vec::new(), Vec::new());
     for number in 0..count {
-        let mut plain = vec![seed; CELL as usize];
+        let mut plain = vec![seed as u8; CELL as usize];
         plain[..8].copy_from_slice(&number.to_le_bytes());
+        plain[8..16].copy_from_slice(&seed.to_le_bytes());
         let mut record = Vec::new();
         let header = encoder.encode(&plain, &mut record).unwrap();
         chunks.push(ChunkRef {
