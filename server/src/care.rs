@@ -1,7 +1,7 @@
 //! What the server does for its store by itself.
 //!
-//! Owns: when rules of retention are applied and when a scrub begins. Does not own: either
-//! ([`crate::store`]).
+//! Owns: when rules of retention are applied, half dead packs made smaller, and a scrub
+//! begins. Does not own: any of these ([`crate::store`]).
 
 use crate::app::App;
 use crate::db;
@@ -19,6 +19,9 @@ const AGAIN: Duration = Duration::from_secs(600);
 pub(crate) async fn keep_rules(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     loop {
         apply(&app).await;
+        if let Err(error) = app.store.compact().await {
+            tracing::error!(%error, "half dead packs could not be made smaller");
+        }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(DAY)) => {}
             _ = stopped.wait_for(|stop| *stop) => return,
@@ -28,7 +31,13 @@ pub(crate) async fn keep_rules(app: Arc<App>, mut stopped: watch::Receiver<bool>
 
 /// Applies the rules; what fails is tried again the next time.
 pub(crate) async fn apply(app: &App) {
-    if let Err(error) = app.store.prune(db::now()).await {
+    let applied = async {
+        if !app.store.prune(db::now()).await?.is_empty() {
+            app.store.compact().await?;
+        }
+        Outcome::Ok(())
+    };
+    if let Err(error) = applied.await {
         tracing::error!(%error, "rules of retention could not be applied");
     }
 }

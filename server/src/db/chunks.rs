@@ -385,3 +385,57 @@ pub async fn drop_pack(conn: &mut Conn, id: i64) -> Result<(), sqlx::Error> {
         .await?;
     forget_packs(conn, &[id]).await
 }
+
+/// What keeps a chunk `c` alive.
+const ALIVE: &str = "(EXISTS (SELECT 1 FROM refs r WHERE r.chunk = c.seq)
+    OR EXISTS (SELECT 1 FROM pins p WHERE p.chunk = c.seq))";
+
+/// Closed packs of which at most half is alive, and their bytes. Wholly dead ones are not
+/// among them, nor any with a damaged chunk: what cannot be moved keeps its pack.
+pub async fn half_dead_packs(conn: &mut Conn) -> Result<Vec<(i64, u64)>, sqlx::Error> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT k.id AS id, k.bytes AS bytes FROM packs k JOIN chunks c ON c.pack = k.id
+         WHERE k.sealed = 1 GROUP BY k.id HAVING MAX(c.damaged) = 0
+         AND SUM(CASE WHEN ",
+    );
+    query
+        .push(ALIVE)
+        .push(" THEN c.stored_len + 64 ELSE 0 END) BETWEEN 1 AND k.bytes / 2 ORDER BY k.id");
+    let rows = query.build().fetch_all(conn).await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get("id")?, unsigned(row.try_get("bytes")?))))
+        .collect()
+}
+
+/// The chunks of a pack that are alive, in the order of their places.
+pub async fn alive_in(conn: &mut Conn, pack: i64) -> Result<Vec<(Hash, Place)>, sqlx::Error> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM chunks c WHERE c.pack = ");
+    query
+        .push_bind(pack)
+        .push(" AND ")
+        .push(ALIVE)
+        .push(" ORDER BY c.place");
+    let rows = query.build().fetch_all(conn).await?;
+    rows.iter().map(place).collect()
+}
+
+/// Notes that a chunk's record stands somewhere else now, unless it was moved, healed or
+/// found damaged meanwhile.
+pub async fn set_place(
+    conn: &mut Conn,
+    old: &Place,
+    pack: i64,
+    offset: u64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE chunks SET pack = $4, place = $5 WHERE seq = $1 AND pack = $2 AND place = $3 AND damaged = 0",
+    )
+    .bind(old.seq)
+    .bind(old.pack)
+    .bind(signed(old.offset))
+    .bind(pack)
+    .bind(signed(offset))
+    .execute(conn)
+    .await?;
+    Ok(())
+}

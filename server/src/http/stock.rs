@@ -117,7 +117,9 @@ async fn prune(State(app): Shared, body: Body) -> Outcome<Json<Vec<Verdict>>> {
         let mut conn = app.db.read().await?;
         return app.store.verdicts(&mut conn, db::now()).await.map(Json);
     }
-    app.store.prune(db::now()).await.map(Json)
+    let gone = app.store.prune(db::now()).await?;
+    app.store.compact().await?;
+    Ok(Json(gone))
 }
 
 async fn scrub(State(app): Shared) -> Outcome<Json<ScrubView>> {

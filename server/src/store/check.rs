@@ -120,20 +120,20 @@ impl Run<'_> {
             .block_on(async { chunks::find(&mut *self.store.db.read().await?, &names).await })?;
         for name in names {
             self.result.chunks += 1;
-            let Some(place) = found.get(&name) else {
+            let Some(mut place) = found.get(&name).copied() else {
                 self.damage(format!("chunk {name}: not in the store"));
                 continue;
             };
             let checked = self
                 .store
-                .read(&mut self.files, name, place)
+                .read_following(&self.runtime, &mut self.files, name, &mut place)
                 .and_then(|(header, payload)| self.proof.check(&header, &payload, place.offset));
             match checked {
                 Ok(()) => {
                     self.result.bytes += u64::from(place.plain_len);
                     if place.damaged {
                         self.runtime
-                            .block_on(self.store.set_damaged(place, false))?;
+                            .block_on(self.store.set_damaged(&place, false))?;
                     }
                 }
                 // What cannot be read now may be whole: no result at all.
@@ -146,7 +146,8 @@ impl Run<'_> {
                         "chunk {name}, pack {} at byte {}: {error}",
                         place.pack, place.offset
                     ));
-                    self.runtime.block_on(self.store.set_damaged(place, true))?;
+                    self.runtime
+                        .block_on(self.store.set_damaged(&place, true))?;
                 }
             }
         }

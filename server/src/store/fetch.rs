@@ -124,14 +124,15 @@ fn send(
 ) {
     let mut files = HashMap::new();
     for (name, place) in places {
+        let mut place = *place;
         // Read whole to be checked, but never kept while the network is waited for.
-        let checked = store.read(&mut files, *name, place).map(drop);
-        let sent = match checked {
-            Ok(()) => send_pieces(&files, place, sender),
+        let checked = store.read_following(runtime, &mut files, *name, &mut place);
+        let sent = match checked.map(drop) {
+            Ok(()) => send_pieces(&files, &place, sender),
             Err(error) => {
                 tracing::error!(chunk = %name, pack = place.pack, offset = place.offset, %error, "a record cannot be read");
                 if matches!(error, image::Error::Damaged { .. })
-                    && let Err(error) = runtime.block_on(store.set_damaged(place, true))
+                    && let Err(error) = runtime.block_on(store.set_damaged(&place, true))
                 {
                     tracing::error!(%error, "the damage could not be noted");
                 }

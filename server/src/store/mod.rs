@@ -10,6 +10,7 @@
 
 mod about;
 pub mod check;
+mod compact;
 mod desks;
 mod fetch;
 mod have;
@@ -55,6 +56,8 @@ pub struct Store {
     exporting: Mutex<HashMap<String, usize>>,
     /// A scrub runs.
     scrubbing: AtomicBool,
+    /// Whose turn it is to move chunks out of half dead packs.
+    compacting: tokio::sync::Mutex<()>,
 }
 
 impl Store {
@@ -79,6 +82,7 @@ impl Store {
             publishing: Mutex::default(),
             exporting: Mutex::default(),
             scrubbing: AtomicBool::new(false),
+            compacting: tokio::sync::Mutex::new(()),
         };
         store.recover().await?;
         Ok(store)

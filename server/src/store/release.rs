@@ -1,8 +1,8 @@
 //! Giving space back.
 //!
 //! Owns: expired holds, deletion of images, removal of packs that nothing holds. Does
-//! not own: who may delete. A pack that is dead in part stays whole until the rest is
-//! dead too.
+//! not own: who may delete. A pack that is dead in part is another module's work
+//! ([`super::compact`]).
 
 use super::Store;
 use crate::db::{chunks, executions, images};

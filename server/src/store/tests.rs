@@ -1,5 +1,6 @@
 //! Tests of the store without HTTP.
 
+mod compact;
 mod damage;
 mod full;
 mod race;

@@ -231,17 +231,17 @@ fn assemble(
         let places =
             runtime.block_on(async { chunks::find(&mut *store.db.read().await?, &names).await })?;
         for ChunkRef { name, .. } in &wanted {
-            let place = places.get(name).ok_or_else(|| {
+            let mut place = places.get(name).copied().ok_or_else(|| {
                 Failure::new(
                     Code::ImageDamaged,
                     format!("chunk {name} is not in the store"),
                 )
             })?;
-            match store.read(&mut files, *name, place) {
+            match store.read_following(runtime, &mut files, *name, &mut place) {
                 Ok((header, payload)) => assembler.record(&header, &payload)?,
                 Err(error) => {
                     if matches!(error, image::Error::Damaged { .. }) {
-                        runtime.block_on(store.set_damaged(place, true))?;
+                        runtime.block_on(store.set_damaged(&place, true))?;
                     }
                     return Err(error.into());
                 }

@@ -1,5 +1,5 @@
-//! Backups, deletions and garbage collection at once: what a backup was told is there
-//! stays there.
+//! Backups, deletions, garbage collection and moves between packs at once: what a backup
+//! was told is there stays there.
 
 use super::{CELL, Fixture, body};
 use crate::db::images;
@@ -18,6 +18,8 @@ const POOL: u64 = 24;
 /// Backups at a time, and how many each makes.
 const WORKERS: u64 = 6;
 const ROUNDS: u64 = 12;
+/// Most shifts of all workers until all that races was seen.
+const SHIFTS: u64 = 20;
 
 /// Numbers that look random and are the same in every run.
 struct Dice(u64);
@@ -120,65 +122,87 @@ async fn worker(
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_a_backup_counts_on_survives_deletion_and_collection() {
-    let f = Arc::new(Fixture::new().await);
-    let pool: Arc<Vec<_>> = Arc::new((0..POOL).map(chunk).collect());
-    let (ended, said) = (
-        Arc::new(AtomicBool::new(false)),
-        Arc::new(AtomicU64::new(0)),
-    );
-    let collector = {
-        let (f, ended) = (Arc::clone(&f), Arc::clone(&ended));
-        tokio::spawn(async move {
-            let mut packs = 0;
-            while !ended.load(Ordering::Relaxed) {
-                packs += f.store.collect().await.unwrap();
-                tokio::task::yield_now().await;
-            }
-            packs
-        })
-    };
-    let deleter = {
-        let (f, ended) = (Arc::clone(&f), Arc::clone(&ended));
-        tokio::spawn(async move {
-            let (mut dice, mut deleted) = (Dice(99), 0);
-            while !ended.load(Ordering::Relaxed) {
-                let all = images::all(&mut f.db.read().await.unwrap()).await.unwrap();
-                if all.len() > 3 {
-                    let image = &all[dice.roll(all.len() as u64) as usize];
-                    f.store.delete(&image.id).await.unwrap();
-                    deleted += 1;
-                }
-                tokio::task::yield_now().await;
-            }
-            deleted
-        })
-    };
+fn counter() -> Arc<AtomicU64> {
+    Arc::new(AtomicU64::new(0))
+}
+
+/// Backups of all machines at once, other ones in each shift.
+async fn work(
+    f: &Arc<Fixture>,
+    pool: &Arc<Vec<(ChunkRef, Vec<u8>)>>,
+    said: &Arc<AtomicU64>,
+    shift: u64,
+) {
     let mut workers = tokio::task::JoinSet::new();
     for number in 0..WORKERS {
         workers.spawn(worker(
-            Arc::clone(&f),
-            Arc::clone(&pool),
-            number,
-            Arc::clone(&said),
+            Arc::clone(f),
+            Arc::clone(pool),
+            shift * WORKERS + number,
+            Arc::clone(said),
         ));
     }
     while let Some(result) = workers.join_next().await {
         result.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_backup_counts_on_survives_deletion_and_collection() {
+    let f = Arc::new(Fixture::new().await);
+    let pool: Arc<Vec<_>> = Arc::new((0..POOL).map(chunk).collect());
+    let (ended, said) = (Arc::new(AtomicBool::new(false)), counter());
+    let (packs, moved, deleted) = (counter(), counter(), counter());
+    let collector = {
+        let (f, ended) = (Arc::clone(&f), Arc::clone(&ended));
+        let (packs, moved) = (Arc::clone(&packs), Arc::clone(&moved));
+        tokio::spawn(async move {
+            while !ended.load(Ordering::Relaxed) {
+                let gone = f.store.collect().await.unwrap();
+                packs.fetch_add(gone as u64, Ordering::Relaxed);
+                moved.fetch_add(f.store.compact().await.unwrap(), Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let deleter = {
+        let (f, ended, deleted) = (Arc::clone(&f), Arc::clone(&ended), Arc::clone(&deleted));
+        tokio::spawn(async move {
+            let mut dice = Dice(99);
+            while !ended.load(Ordering::Relaxed) {
+                let all = images::all(&mut f.db.read().await.unwrap()).await.unwrap();
+                if all.len() > 3 {
+                    let image = &all[dice.roll(all.len() as u64) as usize];
+                    f.store.delete(&image.id).await.unwrap();
+                    deleted.fetch_add(1, Ordering::Relaxed);
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let seen = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    // Until everything that races was seen to do something: a pack that was moved is gone.
+    let raced = || seen(&moved) > 0 && seen(&deleted) > 5 && seen(&said) > 20;
+    let mut shift = 0;
+    while shift == 0 || (shift < SHIFTS && !raced()) {
+        work(&f, &pool, &said, shift).await;
+        shift += 1;
+    }
     ended.store(true, Ordering::Relaxed);
-    let (packs, deleted) = (collector.await.unwrap(), deleter.await.unwrap());
+    collector.await.unwrap();
+    deleter.await.unwrap();
     let all = images::all(&mut f.db.read().await.unwrap()).await.unwrap();
     for image in &all {
         let result = f.store.verify(image).await.unwrap();
         assert_eq!(result.damaged, 0, "{result:?}");
     }
-    // Otherwise nothing was raced.
-    assert!(
-        packs > 0 && deleted > 5 && said.load(Ordering::Relaxed) > 20,
-        "{packs} {deleted}"
+    println!(
+        "{shift} shifts: {} packs gone, {} bytes of packs moved, {} images deleted",
+        seen(&packs),
+        seen(&moved),
+        seen(&deleted)
     );
+    assert!(raced(), "nothing was raced");
     for image in all {
         f.store.delete(&image.id).await.unwrap();
     }
