@@ -403,6 +403,47 @@ seed_lvm() {
     keep lvm 0
 }
 
+# Knobs 0: the file is as it is.
+seed_qcow2() {
+    need qemu-img qemu-utils
+    image raw 96
+    head -c 40000 /dev/urandom | dd of="$work/raw" bs=1K seek=9 conv=notrunc status=none
+    local n=0 options
+    for options in 'compat=0.10,cluster_size=512' 'cluster_size=4k' 'cluster_size=4k,compression_type=zstd'; do
+        n=$((n + 1))
+        qemu-img convert -q -O qcow2 -o "$options" "$work/raw" "$work/plain$n"
+        qemu-img convert -q -c -O qcow2 -o "$options" "$work/raw" "$work/packed$n"
+        keep "plain$n" 0
+        keep "packed$n" 0
+    done
+    (cd "$work" && qemu-img create -q -f qcow2 -o cluster_size=512 -F raw -b raw backed)
+    keep backed 4
+}
+
+seed_partclone() {
+    need partclone.ext4 partclone
+    need mke2fs e2fsprogs
+    image ext 128
+    mke2fs -q -b 1024 -O ^has_journal,^resize_inode "$work/ext"
+    partclone.ext4 -q -c -L "$work/log" -s "$work/ext" -o "$work/plain" 2>/dev/null
+    partclone.ext4 -q -c -a0 -L "$work/log" -s "$work/ext" -o "$work/unchecked" 2>/dev/null
+    gzip -k "$work/plain"
+    zstd -q "$work/plain"
+    local name
+    for name in plain unchecked plain.gz plain.zst; do keep "$name" 0; done
+}
+
+seed_clonezilla() {
+    need sfdisk fdisk
+    image sda 4096
+    printf 'label: dos\nstart=64, size=640, type=83\nstart=1024, size=4096, type=5\nstart=1100, size=640\nstart=2000, size=640, type=82\n' |
+        sfdisk -q "$work/sda"
+    sfdisk -d "$work/sda" | sed "s,$work,/dev," >"$out/dump"
+    printf 'Disk /dev/sda: 8192s\nSector size (logical/physical): 512B/4096B\n' >"$out/parted"
+    printf 'UUID="01234567-89ab-cdef-0123-456789abcdef"\nLABEL="swap"\n' >"$out/swap"
+    printf '%s\n' sda1.ext4-ptcl-img.gz.aa sda1.ext4-ptcl-img.gz.ab sda2.dd-img.aa >"$out/names"
+}
+
 # shellcheck source=fuzz/seeds_images.sh
 . "$(dirname "$0")/seeds_images.sh"
 

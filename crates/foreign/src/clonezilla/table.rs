@@ -1,0 +1,209 @@
+//! `NAME-pt.sf`: a partition table as `sfdisk --dump` writes it.
+//!
+//! Owns: parsing the dump, and the chain of sectors that holds logical partitions, which
+//! Clonezilla does not keep and sfdisk makes anew from the dump. Does not own: the MBR and a
+//! GPT, which are in the folder byte by byte.
+
+/// A partition of the dump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number, from 1.
+    pub number: u32,
+    /// First sector.
+    pub start: u64,
+    /// Size in sectors.
+    pub size: u64,
+    /// Type: two hexadecimal digits, or a GUID.
+    pub kind: String,
+    /// Whether it is marked as the one to boot from.
+    pub bootable: bool,
+}
+
+impl Entry {
+    /// The first sector behind it.
+    pub fn end(&self) -> u64 {
+        self.start.saturating_add(self.size)
+    }
+
+    /// Whether it holds the logical partitions.
+    pub fn is_extended(&self) -> bool {
+        matches!(self.kind.as_str(), "5" | "f" | "85")
+    }
+}
+
+/// A dump.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// `dos` or `gpt`; empty if it does not say.
+    pub label: String,
+    /// The partitions that are not empty, as they come.
+    pub entries: Vec<Entry>,
+}
+
+/// Partitions that are taken at most.
+const MAX_ENTRIES: usize = 1024;
+
+impl Table {
+    /// Reads a dump; `None` if a line makes no sense.
+    pub fn parse(text: &str) -> Option<Table> {
+        let mut table = Table::default();
+        for line in text.lines().map(str::trim) {
+            if let Some(label) = line.strip_prefix("label:") {
+                table.label = label.trim().to_owned();
+            } else if let Some((name, fields)) = line.split_once(':')
+                && name.trim_end().starts_with("/dev/")
+            {
+                let entry = entry(name.trim(), fields)?;
+                if entry.size > 0 {
+                    table.entries.push(entry);
+                }
+                if table.entries.len() > MAX_ENTRIES {
+                    return None;
+                }
+            }
+        }
+        // Dumps of old versions have no header; they know only this kind.
+        if table.label.is_empty() && !table.entries.is_empty() {
+            table.label = "dos".to_owned();
+        }
+        Some(table)
+    }
+
+    /// The sectors of the chain of logical partitions: number of a sector, its 512 bytes.
+    /// The first stands at the start of the extended partition, each other one right behind
+    /// the logical partition before.
+    ///
+    /// `None` if the dump leaves no room for them, or numbers do not fit.
+    pub fn chain(&self) -> Option<Vec<(u64, [u8; 512])>> {
+        let mut logical: Vec<&Entry> = self.entries.iter().filter(|e| e.number >= 5).collect();
+        let Some(first) = logical.first() else {
+            // An empty extended partition has an empty first sector.
+            let extended = self.entries.iter().find(|e| e.is_extended());
+            return Some(extended.map(|e| (e.start, sector())).into_iter().collect());
+        };
+        let extended = self.entries.iter().find(|e| {
+            e.number < 5 && e.is_extended() && e.start < first.start && first.end() <= e.end()
+        })?;
+        logical.sort_by_key(|e| e.number);
+        let mut places = vec![extended.start];
+        // Numbers follow the chain, which need not follow the disk.
+        places.extend(logical.iter().take(logical.len() - 1).map(|e| e.end()));
+        let in_use = |at: u64| logical.iter().any(|e| e.start <= at && at < e.end());
+        let wrong = |e: &&&Entry| e.start <= extended.start || e.end() > extended.end();
+        if places.iter().any(|&at| in_use(at) || at >= extended.end())
+            || logical.iter().any(|e| wrong(&e))
+        {
+            return None;
+        }
+        let mut chain = Vec::new();
+        for (n, entry) in logical.iter().enumerate() {
+            let at = places[n];
+            let mut bytes = sector();
+            let kind = u8::from_str_radix(&entry.kind, 16).ok()?;
+            let start = u32::try_from(entry.start.checked_sub(at)?).ok()?;
+            let size = u32::try_from(entry.size).ok()?;
+            put(&mut bytes, 0, (entry.bootable, kind), start, size);
+            if let Some(next) = logical.get(n + 1) {
+                let next_at = places[n + 1];
+                let start = u32::try_from(next_at.checked_sub(extended.start)?).ok()?;
+                let size = u32::try_from(next.end().checked_sub(next_at)?).ok()?;
+                put(&mut bytes, 1, (false, 5), start, size);
+            }
+            chain.push((at, bytes));
+        }
+        Some(chain)
+    }
+}
+
+fn sector() -> [u8; 512] {
+    let mut bytes = [0; 512];
+    bytes[510..].copy_from_slice(&[0x55, 0xaa]);
+    bytes
+}
+
+/// Writes an entry of a sector of the chain; cylinders and heads say "too large".
+fn put(bytes: &mut [u8; 512], slot: usize, (bootable, kind): (bool, u8), start: u32, size: u32) {
+    let entry = &mut bytes[446 + 16 * slot..][..16];
+    entry[0] = if bootable { 0x80 } else { 0 };
+    entry[1..8].copy_from_slice(&[0xfe, 0xff, 0xff, kind, 0xfe, 0xff, 0xff]);
+    entry[8..12].copy_from_slice(&start.to_le_bytes());
+    entry[12..].copy_from_slice(&size.to_le_bytes());
+}
+
+fn entry(name: &str, fields: &str) -> Option<Entry> {
+    let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    let mut entry = Entry {
+        number: name.get(name.len() - digits..)?.parse().ok()?,
+        start: 0,
+        size: 0,
+        kind: String::new(),
+        bootable: false,
+    };
+    let mut sized = (false, false);
+    // A name in quotes comes last and may hold anything.
+    let fields = fields.split("name=").next().unwrap_or_default();
+    for field in fields.split(',').map(str::trim) {
+        match field
+            .split_once('=')
+            .map(|(key, value)| (key.trim(), value.trim()))
+        {
+            Some(("start", value)) => (entry.start, sized.0) = (value.parse().ok()?, true),
+            Some(("size", value)) => (entry.size, sized.1) = (value.parse().ok()?, true),
+            Some(("type" | "Id", value)) => entry.kind = value.to_lowercase(),
+            None if field == "bootable" => entry.bootable = true,
+            _ => {}
+        }
+    }
+    (sized == (true, true) && entry.number > 0).then_some(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Table;
+
+    const DOS: &str = "label: dos\nlabel-id: 0x12345678\ndevice: /dev/sda\nunit: sectors\n\n\
+        /dev/sda1 : start=        2048, size=       20480, type=83, bootable\n\
+        /dev/sda2 : start=       24576, size=       60000, type=f\n\
+        /dev/sda5 : start=       26624, size=        4096, type=82\n\
+        /dev/sda6 : start=       32768, size=       10000, type=83\n";
+
+    #[test]
+    fn dumps_of_all_ages() {
+        let table = Table::parse(DOS).unwrap();
+        assert_eq!((table.label.as_str(), table.entries.len()), ("dos", 4));
+        assert!(table.entries[0].bootable && table.entries[1].is_extended());
+        assert_eq!(table.entries[3].end(), 42768);
+        let old = "# partition table of /dev/sda\nunit: sectors\n\n\
+            /dev/sda1 : start=       63, size=  1000, Id=83, bootable\n\
+            /dev/sda2 : start=        0, size=        0, Id= 0\n";
+        let old = Table::parse(old).unwrap();
+        assert_eq!((old.label.as_str(), old.entries.len()), ("dos", 1));
+        let gpt = "label: gpt\nlabel-id: AA\nfirst-lba: 34\nsector-size: 512\n\n/dev/nvme0n1p12 : \
+            start=2048, size=8, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, uuid=X, name=\"a, size=9\"\n";
+        let gpt = Table::parse(gpt).unwrap();
+        assert_eq!((gpt.entries[0].number, gpt.entries[0].size), (12, 8));
+        assert_eq!(Table::parse("/dev/sda1 : start=x, size=2"), None);
+        assert_eq!(Table::parse("/dev/sda : start=1, size=2"), None);
+    }
+
+    #[test]
+    fn the_chain_leads_through_all_logical_partitions() {
+        let chain = Table::parse(DOS).unwrap().chain().unwrap();
+        let numbers = |n: usize, slot: usize| {
+            let at = 446 + 16 * slot + 8;
+            let le = |at: usize| u32::from_le_bytes(chain[n].1[at..at + 4].try_into().unwrap());
+            (le(at), le(at + 4))
+        };
+        assert_eq!((chain[0].0, chain[1].0, chain.len()), (24576, 30720, 2));
+        assert_eq!(
+            (numbers(0, 0), numbers(0, 1)),
+            ((2048, 4096), (6144, 12048))
+        );
+        assert_eq!((numbers(1, 0), numbers(1, 1)), ((2048, 10000), (0, 0)));
+        // No room for a sector before the second one; outside of the extended one.
+        for (from, to) in [("       32768", "       30720"), ("24576", "30000")] {
+            let text = DOS.replace(from, to);
+            assert_eq!(Table::parse(&text).unwrap().chain(), None, "{from}");
+        }
+    }
+}
