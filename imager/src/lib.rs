@@ -11,6 +11,7 @@ pub mod clock;
 pub mod disks;
 pub mod export;
 pub mod grow;
+pub mod import;
 pub mod in_use;
 pub mod job;
 pub mod keyring;

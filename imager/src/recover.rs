@@ -3,6 +3,7 @@
 //! Owns: smaller and smaller reads, down to one sector, and how often each is tried.
 //! Does not own: what becomes of the sectors that stay unreadable.
 
+use crate::source::Disk;
 use blockdev::{Device, Kind};
 use std::io;
 use std::ops::Range;
@@ -41,7 +42,7 @@ pub fn is_medium(error: &io::Error) -> bool {
 }
 
 /// What can be read at a place.
-pub trait ReadAt {
+pub trait ReadAt: Send + Sync {
     /// Fills `buf` from `offset`.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 }
@@ -65,14 +66,15 @@ pub fn past_the_cache(device: &Device) -> Option<Device> {
 ///
 /// # Errors
 /// What the disk said of the first sector that it does not give.
-pub fn read_all(device: &Device, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-    let first = match device.read_exact_at(offset, buf) {
+pub fn read_all(device: &dyn Disk, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+    let first = match device.read_at(offset, buf) {
         Err(error) if is_medium(&error) => error,
         result => return result,
     };
-    let medium = past_the_cache(device);
+    let medium = device.past_the_cache();
     let sector = device.sector_size().max(512) as usize;
-    let unread = read(medium.as_ref().unwrap_or(device), sector, offset, buf)?;
+    let again = medium.as_ref().map_or(device, |medium| medium as &dyn Disk);
+    let unread = read(again, sector, offset, buf)?;
     match unread.ranges.is_empty() {
         true => Ok(()),
         false => Err(unread.error.unwrap_or(first)),
@@ -84,14 +86,19 @@ pub fn read_all(device: &Device, offset: u64, buf: &mut [u8]) -> io::Result<()> 
 ///
 /// # Errors
 /// The first one that is no error of the medium.
-pub fn read(disk: &impl ReadAt, sector: usize, offset: u64, buf: &mut [u8]) -> io::Result<Unread> {
+pub fn read(
+    disk: &(impl ReadAt + ?Sized),
+    sector: usize,
+    offset: u64,
+    buf: &mut [u8],
+) -> io::Result<Unread> {
     let mut unread = Unread::default();
     read_by_step(disk, sector, 0, offset, buf, &mut unread)?;
     Ok(unread)
 }
 
 fn read_by_step(
-    disk: &impl ReadAt,
+    disk: &(impl ReadAt + ?Sized),
     sector: usize,
     step: usize,
     offset: u64,
@@ -124,7 +131,12 @@ fn read_by_step(
     Ok(())
 }
 
-fn try_read(disk: &impl ReadAt, offset: u64, buf: &mut [u8], tries: u32) -> io::Result<()> {
+fn try_read(
+    disk: &(impl ReadAt + ?Sized),
+    offset: u64,
+    buf: &mut [u8],
+    tries: u32,
+) -> io::Result<()> {
     let mut result = disk.read_at(offset, buf);
     for _ in 1..tries {
         match &result {

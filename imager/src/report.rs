@@ -89,6 +89,20 @@ pub fn image(error: &image::Error, disk: DiskState) -> Report {
     }
 }
 
+/// An image of another program that cannot be read; `name` is what it is called.
+pub fn foreign(name: &dyn std::fmt::Display, error: &foreign::Error) -> Report {
+    let report = |code| Report::new(code, format!("{name}: {error}"), DiskState::NotInvolved);
+    match error {
+        foreign::Error::Unsupported { advice, .. } => {
+            report(Code::ImportUnsupported).with_advice(*advice)
+        }
+        foreign::Error::Io(_) => {
+            report(Code::ReadError).with_advice("Check the medium that the image is on.")
+        }
+        _ => report(Code::ImageDamaged),
+    }
+}
+
 /// A device that cannot be opened.
 pub fn open(error: &blockdev::Error, disk: DiskState) -> Report {
     use blockdev::ErrorKind as Kind;

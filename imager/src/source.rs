@@ -1,10 +1,11 @@
 //! A disk that is read: opened, measured and handed to the parsers.
 //!
-//! Owns: the bridge from `blockdev` to `diskmap`, and the choice of a raw file's sector
-//! size. Does not own: what is read when.
+//! Owns: what a backup reads from ([`Disk`]), the bridge from it to `diskmap`, and the choice
+//! of a raw file's sector size. Does not own: what is read when.
 
 use crate::progress::ProgressSink;
-use crate::{recover, report};
+use crate::recover::{self, ReadAt};
+use crate::report;
 use blockdev::{Device, Kind};
 use diskmap::{DiskRead, Geometry};
 use std::io;
@@ -15,8 +16,42 @@ use wire::{Code, DiskState, Report};
 /// Sector sizes at which a table is looked for in a raw file.
 const SECTOR_SIZES: [u32; 4] = [512, 4096, 2048, 1024];
 
-/// A device as the parsers read it.
-pub struct Reader<'a>(pub &'a Device);
+/// What a backup reads from: a device, or what another program made of one.
+pub trait Disk: ReadAt {
+    /// Size in bytes.
+    fn size_bytes(&self) -> u64;
+    /// Logical sector size in bytes.
+    fn sector_size(&self) -> u32;
+    /// All of it will be read in order.
+    fn advise_sequential(&self) {}
+    /// This will be read soon.
+    fn advise_willneed(&self, _offset: u64, _len: u64) {}
+    /// The same disk past the page cache, if that is another thing.
+    fn past_the_cache(&self) -> Option<Device> {
+        None
+    }
+}
+
+impl Disk for Device {
+    fn size_bytes(&self) -> u64 {
+        Device::size_bytes(self)
+    }
+    fn sector_size(&self) -> u32 {
+        Device::sector_size(self)
+    }
+    fn advise_sequential(&self) {
+        Device::advise_sequential(self);
+    }
+    fn advise_willneed(&self, offset: u64, len: u64) {
+        Device::advise_willneed(self, offset, len);
+    }
+    fn past_the_cache(&self) -> Option<Device> {
+        recover::past_the_cache(self)
+    }
+}
+
+/// A disk as the parsers read it.
+pub struct Reader<'a>(pub &'a dyn Disk);
 
 impl DiskRead for Reader<'_> {
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
@@ -24,9 +59,9 @@ impl DiskRead for Reader<'_> {
     }
 }
 
-/// A device as the parsers read it while a job runs: once the job is to stop, every read
+/// A disk as the parsers read it while a job runs: once the job is to stop, every read
 /// fails, so that no scan goes on for minutes. Its outcome means nothing then.
-pub struct Watched<'a>(pub &'a Device, pub &'a dyn ProgressSink);
+pub struct Watched<'a>(pub &'a dyn Disk, pub &'a dyn ProgressSink);
 
 impl DiskRead for Watched<'_> {
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
@@ -66,19 +101,17 @@ pub fn settle_sector_size(
             _ => Ok(()),
         };
     }
-    let found = || {
-        SECTOR_SIZES
-            .into_iter()
-            .find(|&size| gpt_header_at(device, u64::from(size)))
-    };
-    let size = asked.or_else(found).or(otherwise).unwrap_or(512);
-    device.set_sector_size(size);
+    let size = asked.or_else(|| sector_size_of_gpt(device)).or(otherwise);
+    device.set_sector_size(size.unwrap_or(512));
     Ok(())
 }
 
-fn gpt_header_at(device: &Device, offset: u64) -> bool {
-    let mut signature = [0; 8];
-    device.read_exact_at(offset, &mut signature).is_ok() && signature == *b"EFI PART"
+/// The sector size at which a GPT header stands.
+pub fn sector_size_of_gpt(disk: &impl ReadAt) -> Option<u32> {
+    SECTOR_SIZES.into_iter().find(|&size| {
+        let mut signature = [0; 8];
+        disk.read_at(u64::from(size), &mut signature).is_ok() && signature == *b"EFI PART"
+    })
 }
 
 /// Whether two paths lead to one file or device.
@@ -89,8 +122,8 @@ pub fn is_same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// The device's geometry; whole sectors only.
-pub fn geometry(device: &Device) -> Geometry {
+/// The disk's geometry; whole sectors only.
+pub fn geometry(device: &dyn Disk) -> Geometry {
     Geometry {
         size_bytes: device.size_bytes(),
         sector_size: device.sector_size(),

@@ -89,6 +89,10 @@ catalogue! {
         "Check where the image is from; use one that the trusted key signed, or sign it with imager sign if you know that it is right.";
     ImageNotFound, "image-not-found", Refused, "There is no such image.",
         "List the images and choose one that exists.";
+    ImportUnsupported, "import-unsupported", Refused, "The image has something that cannot be imported.",
+        "Convert it with the program that made it, or restore it to a disk and make a backup of that.";
+    ImportIncomplete, "import-incomplete", Warning, "The image that is imported does not hold all that a backup would.",
+        "Check the file system after a restore; make a new image of the original disk if it is still there.";
     SectorSizeMismatch, "sector-size-mismatch", Refused, "Image and disk have different sector sizes.",
         "Choose a disk with the image's sector size.";
     TableTypeMismatch, "table-type-mismatch", Refused, "Image and disk have different kinds of partition table.",

@@ -6,7 +6,7 @@
 use super::{CellReader, Options, Plan};
 use crate::progress::ProgressSink;
 use crate::report;
-use blockdev::Device;
+use crate::source::Disk;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use image::container::ContainerWriter;
 use image::record::{Encoder, RecordHeader};
@@ -46,7 +46,7 @@ pub fn worker_count() -> usize {
 /// Copies the disk into `out`. On an error `out` holds a torn container, which its owner
 /// has to remove.
 pub fn write<W: Write + Send>(
-    device: &Device,
+    device: &dyn Disk,
     plan: &Plan,
     options: &Options,
     out: W,
@@ -92,7 +92,7 @@ pub fn write<W: Write + Send>(
 }
 
 fn read_all(
-    device: &Device,
+    device: &dyn Disk,
     plan: &Plan,
     skip_bad: bool,
     free: &Receiver<Parcel>,

@@ -16,6 +16,7 @@ use blockdev::Device;
 use diskmap::{DiskMap, ScanOptions, Selection};
 use image::layout::{Blob, Disk, Layout, Machine, Region, Table};
 use image::{CellMap, cells};
+use std::fmt::Display;
 use wire::{Code, DiskInfo, DiskState, Report};
 
 pub use read::CellReader;
@@ -73,44 +74,17 @@ impl Plan {
         options: &Options,
         progress: &dyn ProgressSink,
     ) -> Result<Plan, Report> {
-        let geometry = source::geometry(device);
-        if geometry.size_bytes == 0 {
-            return Err(Report::new(
-                Code::DiskNotFound,
-                format!("{} has no bytes", device.path().display()),
-                DiskState::NotInvolved,
-            ));
-        }
-        let scan = ScanOptions {
-            full: options.full,
-            strict: options.strict,
-        };
-        let only: Vec<u32> = options.only.iter().map(|choice| choice.number).collect();
-        let selection = Selection {
-            only: (!only.is_empty()).then_some(only),
-            full: options.full_partitions.clone(),
-            skip_bad: options.skip_bad,
-        };
-        let reader = source::Watched(device, progress);
-        let map = diskmap::scan_selected(&reader, geometry, &scan, &selection)
-            .map_err(|e| report::scan(&e, DiskState::NotInvolved));
-        // Before the map is believed, or its failure.
-        if progress.interrupted() {
-            let found = "stopped by an operator while the disk was looked at";
-            return Err(Report::new(
-                Code::Interrupted,
-                found,
-                DiskState::NotInvolved,
-            ));
-        }
-        let mut map = map?;
-        partitions::check(&map, &options.only, DiskState::NotInvolved)?;
-        partitions::check_numbers(&map, &options.full_partitions, DiskState::NotInvolved)?;
+        let mut map = look(device, &device.path().display(), options, progress)?;
         if options.in_use {
             in_use::distrust_maps(&mut map, device.path())?;
         }
+        Ok(Plan::of(map, info, machine, options))
+    }
+
+    /// The plan to copy what a map says.
+    pub fn of(map: DiskMap, info: &DiskInfo, machine: Machine, options: &Options) -> Plan {
         let layout = describe(&map, info, machine, options.cell_size);
-        Ok(Plan { map, layout })
+        Plan { map, layout }
     }
 
     /// The cells that are copied, in the order of the disk.
@@ -138,6 +112,49 @@ impl Plan {
     pub fn warnings(&self) -> Vec<Report> {
         self.map.warnings.iter().map(report::warning).collect()
     }
+}
+
+/// The map of a disk, of what the options ask for; `name` is what it is called.
+pub fn look(
+    disk: &dyn source::Disk,
+    name: &dyn Display,
+    options: &Options,
+    progress: &dyn ProgressSink,
+) -> Result<DiskMap, Report> {
+    let geometry = source::geometry(disk);
+    if geometry.size_bytes == 0 {
+        return Err(Report::new(
+            Code::DiskNotFound,
+            format!("{name} has no bytes"),
+            DiskState::NotInvolved,
+        ));
+    }
+    let scan = ScanOptions {
+        full: options.full,
+        strict: options.strict,
+    };
+    let only: Vec<u32> = options.only.iter().map(|choice| choice.number).collect();
+    let selection = Selection {
+        only: (!only.is_empty()).then_some(only),
+        full: options.full_partitions.clone(),
+        skip_bad: options.skip_bad,
+    };
+    let reader = source::Watched(disk, progress);
+    let map = diskmap::scan_selected(&reader, geometry, &scan, &selection)
+        .map_err(|e| report::scan(&e, DiskState::NotInvolved));
+    // Before the map is believed, or its failure.
+    if progress.interrupted() {
+        let found = "stopped by an operator while the disk was looked at";
+        return Err(Report::new(
+            Code::Interrupted,
+            found,
+            DiskState::NotInvolved,
+        ));
+    }
+    let map = map?;
+    partitions::check(&map, &options.only, DiskState::NotInvolved)?;
+    partitions::check_numbers(&map, &options.full_partitions, DiskState::NotInvolved)?;
+    Ok(map)
 }
 
 /// The map in the words of the image format.

@@ -4,6 +4,7 @@
 //! ends with the addresses, or goes on and remembers them. Does not own: which cells there
 //! are, how often is tried (`recover`).
 
+use crate::source::Disk;
 use crate::{bad_ranges, recover};
 use blockdev::Device;
 use image::CellMap;
@@ -19,7 +20,7 @@ const READ_OVER: u32 = 32 << 10;
 const READ_AHEAD: u64 = 8 << 20;
 /// Reads cells of a disk in order.
 pub struct CellReader<'a> {
-    device: &'a Device,
+    device: &'a dyn Disk,
     /// The device past the page cache, once it was needed.
     medium: Option<Device>,
     layout: &'a Layout,
@@ -34,7 +35,7 @@ pub struct CellReader<'a> {
 impl<'a> CellReader<'a> {
     /// A reader for the regions of `layout`. `skip_bad`: what cannot be read becomes zeros
     /// and is remembered, instead of ending the job.
-    pub fn new(device: &'a Device, layout: &'a Layout, skip_bad: bool) -> Self {
+    pub fn new(device: &'a dyn Disk, layout: &'a Layout, skip_bad: bool) -> Self {
         device.advise_sequential();
         CellReader {
             device,
@@ -95,7 +96,7 @@ impl<'a> CellReader<'a> {
 
     /// Reads a range that holds used bytes of the cell, which starts at `base`.
     fn fill(&mut self, cell: &CellMap, base: u64, from: u64, buf: &mut [u8]) -> Result<(), Report> {
-        match self.device.read_exact_at(from, buf) {
+        match self.device.read_at(from, buf) {
             Ok(()) => {
                 self.good.get_or_insert(from);
                 Ok(())
@@ -120,9 +121,10 @@ impl<'a> CellReader<'a> {
             return Err(failed(&first));
         }
         if self.medium.is_none() {
-            self.medium = recover::past_the_cache(self.device);
+            self.medium = self.device.past_the_cache();
         }
-        let device = self.medium.as_ref().unwrap_or(self.device);
+        let medium = self.medium.as_ref();
+        let device = medium.map_or(self.device, |medium| medium as &dyn Disk);
         let sector = self.device.sector_size().max(512) as usize;
         let unread = recover::read(device, sector, from, buf).map_err(|error| failed(&error))?;
         let Some(error) = unread.error else {
@@ -160,7 +162,7 @@ impl<'a> CellReader<'a> {
     /// other: then nothing more is to be had, and the rest of it is not bad.
     fn refuse_if_gone(
         &self,
-        device: &Device,
+        device: &dyn Disk,
         asked: u64,
         ranges: &[BadRange],
         error: &io::Error,
@@ -172,7 +174,7 @@ impl<'a> CellReader<'a> {
             return Ok(());
         };
         let mut sector = vec![0; self.device.sector_size().max(512) as usize];
-        if device.read_exact_at(good, &mut sector).is_ok() {
+        if device.read_at(good, &mut sector).is_ok() {
             return Ok(());
         }
         let found = format!(

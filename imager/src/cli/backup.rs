@@ -186,7 +186,7 @@ fn may_write_in_place(args: &Args, disk: &Path) -> Result<bool, Report> {
     Ok(false)
 }
 
-fn compression(codec: &str, level: i32) -> Result<Compression, Report> {
+pub(super) fn compression(codec: &str, level: i32) -> Result<Compression, Report> {
     match codec {
         "none" => Ok(Compression::None),
         "zstd" => Ok(Compression::Zstd(level)),

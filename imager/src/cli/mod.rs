@@ -6,6 +6,7 @@
 mod backup;
 mod disks;
 mod export;
+mod import;
 mod info;
 mod key;
 mod keys;
@@ -53,6 +54,8 @@ enum Command {
     Shrink(shrink::Args),
     /// Make a virtual machine's disk of an image: raw, qcow2 or VHDX
     Export(export::Args),
+    /// Make an image of another program's: raw, qcow2, partclone, Clonezilla
+    Import(import::Args),
     /// Let virtual machines or this kernel read an image as a disk, by NBD
     Nbd(nbd::Args),
     /// Check every byte of an image
@@ -76,6 +79,7 @@ impl Command {
             Command::Restore(args) => restore::run(args),
             Command::Shrink(args) => shrink::run(args),
             Command::Export(args) => export::run(args),
+            Command::Import(args) => import::run(args),
             Command::Nbd(args) => nbd::run(args),
             Command::Verify(args) => verify::run(args),
             Command::Info(args) => info::run(args),
@@ -93,6 +97,7 @@ impl Command {
             Command::Restore(args) => args.json,
             Command::Shrink(args) => args.json,
             Command::Export(args) => args.json,
+            Command::Import(args) => args.json,
             Command::Nbd(args) => args.json,
             Command::Verify(args) => args.json,
             Command::Info(args) => args.json,

@@ -36,6 +36,11 @@ pub struct SlowBackup {
 impl SlowBackup {
     /// Starts it and lets it write a little.
     pub fn start(dir: &Path, disk: &Path, more: &[&str]) -> SlowBackup {
+        Self::start_verb("backup", dir, disk, more)
+    }
+
+    /// The same, of another command that makes an image.
+    fn start_verb(verb: &str, dir: &Path, disk: &Path, more: &[&str]) -> SlowBackup {
         let image = dir.join("image");
         let partial = dir.join("image.partial");
         nix::unistd::mkfifo(&partial, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
@@ -45,7 +50,7 @@ impl SlowBackup {
             .write(true)
             .open(&partial)
             .unwrap();
-        let mut backup = command(["backup".as_ref(), disk.as_os_str(), image.as_os_str()]);
+        let mut backup = command([verb.as_ref(), disk.as_os_str(), image.as_os_str()]);
         let child = backup.args(more).spawn().expect("imager starts");
         let mut begin = [0; 8];
         pipe.read_exact(&mut begin).unwrap();
@@ -147,6 +152,17 @@ fn a_quiet_backup_is_stopped_as_well() {
     signal(&backup.child, Signal::SIGINT);
     wait_until_heard(&mut backup.child);
     assert_eq!(backup.finish().json()["code"], "interrupted");
+    assert_eq!(dir.path().read_dir().unwrap().count(), 0, "something stays");
+}
+
+#[test]
+fn a_stopped_import_leaves_nothing() {
+    let dir = folder();
+    let disk = &disks::noise().disk.path;
+    let mut import = SlowBackup::start_verb("import", dir.path(), disk, &["--json"]);
+    signal(&import.child, Signal::SIGINT);
+    wait_until_heard(&mut import.child);
+    assert_eq!(import.finish().json()["code"], "interrupted");
     assert_eq!(dir.path().read_dir().unwrap().count(), 0, "something stays");
 }
 

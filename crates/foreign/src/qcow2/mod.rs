@@ -161,7 +161,7 @@ impl<S: DiskRead> Qcow2<S> {
         if at == 0 {
             return Ok(Place::Absent);
         }
-        if at % self.cluster() != 0 {
+        if !at.is_multiple_of(self.cluster()) {
             return Error::damaged(format!(
                 "cluster {number} at byte {at}, which is no cluster"
             ));
