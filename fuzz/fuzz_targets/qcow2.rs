@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
         if knobs & 4 == 0 {
             return Err(Error::Damaged { what: "none".into() });
         }
-        Ok(Backing { disk: Box::new(vec![7; 5000]), size: 5000 })
+        Ok(Backing { disk: Box::new(vec![7u8; 5000]), size: 5000 })
     });
     let Ok(disk) = opened else {
         return;

@@ -76,10 +76,14 @@ pub fn assemble(
     let mut pieces = folder.pieces(&name, &table, sector)?;
     let mut warnings = folder.unchecked_sums();
     let mut total = 0;
-    for (_, _, piece) in &pieces {
-        if let Piece::Partclone(source) = piece {
-            total += source.held_bytes();
-            warnings.extend(source.unchecked());
+    for (_, place, piece) in &pieces {
+        match piece {
+            Piece::Partclone(source) => {
+                total += source.held_bytes();
+                warnings.extend(source.unchecked());
+            }
+            Piece::Raw(..) => total += place.end - place.start,
+            Piece::Swap(_) => {}
         }
     }
     let mut disk = Scratch::create(&options.scratch, bytes)?;
