@@ -160,6 +160,7 @@ fn entry(name: &str, fields: &str) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::Table;
+    use proptest::prelude::{ProptestConfig, any, prop, prop_assert, proptest};
 
     const DOS: &str = "label: dos\nlabel-id: 0x12345678\ndevice: /dev/sda\nunit: sectors\n\n\
         /dev/sda1 : start=        2048, size=       20480, type=83, bootable\n\
@@ -204,6 +205,29 @@ mod tests {
         for (from, to) in [("       32768", "       30720"), ("24576", "30000")] {
             let text = DOS.replace(from, to);
             assert_eq!(Table::parse(&text).unwrap().chain(), None, "{from}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn sectors_of_the_chain_are_in_no_partition_whatever_the_dump_says(
+            numbers in prop::collection::vec((0u64..40, 0u64..12), 0..6),
+            start in 0u64..30, size in 0u64..60, huge in any::<bool>(), noise in "\\PC{0,40}",
+        ) {
+            let far = if huge { u64::MAX - 20 } else { 0 };
+            let mut text = format!("{noise}\nlabel: dos\n/dev/sda2 : start={start}, size={size}, type=5\n");
+            for (n, (start, size)) in numbers.iter().enumerate() {
+                let (n, start) = (n + 5, start.saturating_add(far));
+                text += &format!("/dev/sda{n} : start={start}, size={size}, type=83\n");
+            }
+            let Some(table) = Table::parse(&text) else { return Ok(()) };
+            let Some(chain) = table.chain() else { return Ok(()) };
+            for (at, _) in chain {
+                let mut logical = table.entries.iter().filter(|e| e.number >= 5);
+                prop_assert!(start <= at && at < start + size.max(1));
+                prop_assert!(!logical.any(|e| e.start <= at && at < e.end()), "{text}");
+            }
         }
     }
 }
