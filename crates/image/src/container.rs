@@ -16,7 +16,7 @@ use crate::record::{self, RecordHeader};
 use crate::section::{self, Counted, FileKind, HEADER_LEN, Kind, Version};
 use crate::signature::{self, Signature, Signatures, SigningKey};
 use crate::tree::{ChunkRef, Root, TreeHasher};
-use crate::{Error, Layout, PAGE_CHUNKS};
+use crate::{Error, ImageKey, Layout, PAGE_CHUNKS};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -29,6 +29,7 @@ pub struct ContainerWriter<W> {
     page: Option<OpenPage>,
     version: Version,
     signers: Vec<Arc<SigningKey>>,
+    key: Option<Arc<ImageKey>>,
 }
 
 struct OpenPage {
@@ -47,7 +48,7 @@ impl<W: Write> ContainerWriter<W> {
     /// Writes header and layout of an image that may have bad ranges: which, is known at
     /// its end only.
     pub fn of_bad_disk(out: W, layout: &Layout) -> io::Result<Self> {
-        Self::with_version(out, layout, Version::V2)
+        Self::with_version(out, layout, layout.version().max(Version::V2))
     }
 
     fn with_version(mut out: W, layout: &Layout, version: Version) -> io::Result<Self> {
@@ -63,6 +64,7 @@ impl<W: Write> ContainerWriter<W> {
             page: None,
             version,
             signers: Vec::new(),
+            key: None,
         })
     }
 
@@ -70,6 +72,14 @@ impl<W: Write> ContainerWriter<W> {
     #[must_use]
     pub fn signed_by(mut self, key: Arc<SigningKey>) -> Self {
         self.signers.push(key);
+        self
+    }
+
+    /// The image is encrypted with this key: the layout is a sealed one, and so are the
+    /// records.
+    #[must_use]
+    pub fn sealed_with(mut self, key: Option<Arc<ImageKey>>) -> Self {
+        self.key = key;
         self
     }
 
@@ -150,6 +160,9 @@ impl<W: Write> ContainerWriter<W> {
         }
         let root = std::mem::replace(&mut self.tree, TreeHasher::new(&[])).finish(bad.as_deref());
         self.section(Kind::Root, &root.encode())?;
+        if let Some(key) = &self.key {
+            self.at += signature::write_proof(&mut self.out, &key.proof(root.root))?;
+        }
         for key in &self.signers {
             self.at += signature::write(&mut self.out, &key.sign(root.root))?;
         }
@@ -195,6 +208,7 @@ pub struct ContainerReader<R> {
     version: Version,
     bad: Bad,
     signatures: Signatures,
+    key: Option<Arc<ImageKey>>,
     body: Vec<u8>,
     manifest: Option<Box<dyn Write + Send>>,
 }
@@ -233,6 +247,7 @@ impl<R: Read> ContainerReader<R> {
             version,
             bad: Bad::default(),
             signatures: Signatures::default(),
+            key: None,
             body: Vec::new(),
             manifest,
         })
@@ -244,6 +259,14 @@ impl<R: Read> ContainerReader<R> {
             Some(out) => section::write_section(out, kind, &self.body).map_err(copying),
             None => Ok(()),
         }
+    }
+
+    /// From now on the layout is the whole one, and [`Event::End`] comes only if the key's
+    /// owner made the image. Records are for decoders that have the key.
+    pub fn unlock(&mut self, key: Arc<ImageKey>) -> Result<(), Error> {
+        self.layout = self.layout.opened(&key, 0)?;
+        self.key = Some(key);
+        Ok(())
     }
 
     /// What the disk did not give, known and checked after [`Event::End`].
@@ -276,6 +299,10 @@ impl<R: Read> ContainerReader<R> {
                     .read_exact(&mut bytes)
                     .map_err(|e| Error::io("reading a record", e, at))?;
                 let header = RecordHeader::decode(&bytes, at)?;
+                if header.seal.is_some() != self.layout.encryption.is_some() {
+                    let what = "a record is encrypted and the image is not, or the reverse";
+                    return Err(Error::damaged(what, at));
+                }
                 if header.plain_len != cell.used.len() {
                     return Err(Error::damaged(
                         "a record's length is not that of its used map",
@@ -343,6 +370,8 @@ impl<R: Read> ContainerReader<R> {
         let root = check_root(&self.body, at, self.tree.take(), &self.checker, &self.bad)?;
         let (signatures, index_at) =
             signature::read_until_index(&mut self.input, root.root, &mut self.body)?;
+        let key = self.key.as_deref();
+        signatures.complete(&self.layout, key, root.root, index_at)?;
         if index::decode(&self.body, index_at)? != self.places {
             return Err(Error::damaged(
                 "the index does not match the pages",

@@ -3,6 +3,7 @@
 //! Owns: the error kinds of this crate. Does not own: the words for people (the
 //! programs' reports).
 
+use crate::seal::KeyId;
 use std::io;
 
 /// Failure to read or write an image.
@@ -23,6 +24,14 @@ pub enum Error {
         what: String,
         /// Byte offset in the stream or file (0 if it has none).
         offset: u64,
+    },
+    /// The image is encrypted with another key.
+    #[error("the image is encrypted with key {wanted}, not with {given}")]
+    Key {
+        /// The key that it wants.
+        wanted: KeyId,
+        /// The key that was tried.
+        given: KeyId,
     },
     /// Made by a newer version of the format.
     #[error("format version {found}, this program knows up to {supported}")]

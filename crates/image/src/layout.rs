@@ -3,7 +3,7 @@
 //! Owns: the fields, their limits and what a reader may rely on after
 //! [`Layout::parse`]. Does not own: the meaning of partition tables (`diskmap`).
 
-use crate::{Error, MAX_CELL_SIZE, MIN_CELL_SIZE, Version};
+use crate::{Encryption, Error, MAX_CELL_SIZE, MIN_CELL_SIZE, Version};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +36,9 @@ pub struct Layout {
     /// What was worth a warning at backup, as `code: text`.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Reserved for encrypted images; a reader of version 1 refuses anything but null.
+    /// How the image is encrypted, from version 3 on.
     #[serde(default)]
-    pub encryption: Option<serde_json::Value>,
+    pub encryption: Option<Encryption>,
 }
 
 /// The machine that was imaged.
@@ -162,7 +162,9 @@ impl Region {
 impl Layout {
     /// Oldest version of the format that can say what the layout says.
     pub fn version(&self) -> Version {
-        if self.is_partial() {
+        if self.encryption.is_some() {
+            Version::V3
+        } else if self.is_partial() {
             Version::V2
         } else {
             Version::V1
@@ -200,10 +202,8 @@ impl Layout {
         if !cell_size_fits {
             return Some(format!("a grid of {} bytes", self.cell_size));
         }
-        if self.encryption.is_some() {
-            return Some(
-                "it says that the image is encrypted, which version 1 does not know".into(),
-            );
+        if let Some(problem) = self.encryption.as_ref().and_then(Encryption::problem) {
+            return Some(problem);
         }
         let sector = self.disk.sector_size;
         if !matches!(sector, 512 | 1024 | 2048 | 4096) {
@@ -304,7 +304,7 @@ pub(crate) mod tests {
             |l| l.regions[0].used_bytes += 1,
             |l| l.regions[0].method = "none".into(),
             |l| l.regions.push(l.regions[0].clone()),
-            |l| l.encryption = Some(serde_json::Value::Bool(true)),
+            |l| l.encryption = Some(Encryption::default()),
         ];
         for (number, change) in breaks.iter().enumerate() {
             let mut layout = small(1 << 20);

@@ -15,10 +15,11 @@
 use crate::bad::{Bad, BadRange, section_body};
 use crate::cells::{CellMap, Cursor};
 use crate::section::{self, Counted, FileKind, Kind, Version};
-use crate::signature::{Signature, Signatures};
+use crate::signature::{self, Signature, Signatures};
 use crate::tree::{ChunkRef, Root, TreeHasher};
-use crate::{Error, Hash, Layout, PAGE_CHUNKS};
+use crate::{Error, Hash, ImageKey, Layout, PAGE_CHUNKS};
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 /// Body of a map section.
 pub fn encode_map(cells: &[CellMap]) -> Vec<u8> {
@@ -45,6 +46,7 @@ pub struct ManifestWriter<W> {
     out: W,
     tree: TreeHasher,
     version: Version,
+    key: Option<Arc<ImageKey>>,
 }
 
 impl<W: Write> ManifestWriter<W> {
@@ -55,7 +57,7 @@ impl<W: Write> ManifestWriter<W> {
 
     /// Writes header and layout of an image that may have bad ranges.
     pub fn of_bad_disk(out: W, layout: &Layout) -> io::Result<Self> {
-        Self::with_version(out, layout, Version::V2)
+        Self::with_version(out, layout, layout.version().max(Version::V2))
     }
 
     fn with_version(mut out: W, layout: &Layout, version: Version) -> io::Result<Self> {
@@ -66,7 +68,15 @@ impl<W: Write> ManifestWriter<W> {
             out,
             tree: TreeHasher::new(&json),
             version,
+            key: None,
         })
+    }
+
+    /// The image is encrypted with this key: the layout is a sealed one.
+    #[must_use]
+    pub fn sealed_with(mut self, key: Option<Arc<ImageKey>>) -> Self {
+        self.key = key;
+        self
     }
 
     /// Writes a page; `cells` and `chunks` belong together one by one.
@@ -93,6 +103,9 @@ impl<W: Write> ManifestWriter<W> {
         }
         let root = self.tree.finish(bad.as_deref());
         section::write_section(&mut self.out, Kind::Root, &root.encode())?;
+        if let Some(key) = &self.key {
+            signature::write_proof(&mut self.out, &key.proof(root.root))?;
+        }
         Ok((self.out, root))
     }
 }
@@ -259,6 +272,7 @@ pub struct ManifestReader<R> {
     version: Version,
     bad: Bad,
     signatures: Signatures,
+    key: Option<Arc<ImageKey>>,
     root: Option<Root>,
     body: Vec<u8>,
 }
@@ -278,6 +292,7 @@ impl<R: Read> ManifestReader<R> {
             version,
             bad: Bad::default(),
             signatures: Signatures::default(),
+            key: None,
             root: None,
             body: Vec::new(),
         })
@@ -286,6 +301,14 @@ impl<R: Read> ManifestReader<R> {
     /// The layout.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// From now on the layout is the whole one, and the root is known only if the key's
+    /// owner made the image.
+    pub fn unlock(&mut self, key: Arc<ImageKey>) -> Result<(), Error> {
+        self.layout = self.layout.opened(&key, 0)?;
+        self.key = Some(key);
+        Ok(())
     }
 
     /// Version of the format that it is written in.
@@ -345,7 +368,8 @@ impl<R: Read> ManifestReader<R> {
         loop {
             let at = self.input.position();
             let Some(header) = section::next_section_header(&mut self.input)? else {
-                return Ok(());
+                let key = self.key.as_deref();
+                return self.signatures.complete(&self.layout, key, root, at);
             };
             if self.version < Version::V3 || header.kind != Kind::Signature {
                 return Err(Error::damaged("bytes after the end of the manifest", at));

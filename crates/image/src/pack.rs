@@ -4,11 +4,11 @@
 //! own: which chunk is in which pack (the server's index, which can be rebuilt by
 //! [`crate::salvage`]).
 //!
-//! A pack is: header of 32 bytes (`DEPLOYPK`, version u16 = 1, 18 reserved zero bytes,
+//! A pack is: header of 32 bytes (`DEPLOYPK`, version u16 = 1 or 2, 18 reserved zero bytes,
 //! CRC-32 of the 28 bytes before), then records, one after the other.
 
+use crate::Error;
 use crate::record::{self, RecordHeader, RecordReader};
-use crate::{Error, Version};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -17,8 +17,8 @@ use std::path::Path;
 /// Length of a pack's header.
 pub const HEADER_LEN: u64 = 32;
 const MAGIC: &[u8; 8] = b"DEPLOYPK";
-/// Records, and so packs, are since version 1 what they are.
-const VERSION: u16 = Version::V1.number();
+/// Version 1 had no encrypted records.
+const VERSION: u16 = 2;
 
 /// Appends records to a new pack.
 pub struct PackWriter {
@@ -74,7 +74,7 @@ pub fn read_record(
     offset: u64,
     stored_len: u32,
 ) -> Result<(RecordHeader, Vec<u8>), Error> {
-    let length = record::HEADER_LEN + stored_len.min(crate::MAX_CELL_SIZE) as usize;
+    let length = record::HEADER_LEN + stored_len.min(record::MAX_STORED) as usize;
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, offset)
         .map_err(|e| Error::io("reading a pack", e, offset))?;
@@ -138,6 +138,11 @@ pub fn scan(path: &Path) -> Result<Scan, Error> {
     loop {
         let at = reader.position();
         match reader.next_record(&mut payload) {
+            Ok(Some(header)) if version < VERSION && header.seal.is_some() => {
+                let what = "an encrypted record in a pack of version 1";
+                found.damage = Some(Error::damaged(what, at));
+                return Ok(found);
+            }
             Ok(Some(header)) if crc32fast::hash(&payload) == header.payload_crc => {
                 found.records.push((at, header));
             }

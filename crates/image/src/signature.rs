@@ -13,13 +13,23 @@
 //! | 4 | 32 | public key |
 //! | 36 | 64 | signature (RFC 8032) |
 //!
+//! Or the proof of an encrypted image, which exactly those have:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 2 | scheme: 2 |
+//! | 2 | 2 | reserved, zero |
+//! | 4 | 16 | id of the key |
+//! | 20 | 32 | keyed BLAKE3 of the root hash ([`crate::seal`]) |
+//!
 //! Signed are the 28 bytes `deploy-os image signature v1`, a zero byte and the 32 bytes of
 //! the root hash. The root covers everything that is restored; that the same image may
 //! stand in files of several versions of the format is why the version is not signed.
 
 use crate::cells::Cursor;
 use crate::section::{self, Counted, Kind};
-use crate::{Error, Hash};
+use crate::seal::{ImageKey, KeyId, Proof};
+use crate::{Encryption, Error, Hash, Layout};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use std::fmt;
@@ -31,6 +41,7 @@ pub const MAX_SIGNATURES: usize = 16;
 
 const CONTEXT: &[u8; 29] = b"deploy-os image signature v1\0";
 const ED25519_SCHEME: u16 = 1;
+const PROOF_SCHEME: u16 = 2;
 /// What stands before the 32 bytes of an Ed25519 key in PKCS #8 (RFC 8410).
 const PKCS8_HEAD: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
@@ -192,13 +203,23 @@ impl Signature {
 
 /// The signatures that came with an image, each found to be its key's word on this root.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Signatures(Vec<Signature>);
+pub(crate) struct Signatures {
+    list: Vec<Signature>,
+    proof: Option<Proof>,
+}
 
 impl Signatures {
     /// Takes the section with `body` at `offset`, which stands behind the root.
     pub(crate) fn take(&mut self, body: &[u8], root: Hash, offset: u64) -> Result<(), Error> {
+        if body.starts_with(&PROOF_SCHEME.to_le_bytes()) {
+            let again = self.proof.replace(decode_proof(body, offset)?);
+            return match again {
+                None => Ok(()),
+                Some(_) => Err(Error::damaged("one proof too many", offset)),
+            };
+        }
         let signature = Signature::decode(body, offset)?;
-        if self.0.len() >= MAX_SIGNATURES || self.0.iter().any(|s| s.key == signature.key) {
+        if self.list.len() >= MAX_SIGNATURES || self.list.iter().any(|s| s.key == signature.key) {
             return Err(Error::damaged("one signature too many", offset));
         }
         if !signature.is_of(root) {
@@ -208,13 +229,58 @@ impl Signatures {
             );
             return Err(Error::damaged(what, offset));
         }
-        self.0.push(signature);
+        self.list.push(signature);
         Ok(())
     }
 
     pub(crate) fn list(&self) -> &[Signature] {
-        &self.0
+        &self.list
     }
+
+    /// Looked at where all sections have come: an encrypted image has the proof of its key,
+    /// and no other image has one. Whoever has the key knows whether it is right.
+    pub(crate) fn complete(
+        &self,
+        layout: &Layout,
+        key: Option<&ImageKey>,
+        root: Hash,
+        offset: u64,
+    ) -> Result<(), Error> {
+        let wanted = layout.encryption.as_ref().map(Encryption::key);
+        if self.proof.map(|proof| proof.key) != wanted {
+            let what = "the proof of an encrypted image is missing or out of place";
+            return Err(Error::damaged(what, offset));
+        }
+        match (key, &self.proof) {
+            (Some(key), Some(proof)) if !key.proves(proof, root) => Err(Error::damaged(
+                "the image was not made by the owner of its key, or was changed",
+                offset,
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn decode_proof(body: &[u8], offset: u64) -> Result<Proof, Error> {
+    let mut cursor = Cursor::new(body, offset);
+    let scheme = cursor.u32()?;
+    let mut key = KeyId([0; 16]);
+    key.0[..8].copy_from_slice(&cursor.u64()?.to_le_bytes());
+    key.0[8..].copy_from_slice(&cursor.u64()?.to_le_bytes());
+    let code = cursor.hash()?;
+    if cursor.left() > 0 || scheme != u32::from(PROOF_SCHEME) {
+        return Err(cursor.damaged("a proof of an impossible form"));
+    }
+    Ok(Proof { key, code })
+}
+
+/// Writes the section of a proof and returns its length.
+pub(crate) fn write_proof(out: &mut impl Write, proof: &Proof) -> io::Result<u64> {
+    let mut body = u32::from(PROOF_SCHEME).to_le_bytes().to_vec();
+    body.extend_from_slice(&proof.key.0);
+    body.extend_from_slice(&proof.code.0);
+    section::write_section(out, Kind::Signature, &body)?;
+    Ok((section::HEADER_LEN + body.len()) as u64)
 }
 
 /// Writes the section of a signature and returns its length.

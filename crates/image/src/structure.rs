@@ -7,9 +7,9 @@ use crate::bad::{Bad, BadRange};
 use crate::index::{self, FOOTER_LEN, PagePlace};
 use crate::manifest::{PackedPage, Page, PageChecker, check_root, decode_list, read_layout};
 use crate::section::{self, Counted, FileKind, HEADER_LEN, Kind};
-use crate::signature::{self, Signature};
+use crate::signature::{self, Signature, Signatures};
 use crate::tree::{Root, TreeHasher};
-use crate::{Error, Layout, Version};
+use crate::{Error, ImageKey, Layout, Version};
 use std::io::{Read, Seek, SeekFrom};
 
 /// A container whose structure was found right.
@@ -32,6 +32,21 @@ pub struct Structure {
     pub signatures: Vec<Signature>,
     /// Where the index section stands.
     pub index_at: u64,
+    found: Signatures,
+}
+
+impl Structure {
+    /// The whole layout of an encrypted image, if the key's owner made it.
+    ///
+    /// # Errors
+    /// [`Error::Key`] if it is another key's, damage if it was changed.
+    pub fn unlock(&mut self, key: &ImageKey) -> Result<(), Error> {
+        let layout = self.layout.opened(key, 0)?;
+        let root = self.root.root;
+        self.found.complete(&layout, Some(key), root, self.index_at)?;
+        self.layout = layout;
+        Ok(())
+    }
 }
 
 /// Reads and checks the structure. A truncated container, or one whose manifest was
@@ -103,6 +118,7 @@ pub fn read<R: Read + Seek>(input: &mut R) -> Result<Structure, Error> {
     seek(input, root_end)?;
     let mut counted = Counted::starting_at(&mut *input, root_end);
     let (signatures, end) = signature::read_until_index(&mut counted, root.root, &mut body)?;
+    signatures.complete(&layout, None, root.root, end)?;
     if end != index_at {
         return Err(Error::damaged(
             "the index is not where the footer says",
@@ -120,6 +136,7 @@ pub fn read<R: Read + Seek>(input: &mut R) -> Result<Structure, Error> {
         bad: bad.ranges().to_vec(),
         signatures: signatures.list().to_vec(),
         index_at,
+        found: signatures,
     })
 }
 
