@@ -58,9 +58,29 @@ seed_bad() {
     tail -c "+$((at + 33))" "$golden" | head -c 64 >"$out/bad"
 }
 
+# The signature of the signed manifest, and the proof of the encrypted one: its last bytes.
+seed_signature() {
+    tail -c 100 ../crates/image/tests/golden/v3-signed.manifest >"$out/signature"
+    tail -c 52 ../crates/image/tests/golden/v3.manifest >"$out/proof"
+}
+
+# A header that nobody can open.
+seed_keyfile() {
+    {
+        printf '%s\n' '-----BEGIN AGE ENCRYPTED FILE-----'
+        {
+            printf '%s\n' 'age-encryption.org/v1' '-> X25519 '"$(zeros 32 | base64 | tr -d =)" \
+                "$(zeros 32 | base64 | tr -d =)" '--- '"$(zeros 32 | base64 | tr -d =)"
+            zeros 64
+        } | base64 -w 64
+        printf '%s\n' '-----END AGE ENCRYPTED FILE-----'
+    } >"$out/recipient"
+}
+
 # The records of the golden pack, without its header.
 seed_record() {
     { printf '\001'; tail -c +33 ../crates/image/tests/golden/v1.pack; } >"$out/records"
+    { printf '\001'; tail -c +33 ../crates/image/tests/golden/v2.pack; } >"$out/sealed"
 }
 
 # The layout of the golden manifest, which stands behind two headers of 32 bytes.

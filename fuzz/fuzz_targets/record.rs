@@ -3,7 +3,8 @@
 
 mod framing;
 
-use image::Hash;
+use image::{Hash, ImageKey, seal};
+use std::sync::Arc;
 use image::record::{Decoder, HEADER_LEN, RecordHeader, RecordReader};
 use libfuzzer_sys::fuzz_target;
 
@@ -17,6 +18,8 @@ fuzz_target!(|data: &[u8]| {
     }
     let mut reader = RecordReader::new(&bytes[..], 0);
     let mut decoder = Decoder::new();
+    let key = Arc::new(ImageKey::new(&[8; 32]));
+    let mut sealed = Decoder::new().opened_with(Some(Arc::clone(&key)));
     let (mut payload, mut plain) = (Vec::new(), Vec::new());
     let mut total = 0;
     loop {
@@ -37,8 +40,13 @@ fuzz_target!(|data: &[u8]| {
         if total > framing::PLAIN_BUDGET {
             return;
         }
+        match sealed.decode(&header, &payload, at as u64, &mut plain) {
+            Ok(()) => assert_eq!(seal::name(Some(&key), &plain), header.name),
+            Err(_) => assert!(plain.is_empty(), "bytes of a damaged record"),
+        }
         match decoder.decode(&header, &payload, at as u64, &mut plain) {
             Ok(()) => {
+                assert!(header.seal.is_none());
                 assert_eq!(plain.len(), header.plain_len as usize);
                 assert_eq!(Hash::of(&plain), header.name);
             }

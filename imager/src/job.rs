@@ -81,6 +81,7 @@ pub fn run(
         } => {
             let disk = disks::select(disks, disk.as_ref())?;
             let options = backup::Options {
+                seal: keyring.for_backup()?,
                 full: *full,
                 compression: compression(*codec, *level),
                 only: partitions.clone(),

@@ -195,9 +195,7 @@ fn an_image_that_the_servers_key_did_not_sign_is_not_restored() {
             wanted.clone_from(&root);
         }
         let key = image::SigningKey::from_seed(&[trusted; 32]).unwrap();
-        let keyring = Keyring {
-            trusted: Some(key.public()),
-        };
+        let keyring = Keyring::new(Some(key.public()), crate::keyring::KeySource::default());
         let tracker = Tracker::new(|_| {});
         let report = run(&job, &remote, &[disk(&path, "sata")], &keyring, &tracker);
         // The right key gets further: to the server's answers, which are played here.

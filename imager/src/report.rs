@@ -83,6 +83,7 @@ pub fn warning(warning: &diskmap::Warning) -> Report {
 pub fn image(error: &image::Error, disk: DiskState) -> Report {
     match error {
         image::Error::Damaged { .. } => Report::new(Code::ImageDamaged, error.to_string(), disk),
+        image::Error::Key { .. } => Report::new(Code::ImageLocked, error.to_string(), disk),
         image::Error::Version { .. } => Report::new(Code::ImageVersion, error.to_string(), disk),
         image::Error::Io { .. } => Report::new(Code::ImageDamaged, error.to_string(), disk)
             .with_advice("Check the medium that the image is on."),

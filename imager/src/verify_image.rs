@@ -11,6 +11,7 @@ use image::container::{ContainerReader, Event};
 use image::record::{Decoder, RecordHeader};
 use image::{BadRange, Layout, Root, Signature};
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wire::{Code, DiskState, Report, Step};
 
@@ -34,6 +35,10 @@ pub fn verify(
 ) -> Result<Verified, Report> {
     let damaged = |e: image::Error| report::image(&e, DiskState::NotInvolved);
     let mut reader = ContainerReader::open(input).map_err(damaged)?;
+    let key = keyring.for_image(reader.layout())?;
+    if let Some(key) = &key {
+        reader.unlock(Arc::clone(key)).map_err(damaged)?;
+    }
     progress.step(Step::Verifying, reader.layout().used_bytes());
     let workers = worker_count();
     let (work_tx, work_rx) = bounded::<(RecordHeader, u64, Vec<u8>)>(workers * 2 + 2);
@@ -44,8 +49,10 @@ pub fn verify(
     let root = std::thread::scope(|scope| {
         for _ in 0..workers {
             let (work_rx, free_tx, error_tx) = (work_rx.clone(), free_tx.clone(), error_tx.clone());
+            let key = key.clone();
             scope.spawn(move || {
-                let (mut decoder, mut plain) = (Decoder::new(), Vec::new());
+                let mut decoder = Decoder::new().opened_with(key);
+                let mut plain = Vec::new();
                 for (header, offset, payload) in work_rx {
                     if let Err(error) = decoder.decode(&header, &payload, offset, &mut plain) {
                         failed.store(true, Ordering::Relaxed);

@@ -144,6 +144,7 @@ impl From<image::Error> for Failure {
         match &error {
             image::Error::Io { operation, source } => Failure::io(operation, source),
             image::Error::Damaged { .. } => Failure::new(Code::ImageDamaged, error.to_string()),
+            image::Error::Key { .. } => Failure::new(Code::ImageLocked, error.to_string()),
             image::Error::Version { .. } => Failure::new(Code::ImageVersion, error.to_string()),
         }
     }

@@ -8,9 +8,9 @@
 //! a server needs for its work: sizes, places, partition types, architecture and firmware.
 //! The hidden part is the whole layout as it was.
 
+use crate::Error;
 use crate::layout::{Disk, Layout, Machine, Region, Table};
 use crate::seal::{ImageKey, KeyId};
-use crate::Error;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +36,10 @@ impl Encryption {
     /// The first rule that it breaks.
     pub(crate) fn problem(&self) -> Option<String> {
         if self.scheme != SCHEME {
-            return Some(format!("it is encrypted in the unknown way {:?}", self.scheme));
+            return Some(format!(
+                "it is encrypted in the unknown way {:?}",
+                self.scheme
+            ));
         }
         if KeyId::from_hex(&self.key_id).is_none() || self.wrapped_key.len() > MAX_WRAPPED {
             return Some("what it says of its encryption is impossible".into());
@@ -190,14 +193,23 @@ mod tests {
             |l| l.regions[0].part_type = "0x07".into(),
             |l| l.machine.architecture = "arm64".into(),
             |l| l.created.clear(),
-            |l| l.encryption.as_mut().unwrap().sealed.replace_range(40..41, "*"),
+            |l| {
+                l.encryption
+                    .as_mut()
+                    .unwrap()
+                    .sealed
+                    .replace_range(40..41, "*")
+            },
             |l| l.encryption.as_mut().unwrap().sealed.clear(),
         ];
         for (number, change) in changes.iter().enumerate() {
             let mut changed = sealed.clone();
             change(&mut changed);
             let opened = changed.opened(&key, 0);
-            assert!(matches!(opened, Err(Error::Damaged { .. })), "change {number}");
+            assert!(
+                matches!(opened, Err(Error::Damaged { .. })),
+                "change {number}"
+            );
         }
     }
 }

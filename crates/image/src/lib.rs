@@ -35,8 +35,8 @@ mod tree;
 
 pub use bad::BadRange;
 pub use cells::{CellMap, Used};
-pub use error::Error;
 pub use encryption::Encryption;
+pub use error::Error;
 pub use hash::Hash;
 pub use layout::Layout;
 pub use open::{OpenImage, ReadAt};

@@ -196,6 +196,37 @@ pub fn name(key: Option<&ImageKey>, plain: &[u8]) -> Hash {
     }
 }
 
+/// Computes a chunk's name from its bytes as they come.
+pub struct Namer<'a> {
+    key: Option<&'a ImageKey>,
+    hasher: blake3::Hasher,
+}
+
+impl<'a> Namer<'a> {
+    /// For a chunk of an encrypted image if there is a key.
+    pub fn new(key: Option<&'a ImageKey>) -> Self {
+        let hasher = match key {
+            Some(key) => blake3::Hasher::new_keyed(&key.names),
+            None => blake3::Hasher::new(),
+        };
+        Namer { key, hasher }
+    }
+
+    /// The next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+    }
+
+    /// The name.
+    pub fn name(&self) -> Hash {
+        let hash = Hash(*self.hasher.finalize().as_bytes());
+        match self.key {
+            Some(_) => name_of_mark(hash),
+            None => hash,
+        }
+    }
+}
+
 fn seal(key: &Subkey, bound: &[u8], out: &mut Vec<u8>, start: usize) -> Result<(), Error> {
     let failed = |source| Error::Io {
         operation: "encrypting",
@@ -338,6 +369,11 @@ mod tests {
         assert_eq!(one, name(Some(&key(1)), plain));
         assert!(one != two && one != Hash::of(plain) && two != Hash::of(plain));
         assert!(key(1).mark(plain) != one);
+        for (key, whole) in [(Some(&*key(1)), one), (None, Hash::of(plain))] {
+            let mut namer = Namer::new(key);
+            plain.chunks(3).for_each(|part| namer.update(part));
+            assert_eq!(namer.name(), whole);
+        }
         // Two records of one chunk differ: a nonce is never used twice.
         let twice = [0, 1].map(|_| record(&key(1), Compression::None, plain));
         assert!(twice[0][64..] != twice[1][64..] && twice[0][16..48] == twice[1][16..48]);

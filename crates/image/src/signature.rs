@@ -27,8 +27,8 @@
 //! stand in files of several versions of the format is why the version is not signed.
 
 use crate::cells::Cursor;
-use crate::section::{self, Counted, Kind};
 use crate::seal::{ImageKey, KeyId, Proof};
+use crate::section::{self, Counted, Kind};
 use crate::{Encryption, Error, Hash, Layout};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};

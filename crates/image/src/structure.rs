@@ -43,7 +43,8 @@ impl Structure {
     pub fn unlock(&mut self, key: &ImageKey) -> Result<(), Error> {
         let layout = self.layout.opened(key, 0)?;
         let root = self.root.root;
-        self.found.complete(&layout, Some(key), root, self.index_at)?;
+        self.found
+            .complete(&layout, Some(key), root, self.index_at)?;
         self.layout = layout;
         Ok(())
     }

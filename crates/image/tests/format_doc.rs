@@ -8,9 +8,10 @@
 use image::cells::Cursor;
 use image::record::{Codec, Decoder, RecordHeader};
 use image::section::{self, Counted, FileKind, Kind};
-use image::{BadRange, CellMap, Hash, Root, Signature, Version, bad, index, pack};
+use image::{BadRange, CellMap, Hash, ImageKey, Root, Signature, Version, bad, index, pack, seal};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Where the crate stands in the repository.
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -72,6 +73,7 @@ fn every_example_is_a_part_of_a_golden_file() {
         "v2.container",
         "v1-signed.container",
         "v3-signed.manifest",
+        "v3.container",
     ];
     let files: Vec<Vec<u8>> = names.into_iter().map(golden).collect();
     let all = blocks();
@@ -210,6 +212,33 @@ fn signature() {
     let manifest = block("manifest-header-3");
     let version = section::read_file_header(&mut &manifest[..], FileKind::Manifest).unwrap();
     assert_eq!(version, Version::V3);
+}
+
+#[test]
+fn encryption() {
+    let key = ImageKey::new(&[8; 32]);
+    let bytes = block("record-sealed");
+    let (head, payload) = bytes.split_at(image::record::HEADER_LEN);
+    let header = RecordHeader::decode(head.try_into().unwrap(), 0).unwrap();
+    assert_eq!((header.codec, header.stored_len), (Codec::Zeros, 40));
+    assert_eq!(header.encode(), head);
+    let zeros = vec![0; 3584];
+    assert_eq!(header.name, seal::name(Some(&key), &zeros));
+    assert_eq!(header.seal.map(|seal| seal.mark), Some(key.mark(&zeros)));
+    let mut plain = Vec::new();
+    Decoder::new()
+        .opened_with(Some(Arc::new(ImageKey::new(&[8; 32]))))
+        .decode(&header, payload, 0, &mut plain)
+        .unwrap();
+    assert_eq!(plain, zeros);
+
+    let found = image::structure::read(&mut std::io::Cursor::new(golden("v3.container")));
+    let proof = key.proof(found.unwrap().root.root);
+    let body = block("proof-body");
+    assert_eq!(
+        (&body[4..20], &body[20..]),
+        (&proof.key.0[..], &proof.code.0[..])
+    );
 }
 
 #[test]

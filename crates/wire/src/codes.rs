@@ -87,6 +87,8 @@ catalogue! {
         "Restore the partitions that it holds one by one, or make an image of the whole disk.";
     ImageUntrusted, "image-untrusted", Refused, "The image is not signed by the key that is trusted.",
         "Check where the image is from; use one that the trusted key signed, or sign it with imager sign if you know that it is right.";
+    ImageLocked, "image-locked", Refused, "The image is encrypted, and no key opens it.",
+        "Give the passphrase or the identity that the image was encrypted for, or the key file with --key.";
     ImageNotFound, "image-not-found", Refused, "There is no such image.",
         "List the images and choose one that exists.";
     ImportUnsupported, "import-unsupported", Refused, "The image has something that cannot be imported.",

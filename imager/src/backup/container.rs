@@ -9,7 +9,7 @@ use crate::report;
 use crate::source::Disk;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use image::container::ContainerWriter;
-use image::record::{Encoder, RecordHeader};
+use image::record::RecordHeader;
 use image::{BadRange, CellMap, PAGE_CHUNKS, Root};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -87,7 +87,7 @@ pub fn write<W: Write + Send>(
         // When this returns, on whatever way, its ends of the channels are dropped and
         // the threads end at their next send or receive.
         let channels = (done_rx, free_tx);
-        write_all(plan, skip_bad, out, channels, reader, progress)
+        write_all(plan, options, out, channels, reader, progress)
     })
 }
 
@@ -123,7 +123,7 @@ fn read_all(
 }
 
 fn compress_all(options: &Options, work: &Receiver<Parcel>, done: &Sender<Result<Parcel, Report>>) {
-    let mut encoder = match Encoder::new(options.compression) {
+    let mut encoder = match options.encoder() {
         Ok(encoder) => encoder,
         Err(error) => {
             let _ = done.send(Err(report::image(&error, DiskState::NotInvolved)));
@@ -147,19 +147,20 @@ fn compress_all(options: &Options, work: &Receiver<Parcel>, done: &Sender<Result
 
 fn write_all<W: Write>(
     plan: &Plan,
-    skip_bad: bool,
+    options: &Options,
     out: W,
     (done, free): (Receiver<Result<Parcel, Report>>, Sender<Parcel>),
     reader: ScopedJoinHandle<'_, Vec<BadRange>>,
     progress: &dyn ProgressSink,
 ) -> Result<(W, Written), Report> {
     let output = |e: std::io::Error| report::output(&e);
-    let writer = if skip_bad {
-        ContainerWriter::of_bad_disk(out, &plan.layout)
+    let layout = options.stored_layout(&plan.layout)?;
+    let writer = if options.skip_bad {
+        ContainerWriter::of_bad_disk(out, &layout)
     } else {
-        ContainerWriter::new(out, &plan.layout)
+        ContainerWriter::new(out, &layout)
     };
-    let mut writer = writer.map_err(output)?;
+    let mut writer = writer.map_err(output)?.sealed_with(options.key());
     let mut early: BTreeMap<u64, Parcel> = BTreeMap::new();
     let mut number = 0;
     let mut cells = plan.cells();

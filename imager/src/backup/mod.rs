@@ -9,14 +9,17 @@ mod in_use;
 mod read;
 pub mod upload;
 
+use crate::keyring::Opened;
 use crate::partitions::{self, Choice};
 use crate::progress::ProgressSink;
 use crate::{report, source};
 use blockdev::Device;
 use diskmap::{DiskMap, ScanOptions, Selection};
 use image::layout::{Blob, Disk, Layout, Machine, Region, Table};
-use image::{CellMap, cells};
+use image::record::Encoder;
+use image::{CellMap, ImageKey, cells};
 use std::fmt::Display;
+use std::sync::Arc;
 use wire::{Code, DiskInfo, DiskState, Report};
 
 pub use read::CellReader;
@@ -36,10 +39,40 @@ pub struct Options {
     pub skip_bad: bool,
     /// The disk may be in use: what something writes to is copied in full.
     pub in_use: bool,
+    /// The key that the image is encrypted with.
+    pub seal: Option<Opened>,
     /// Compression of the records.
     pub compression: image::record::Compression,
     /// Grid in bytes.
     pub cell_size: u32,
+}
+
+impl Options {
+    /// Makes records as they are asked for; one for each thread.
+    ///
+    /// # Errors
+    /// The compressor cannot be set up.
+    fn encoder(&self) -> Result<Encoder, image::Error> {
+        let encoder = Encoder::new(self.compression)?;
+        Ok(encoder.sealed_with(self.key()))
+    }
+
+    fn key(&self) -> Option<Arc<ImageKey>> {
+        self.seal.as_ref().map(|seal| Arc::clone(&seal.key))
+    }
+
+    /// The layout as it is stored.
+    ///
+    /// # Errors
+    /// No random numbers to encrypt it with.
+    fn stored_layout(&self, layout: &Layout) -> Result<Layout, Report> {
+        match &self.seal {
+            None => Ok(layout.clone()),
+            Some(seal) => layout
+                .sealed(&seal.key, &seal.wrapped)
+                .map_err(|e| report::image(&e, DiskState::NotInvolved)),
+        }
+    }
 }
 
 impl Default for Options {
@@ -51,6 +84,7 @@ impl Default for Options {
             full_partitions: Vec::new(),
             skip_bad: false,
             in_use: false,
+            seal: None,
             compression: image::record::Compression::Zstd(1),
             cell_size: image::DEFAULT_CELL_SIZE,
         }

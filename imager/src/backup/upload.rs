@@ -92,7 +92,7 @@ pub fn send(
         Ok((chunks, bad))
     })?;
     progress.step(Step::Finishing, 0);
-    let manifest = manifest(plan, &chunks, &bad)?;
+    let manifest = manifest(plan, options, &chunks, &bad)?;
     let (manifest, root) = manifest;
     let published = remote.put_manifest(manifest.len() as u64, || Ok(manifest.as_slice()))?;
     if published.root != root {
@@ -191,7 +191,7 @@ impl BatchSender<'_> {
         batches: &Receiver<Batch>,
         named: &Sender<Result<(usize, Vec<ChunkRef>), Report>>,
     ) {
-        let mut encoder = match Encoder::new(self.options.compression) {
+        let mut encoder = match self.options.encoder() {
             Ok(encoder) => encoder,
             Err(error) => {
                 let _ = named.send(Err(report::image(&error, DiskState::NotInvolved)));
@@ -223,7 +223,7 @@ impl BatchSender<'_> {
             .chunks
             .iter()
             .map(|plain| ChunkRef {
-                name: Hash::of(plain),
+                name: encoder.name(plain),
                 plain_len: plain.len() as u32,
             })
             .collect();
@@ -258,16 +258,18 @@ impl BatchSender<'_> {
 /// The manifest. A few dozen bytes a chunk: 50 MB for 1 TiB of used data.
 fn manifest(
     plan: &Plan,
+    options: &Options,
     chunks: &[ChunkRef],
     bad: &[BadRange],
 ) -> Result<(Vec<u8>, String), Report> {
     let output = |e: std::io::Error| report::output(&e);
+    let layout = options.stored_layout(&plan.layout)?;
     let writer = if bad.is_empty() {
-        ManifestWriter::new(Vec::new(), &plan.layout)
+        ManifestWriter::new(Vec::new(), &layout)
     } else {
-        ManifestWriter::of_bad_disk(Vec::new(), &plan.layout)
+        ManifestWriter::of_bad_disk(Vec::new(), &layout)
     };
-    let mut writer = writer.map_err(output)?;
+    let mut writer = writer.map_err(output)?.sealed_with(options.key());
     let mut cells = plan.cells();
     for page in chunks.chunks(PAGE_CHUNKS) {
         let maps: Vec<CellMap> = cells.by_ref().take(page.len()).collect();

@@ -3,9 +3,11 @@
 //! Owns: its options, the refusal of disks in use, and that a file appears under its
 //! name only when it is complete. Does not own: the copying (`crate::backup`).
 
+use super::keys::SealKeys;
 use super::shown::Shown;
 use super::{Output, print_warnings, warnings_json};
 use crate::backup::{Options, Plan, container};
+use crate::keyring::Keyring;
 use crate::partitions::Given;
 use crate::progress::Silent;
 use crate::{bad_ranges, disks, in_use, machine, report, source};
@@ -64,6 +66,8 @@ pub struct Args {
     /// Sector size of a raw image file (a device knows its own)
     #[arg(long, value_name = "BYTES")]
     sector_size: Option<u32>,
+    #[command(flatten)]
+    keys: SealKeys,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -93,6 +97,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         skip_bad: args.skip_bad,
         in_use: args.force,
         strict: args.strict,
+        seal: Keyring::new(None, args.keys.source()).for_backup()?,
         compression: compression(&args.codec, args.level)?,
         ..Options::default()
     };

@@ -44,11 +44,20 @@ pub fn open(path: &Path) -> Result<File, Report> {
 
 /// Describes an image; its records are not read.
 pub fn run(args: &Args) -> Result<Output, Report> {
-    let trusted = args.keys.keyring()?.trusted;
+    let keyring = args.keys.keyring()?;
+    let trusted = keyring.trusted;
     let mut file = open(&args.file)?;
-    let found =
+    let mut found =
         structure::read(&mut file).map_err(|e| report::image(&e, DiskState::NotInvolved))?;
     trust::demand(trusted, &found.signatures, DiskState::NotInvolved)?;
+    // Without a key what everybody may see is shown.
+    if args.keys.opens()
+        && let Some(key) = keyring.for_image(&found.layout)?
+    {
+        found
+            .unlock(&key)
+            .map_err(|e| report::image(&e, DiskState::NotInvolved))?;
+    }
     let layout = &found.layout;
     let mut text = String::new();
     let disk = &layout.disk;
@@ -113,6 +122,9 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     }
     let _ = writeln!(text, "Root {}", found.root.root);
     text.push_str(&trust::lines(&found.signatures, trusted));
+    if let Some(encryption) = &layout.encryption {
+        let _ = writeln!(text, "Encrypted with key {}", encryption.key());
+    }
     let json = json!({
         "format_version": found.version.number(),
         "created": layout.created,
@@ -130,6 +142,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         "image_bytes": found.length,
         "root": found.root.root.to_hex(),
         "signed_by": trust::json(&found.signatures),
+        "encrypted_with": layout.encryption.as_ref().map(|e| e.key().to_string()),
     });
     Ok(Output {
         text,

@@ -3,9 +3,11 @@
 //! Owns: its options, and how key files are made and read. Does not own: what keys do
 //! (`image::signature`).
 
-use super::Output;
+use super::{Output, keys};
+use crate::keyring;
 use clap::Subcommand;
-use image::SigningKey;
+use image::{ImageKey, SigningKey};
+use keyfile::{Identity, Lock, Recipient};
 use serde_json::json;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -34,12 +36,28 @@ enum Command {
 
 /// Options of `imager key new`.
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("kind").required(true)
+    .args(["signing", "passphrase", "recipient", "identity"]))]
 struct New {
     /// File to make; only its owner can read it
     file: PathBuf,
     /// A key that signs images (Ed25519)
-    #[arg(long, required = true)]
+    #[arg(long)]
     signing: bool,
+    /// A key that encrypts images, opened by a passphrase
+    #[arg(long)]
+    passphrase: bool,
+    /// File whose first line is the passphrase [default: the variable DEPLOY_PASSPHRASE,
+    /// else it is asked for]
+    #[arg(long, value_name = "FILE", requires = "passphrase")]
+    passphrase_file: Option<PathBuf>,
+    /// A key that encrypts images, opened by the identity of this recipient (age1...); may
+    /// be given several times
+    #[arg(long, value_name = "AGE1")]
+    recipient: Vec<String>,
+    /// An age identity, which opens keys that were made for its recipient
+    #[arg(long)]
+    identity: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -74,12 +92,71 @@ pub fn run(args: &Args) -> Result<Output, Report> {
 }
 
 fn make(new: &New) -> Result<Output, Report> {
+    if !new.signing {
+        return make_other(new);
+    }
     let internal = |what: String| Report::new(Code::Internal, what, DiskState::NotInvolved);
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).map_err(|e| internal(format!("random numbers: {e}")))?;
     let key = SigningKey::from_seed(&seed).map_err(|e| internal(e.to_string()))?;
     write(&new.file, key.to_pem().as_bytes())?;
     Ok(shown(&key))
+}
+
+/// A key of encrypted images, or an identity.
+fn make_other(new: &New) -> Result<Output, Report> {
+    let wrong = |e: keyfile::Error| Report::new(Code::Usage, e.to_string(), DiskState::NotInvolved);
+    if new.identity {
+        let identity = Identity::generate().map_err(wrong)?;
+        let text = Zeroizing::new(format!("{}\n", *identity.to_text()));
+        write(&new.file, text.as_bytes())?;
+        let recipient = identity.recipient().to_text();
+        return Ok(Output {
+            text: format!("{recipient}\n"),
+            json: json!({ "kind": "identity", "recipient": recipient }),
+            aside: false,
+        });
+    }
+    let secret = keyfile::new_secret().map_err(wrong)?;
+    let wrapped = if new.passphrase {
+        let passphrase = new_passphrase(new)?;
+        keyfile::wrap(&secret, &Lock::Passphrase(&passphrase))
+    } else {
+        let list: Result<Vec<_>, _> = new.recipient.iter().map(|t| Recipient::parse(t)).collect();
+        keyfile::wrap(&secret, &Lock::Recipients(&list.map_err(wrong)?))
+    };
+    write(&new.file, wrapped.map_err(wrong)?.as_bytes())?;
+    let id = ImageKey::new(&secret).id().to_string();
+    Ok(Output {
+        text: format!("{id}\n"),
+        json: json!({ "kind": "encryption", "key_id": id }),
+        aside: false,
+    })
+}
+
+fn new_passphrase(new: &New) -> Result<Zeroizing<String>, Report> {
+    let found = match &new.passphrase_file {
+        Some(path) => {
+            let text = keyring::read(path)?;
+            Zeroizing::new(text.lines().next().unwrap_or_default().to_owned())
+        }
+        None => match std::env::var(keyring::PASSPHRASE_VARIABLE) {
+            Ok(text) => Zeroizing::new(text),
+            Err(_) => {
+                let (first, again) = (keys::ask("the new key")?, keys::ask("the new key, again")?);
+                if first != again {
+                    let found = "the two passphrases differ";
+                    return Err(Report::new(Code::Usage, found, DiskState::NotInvolved));
+                }
+                first
+            }
+        },
+    };
+    if found.is_empty() {
+        let found = "the passphrase is empty";
+        return Err(Report::new(Code::Usage, found, DiskState::NotInvolved));
+    }
+    Ok(found)
 }
 
 fn shown(key: &SigningKey) -> Output {

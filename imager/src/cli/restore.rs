@@ -87,8 +87,11 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         let mut file = info::open(&args.file)?;
         if file.metadata().is_ok_and(|m| m.is_file()) {
             // All that can be seen without reading every record, before anything is written.
-            let found = image::structure::read(&mut file)
-                .map_err(|e| report::image(&e, DiskState::Untouched))?;
+            let damaged = |e: image::Error| report::image(&e, DiskState::Untouched);
+            let mut found = image::structure::read(&mut file).map_err(damaged)?;
+            if let Some(key) = keyring.for_image(&found.layout)? {
+                found.unlock(&key).map_err(damaged)?;
+            }
             trust::demand(keyring.trusted, &found.signatures, DiskState::Untouched)?;
         }
         Box::new(file)

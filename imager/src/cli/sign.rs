@@ -5,8 +5,8 @@
 
 use super::backup::PartialFile;
 use super::shown::Shown;
-use super::{Output, info, key};
-use crate::keyring::Keyring;
+use super::{Output, info, key, keys};
+use crate::keyring::{KeySource, Keyring};
 use crate::{report, verify_image};
 use image::sign;
 use serde_json::json;
@@ -22,6 +22,15 @@ pub struct Args {
     /// File with the signing key, as imager key new --signing makes it
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    /// Key file of an encrypted image; the others are those of imager verify
+    #[arg(long, value_name = "FILE")]
+    image_key: Option<PathBuf>,
+    /// File whose first line is the passphrase of an encrypted image
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// File with the age identity that opens an encrypted image
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -34,10 +43,17 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Output, Report> {
     let damaged = |e: image::Error| report::image(&e, DiskState::NotInvolved);
     let key = key::read_signing(&args.key)?;
+    let source = KeySource {
+        file: args.image_key.clone(),
+        passphrase_file: args.passphrase_file.clone(),
+        identity: args.identity.clone(),
+        ask: Some(keys::ask),
+    };
+    let keyring = Keyring::new(None, source);
     let mut file = info::open(&args.file)?;
     let shown = Shown::start("verify", args.quiet);
     let input = BufReader::with_capacity(256 << 10, &file);
-    let found = verify_image::verify(input, &Keyring::default(), shown.sink())?;
+    let found = verify_image::verify(input, &keyring, shown.sink())?;
     drop(shown);
     let mut text = format!("Signed by {}\nRoot {}\n", key.public(), found.root.root);
     if found.signatures.iter().any(|s| s.key == key.public()) {

@@ -11,7 +11,7 @@ use crate::{report, trust};
 use crossbeam_channel::{Receiver, bounded};
 use image::manifest::{ManifestReader, PackedPage};
 use image::record::{Decoder, RecordReader};
-use image::{BadRange, CellMap, ChunkRef, Error, Layout, Root};
+use image::{BadRange, CellMap, ChunkRef, Error, ImageKey, Layout, Root};
 use std::io::BufReader;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +35,7 @@ pub struct ServerSource {
     pages: Arc<[PackedPage]>,
     root: Root,
     bad: Vec<BadRange>,
+    key: Option<Arc<ImageKey>>,
 }
 
 type Chunk = (CellMap, ChunkRef);
@@ -62,6 +63,10 @@ impl ServerSource {
     fn read_manifest(remote: &Remote, root: &str, keyring: &Keyring) -> Result<Self, Stop> {
         let body = remote.get_manifest().map_err(Stop::Final)?;
         let mut reader = ManifestReader::open(BufReader::with_capacity(1 << 20, body))?;
+        let key = keyring.for_image(reader.layout()).map_err(Stop::Final)?;
+        if let Some(key) = &key {
+            reader.unlock(Arc::clone(key))?;
+        }
         let mut pages = Vec::new();
         while let Some(page) = reader.next_page()? {
             pages.push(page.pack());
@@ -82,6 +87,7 @@ impl ServerSource {
             pages: pages.into(),
             root: found,
             bad: reader.bad().to_vec(),
+            key,
         })
     }
 }
@@ -89,6 +95,10 @@ impl ServerSource {
 impl Source for ServerSource {
     fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    fn key(&self) -> Option<Arc<ImageKey>> {
+        self.key.clone()
     }
 
     fn transfer(&mut self, writer: &CellWriter<'_>) -> Result<Delivered, Report> {
@@ -139,7 +149,7 @@ impl Source for ServerSource {
         })?;
         // Last what a file system is known by: until then nothing looks whole that is not.
         heads.reverse();
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::new().opened_with(writer.key_shared());
         heads
             .chunks(HEADS_AT_ONCE)
             .try_for_each(|batch| fetch_batch(&self.remote, writer, &mut decoder, batch))
@@ -201,7 +211,7 @@ fn fetch_all(
     writer: &CellWriter<'_>,
     work: &Receiver<Vec<Chunk>>,
 ) -> Result<(), Report> {
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::new().opened_with(writer.key_shared());
     let mut held = Held::new(writer);
     work.iter().try_for_each(|mut batch| {
         writer.stop_if_asked()?;

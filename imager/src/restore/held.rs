@@ -37,7 +37,10 @@ impl<'a> Held<'a> {
         let Some(place) = place.filter(|place| !super::write::is_clipped(cell, *place)) else {
             return false;
         };
-        let held = medium.hash(cell, place).is_ok_and(|found| found == name);
+        let key = self.writer.key();
+        let held = medium
+            .hash(cell, place, key)
+            .is_ok_and(|found| found == name);
         if held {
             self.writer.skip(cell);
         }

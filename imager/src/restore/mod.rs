@@ -29,7 +29,7 @@ use crate::progress::ProgressSink;
 use crate::report;
 use blockdev::{Device, ErrorKind};
 use image::manifest::PackedPage;
-use image::{BadRange, CellMap, Layout, Root};
+use image::{BadRange, CellMap, ImageKey, Layout, Root};
 use std::path::Path;
 use std::sync::Arc;
 use wire::{Code, DiskState, Report, RestoreScope, Step, size};
@@ -78,6 +78,9 @@ pub struct Delivered {
 pub trait Source {
     /// The image's layout.
     fn layout(&self) -> &Layout;
+
+    /// The key of an encrypted image.
+    fn key(&self) -> Option<Arc<ImageKey>>;
 
     /// Writes every chunk that is not a head, in any order, each verified before it is
     /// written; returns only after the root was proved.
@@ -181,7 +184,7 @@ fn write_and_prove(
     };
     erase::erase(device, plan, &give_back).map_err(|e| report::write(&e, DiskState::Incomplete))?;
     stop_if_asked(progress, DiskState::Incomplete)?;
-    let mut writer = CellWriter::new(device, layout, plan, progress);
+    let mut writer = CellWriter::new(device, layout, plan, progress).of_key(source.key());
     if options.reuse {
         // Only now, so that what was just zeroed is seen so.
         let medium =

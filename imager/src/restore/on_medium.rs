@@ -5,7 +5,8 @@
 
 use super::plan::Place;
 use blockdev::{AlignedBuf, Device};
-use image::{CellMap, Hash};
+use image::seal::Namer;
+use image::{CellMap, Hash, ImageKey};
 use std::io;
 
 /// Direct reads start and end at multiples of this.
@@ -29,10 +30,16 @@ impl<'a> OnMedium<'a> {
         }
     }
 
-    /// Hash of those used bytes of the cell that have a place.
-    pub fn hash(&mut self, cell: &CellMap, place: Place) -> io::Result<Hash> {
+    /// Name of those used bytes of the cell that have a place, as a chunk of an encrypted
+    /// image if there is a key.
+    pub fn hash(
+        &mut self,
+        cell: &CellMap,
+        place: Place,
+        key: Option<&ImageKey>,
+    ) -> io::Result<Hash> {
         let base = place.start;
-        let mut hasher = blake3::Hasher::new();
+        let mut namer = Namer::new(key);
         let inside = |&(start, len): &(u32, u32)| {
             let room = u32::try_from(place.len).unwrap_or(u32::MAX);
             Some((start, len.min(room.checked_sub(start)?))).filter(|&(_, len)| len > 0)
@@ -56,10 +63,10 @@ impl<'a> OnMedium<'a> {
             self.medium.read_exact_at(from, buffer)?;
             for &(s, l) in &extents[at..next] {
                 let offset = (base + u64::from(s) - from) as usize;
-                hasher.update(&buffer[offset..offset + l as usize]);
+                namer.update(&buffer[offset..offset + l as usize]);
             }
             at = next;
         }
-        Ok(Hash(*hasher.finalize().as_bytes()))
+        Ok(namer.name())
     }
 }

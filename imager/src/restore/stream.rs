@@ -13,8 +13,9 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use image::container::{ContainerReader, Event};
 use image::manifest::Page;
 use image::record::{Decoder, RecordHeader};
-use image::{CellMap, ChunkRef, Layout};
+use image::{CellMap, ChunkRef, ImageKey, Layout};
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wire::{Code, DiskState, Report};
 
@@ -27,6 +28,7 @@ pub struct ContainerSource<R> {
     reader: ContainerReader<R>,
     heads: Vec<Parcel>,
     keyring: Keyring,
+    key: Option<Arc<ImageKey>>,
 }
 
 /// A record on its way; the payload buffers go round and round.
@@ -41,12 +43,17 @@ impl<R: Read> ContainerSource<R> {
     /// Reads header and layout. What the keyring demands of signatures is looked at before
     /// the heads are written.
     pub fn open(input: R, keyring: &Keyring) -> Result<Self, Report> {
-        let reader =
-            ContainerReader::open(input).map_err(|e| report::image(&e, DiskState::Untouched))?;
+        let damaged = |e: image::Error| report::image(&e, DiskState::Untouched);
+        let mut reader = ContainerReader::open(input).map_err(damaged)?;
+        let key = keyring.for_image(reader.layout())?;
+        if let Some(key) = &key {
+            reader.unlock(Arc::clone(key)).map_err(damaged)?;
+        }
         Ok(ContainerSource {
             reader,
             heads: Vec::new(),
             keyring: keyring.clone(),
+            key,
         })
     }
 }
@@ -54,6 +61,10 @@ impl<R: Read> ContainerSource<R> {
 impl<R: Read> Source for ContainerSource<R> {
     fn layout(&self) -> &Layout {
         self.reader.layout()
+    }
+
+    fn key(&self) -> Option<Arc<ImageKey>> {
+        self.key.clone()
     }
 
     fn transfer(&mut self, writer: &CellWriter<'_>) -> Result<Delivered, Report> {
@@ -88,7 +99,7 @@ impl<R: Read> Source for ContainerSource<R> {
     }
 
     fn heads(&mut self, writer: &CellWriter<'_>) -> Result<(), Report> {
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::new().opened_with(self.key.clone());
         let mut plain = Vec::new();
         // Last what a file system is known by: until then nothing looks whole that is not.
         self.heads
@@ -110,7 +121,7 @@ impl<R: Read> ContainerSource<R> {
         let mut pages = Vec::new();
         let mut kept = 0;
         let mut page = Page::default();
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::new().opened_with(self.key.clone());
         let mut plain = Vec::new();
         let mut payload = Vec::new();
         loop {
@@ -187,7 +198,7 @@ fn write_all(
     work: &Receiver<Parcel>,
     free: &Sender<Vec<u8>>,
 ) -> Result<(), Report> {
-    let mut decoder = Decoder::new();
+    let mut decoder = Decoder::new().opened_with(writer.key_shared());
     let mut plain = Vec::new();
     let mut held = Held::new(writer);
     for parcel in work {

@@ -8,10 +8,10 @@ use super::plan::{Place, Plan};
 use crate::progress::ProgressSink;
 use crate::report;
 use blockdev::Device;
-use image::{CellMap, Hash, Layout};
+use image::{CellMap, Hash, ImageKey, Layout};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use wire::{Code, DiskState, Report};
 
 /// Bytes after which a restore from a server flushes. With what three connections have in
@@ -41,6 +41,7 @@ pub struct CellWriter<'a> {
     flushing: Mutex<()>,
     /// Hash of what was written of a cell that is clipped; there are only a few.
     clipped: Mutex<BTreeMap<(u32, u64), Hash>>,
+    key: Option<Arc<ImageKey>>,
 }
 
 impl<'a> CellWriter<'a> {
@@ -67,6 +68,7 @@ impl<'a> CellWriter<'a> {
             unflushed: zero(),
             flushing: Mutex::default(),
             clipped: Mutex::default(),
+            key: None,
         }
     }
 
@@ -83,6 +85,22 @@ impl<'a> CellWriter<'a> {
     /// The disk past the page cache, if what it holds is to be used.
     pub(super) fn medium(&self) -> Option<&Device> {
         self.medium.as_ref()
+    }
+
+    /// The image's chunks are named with this key, if there is one.
+    pub fn of_key(mut self, key: Option<Arc<ImageKey>>) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// The key of an encrypted image, for a decoder.
+    pub fn key_shared(&self) -> Option<Arc<ImageKey>> {
+        self.key.clone()
+    }
+
+    /// The key of an encrypted image.
+    pub fn key(&self) -> Option<&ImageKey> {
+        self.key.as_deref()
     }
 
     /// The disk.

@@ -9,15 +9,18 @@
 //! | `deploy.server=` | where the server is: URLs or `host[:port]`, separated by `;` |
 //! | `deploy.pin=` | SHA-256 of the server's public key, 64 hex digits |
 //! | `deploy.signer=` | public key that has to have signed an image before it is restored, 64 hex digits |
+//! | `deploy.key=` | key file in the initramfs: backups are encrypted, encrypted images restored; its passphrase or identity is in the file of the same name with `.passphrase` or `.identity` behind |
 //! | `deploy.nic=` | only this network card: interface name or MAC address |
 //! | `deploy.after=` | what to do after the job, whatever the server says: `reboot`, `poweroff`, `boot-local`, `shell` |
 //! | `deploy.error-reboot=` | seconds after which an error screen reboots by itself |
 //! | `deploy.shell` | open the rescue shell before anything else |
 //! | `deploy.debug` | leave the kernel's messages on the console |
 
+use crate::keyring::{KeySource, Keyring};
 use crate::remote::{ServerAddress, parse_list};
 use image::PublicKey;
 use pinned::Pin;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The kernel gives at most 4 KiB (x86: 2 KiB); more is not looked at.
@@ -33,6 +36,8 @@ pub struct CommandLine {
     pub pin: Option<Pin>,
     /// The key that has to have signed what is restored.
     pub signer: Option<PublicKey>,
+    /// Key file of encrypted images.
+    pub key: Option<PathBuf>,
     /// The only network card to use.
     pub nic: Option<NicChoice>,
     /// What to do after the job.
@@ -97,6 +102,22 @@ impl CommandLine {
         line
     }
 
+    /// The keys that jobs go by.
+    pub fn keyring(&self) -> Keyring {
+        let beside = |end: &str| {
+            let mut name = self.key.clone()?.into_os_string();
+            name.push(end);
+            Some(PathBuf::from(name)).filter(|path| path.exists())
+        };
+        let source = KeySource {
+            file: self.key.clone(),
+            passphrase_file: beside(".passphrase"),
+            identity: beside(".identity"),
+            ask: None,
+        };
+        Keyring::new(self.signer, source)
+    }
+
     fn set(&mut self, key: &str, value: &str) {
         let outcome = match key {
             "server" => parse_list(value)
@@ -115,6 +136,14 @@ impl CommandLine {
                     return self.refused.push(found);
                 }
             },
+            "key" if value.starts_with('/') => {
+                self.key = Some(value.into());
+                Ok(())
+            }
+            "key" => {
+                let found = format!("deploy.key={value:?} is no path of a file");
+                return self.refused.push(found);
+            }
             "nic" => nic_choice(value).map(|choice| self.nic = Some(choice)),
             "after" => after_choice(value).map(|choice| self.after = Some(choice)),
             "error-reboot" => seconds(value).map(|wait| self.error_reboot = Some(wait)),
@@ -217,12 +246,13 @@ mod tests {
     fn a_boot_scripts_line_is_understood() {
         let line = CommandLine::parse(&format!(
             "BOOT_IMAGE=/vmlinuz console=tty0 console=ttyS0,115200 deploy.server=https://10.0.0.1:26501;deploy \
-             deploy.pin={PIN} deploy.signer={PIN} deploy.after=poweroff deploy.nic=52-54-00-AA-00-01 \
+             deploy.pin={PIN} deploy.signer={PIN} deploy.key=/etc/k deploy.after=poweroff deploy.nic=52-54-00-AA-00-01 \
              deploy.error-reboot=60 deploy.debug deploy.unknown=7 quiet\n"
         ));
         let servers: Vec<String> = line.servers.iter().map(ToString::to_string).collect();
         assert_eq!(servers, ["https://10.0.0.1:26501", "https://deploy:443"]);
         assert_eq!(line.pin.map(|pin| pin.as_bytes()[1]), Some(0x11));
+        assert_eq!(line.keyring().source.file, Some("/etc/k".into()));
         assert_eq!(line.signer.map(|key| key.0[1]), Some(0x11));
         assert_eq!(line.after, Some(AfterChoice::PowerOff));
         assert_eq!(line.nic, Some(NicChoice::Mac("52:54:00:aa:00:01".into())));
@@ -242,11 +272,11 @@ mod tests {
     #[test]
     fn bad_values_are_told_and_change_nothing() {
         let line = CommandLine::parse(
-            "deploy.server=ftp://x deploy.pin=12 deploy.signer=12 deploy.after=explode deploy.error-reboot=-1 \
+            "deploy.server=ftp://x deploy.pin=12 deploy.signer=12 deploy.key=k deploy.after=explode deploy.error-reboot=-1 \
              deploy.nic=way-too-long-for-a-name deploy.shell=maybe",
         );
         assert_eq!(line.problems.len(), 6, "{:?}", line.problems);
-        assert_eq!(line.refused.len(), 1, "{:?}", line.refused);
+        assert_eq!(line.refused.len(), 2, "{:?}", line.refused);
         assert_eq!(
             CommandLine {
                 problems: Vec::new(),
@@ -274,7 +304,7 @@ mod tests {
 
         #[test]
         fn any_value_is_parsed(
-            key in "server|pin|signer|nic|after|error-reboot|shell|debug", value in "\\PC{0,60}"
+            key in "server|pin|signer|key|nic|after|error-reboot|shell|debug", value in "\\PC{0,60}"
         ) {
             CommandLine::parse(&format!("deploy.{key}={value}"));
         }

@@ -14,7 +14,6 @@ mod observer;
 pub mod session;
 pub mod system;
 
-use crate::keyring::Keyring;
 use crate::remote::{Options, Remote};
 use cmdline::{AfterChoice, CommandLine};
 use console::{Console, Key};
@@ -125,9 +124,7 @@ fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, 
         console,
         remote,
         engine,
-        keyring: Keyring {
-            trusted: line.signer,
-        },
+        keyring: line.keyring(),
         in_use: Some(in_use),
     }
     .run(disks)

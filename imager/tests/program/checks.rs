@@ -295,6 +295,7 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::ImageNotForMachine, "target"),
     (Code::FsNotGrown, "sizes"),
     (Code::ImageUntrusted, "signatures"),
+    (Code::ImageLocked, "encryption"),
     (
         Code::TableNotReread,
         "tests/tests/guest.rs: a kernel that has partitions",

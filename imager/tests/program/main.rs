@@ -12,6 +12,7 @@ mod checks;
 mod chosen;
 mod compare;
 mod disks;
+mod encryption;
 mod export;
 mod file_systems;
 mod generated;

@@ -27,6 +27,6 @@ impl Proof {
         offset: u64,
     ) -> Result<(), image::Error> {
         self.decoder
-            .decode(header, payload, offset, &mut self.plain)
+            .check(header, payload, offset, &mut self.plain)
     }
 }

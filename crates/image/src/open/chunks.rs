@@ -8,7 +8,7 @@ use super::lru::Lru;
 use super::pages::{OpenPage, lock};
 use super::source::{ReadAt, stream};
 use crate::record::{self, Decoder, RecordHeader};
-use crate::{Error, Hash};
+use crate::{Error, Hash, ImageKey};
 use std::sync::{Arc, Mutex};
 
 /// A chunk's bytes.
@@ -22,6 +22,7 @@ pub(super) struct Chunks {
     cache: Mutex<Lru<Hash, Slot>>,
     /// One for each thread that decoded at the same time.
     decoders: Mutex<Vec<(Decoder, Vec<u8>)>>,
+    key: Option<Arc<ImageKey>>,
 }
 
 impl Chunks {
@@ -29,7 +30,15 @@ impl Chunks {
         Chunks {
             cache: Mutex::new(Lru::new(cache_bytes)),
             decoders: Mutex::new(Vec::new()),
+            key: None,
         }
+    }
+
+    /// Chunks are those of an encrypted image.
+    pub(super) fn unlock(&mut self, key: Arc<ImageKey>) {
+        // Those from before have no key.
+        lock(&self.decoders).clear();
+        self.key = Some(key);
     }
 
     /// The chunk of cell number `index` of the page.
@@ -74,7 +83,8 @@ impl Chunks {
         at: u64,
     ) -> Result<Vec<u8>, Error> {
         let taken = lock(&self.decoders).pop();
-        let (mut decoder, mut payload) = taken.unwrap_or_default();
+        let new = || (Decoder::new().opened_with(self.key.clone()), Vec::new());
+        let (mut decoder, mut payload) = taken.unwrap_or_else(new);
         let mut input = stream(source, at.saturating_add(record::HEADER_LEN as u64));
         let mut plain = Vec::with_capacity(header.plain_len as usize);
         let decoded = record::read_payload(&mut input, header, at, &mut payload)

@@ -59,9 +59,9 @@ use crate::bad::{Bad, BadRange};
 use crate::index::{self, FOOTER_LEN};
 use crate::manifest::{PageChecker, check_root, read_layout};
 use crate::section::{FileKind, Kind};
-use crate::signature::{Signature, Signatures};
+use crate::signature::{self, Signature, Signatures};
 use crate::tree::{Root, TreeHasher};
-use crate::{Error, Layout, Version};
+use crate::{Error, ImageKey, Layout, Version};
 use chunks::Chunks;
 use pages::{OpenPage, Pages, lock};
 use source::{TablePiece, any_section_at, section_at, stream, table_pieces};
@@ -84,7 +84,7 @@ pub struct OpenImage<S> {
     root: Root,
     root_at: u64,
     bad: Bad,
-    signatures: Vec<Signature>,
+    signatures: Signatures,
     length: u64,
     first_page: u64,
     pieces: Vec<TablePiece>,
@@ -164,23 +164,16 @@ impl<S: ReadAt> OpenImage<S> {
             return Err(Error::damaged(what, root_at));
         }
         let root = Root::decode(&body, root_at)?;
+        let mut input = stream(&source, root_end);
+        let (signatures, end) = signature::read_until_index(&mut input, root.root, &mut body)?;
+        signatures.complete(&layout, None, root.root, end)?;
+        if end != index_at {
+            let what = "the index is not where the footer says";
+            return Err(Error::damaged(what, end));
+        }
         if root.pages != places.len() as u64 || root.plain_bytes != layout.used_bytes() {
             let what = "the root's totals are not those of the image";
             return Err(Error::damaged(what, root_at));
-        }
-        let mut signatures = Signatures::default();
-        while root_end < index_at {
-            let (next, kind) = any_section_at(&source, root_end, &mut body)?;
-            if kind != Kind::Signature {
-                let what = format!("a {kind:?} section out of place");
-                return Err(Error::damaged(what, root_end));
-            }
-            signatures.take(&body, root.root, root_end)?;
-            root_end = next;
-        }
-        if root_end != index_at {
-            let what = "the index is not where the footer says";
-            return Err(Error::damaged(what, root_end));
         }
         Ok(OpenImage {
             source,
@@ -191,13 +184,29 @@ impl<S: ReadAt> OpenImage<S> {
             root,
             root_at,
             bad,
-            signatures: signatures.list().to_vec(),
+            signatures,
             length,
             first_page,
             pages: Pages::new(places, PAGE_CACHE),
             chunks: Chunks::new(cache_bytes),
             proof: Mutex::new(Proof::Missing),
         })
+    }
+
+    /// Opens an encrypted image: from now on the layout is the whole one, and chunks can be
+    /// read. The key's owner made the root; [`Self::prove`] says what the root covers.
+    ///
+    /// # Errors
+    /// [`Error::Key`] for another key, damage if the image was changed.
+    pub fn unlock(&mut self, key: Arc<ImageKey>) -> Result<(), Error> {
+        let layout = self.layout.opened(&key, 0)?;
+        let root = self.root.root;
+        self.signatures
+            .complete(&layout, Some(&key), root, self.root_at)?;
+        self.pieces = table_pieces(&layout);
+        self.layout = layout;
+        self.chunks.unlock(key);
+        Ok(())
     }
 
     /// Proves layout, pages and bad ranges against the root, by reading all pages. Does
@@ -269,7 +278,7 @@ impl<S: ReadAt> OpenImage<S> {
 
     /// Who signed the root, which says something of the image only once it is proved.
     pub fn signatures(&self) -> &[Signature] {
-        &self.signatures
+        self.signatures.list()
     }
 
     /// Version of the format that it is written in.

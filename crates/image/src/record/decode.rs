@@ -63,7 +63,7 @@ impl Decoder {
             }
             (None, Some(_)) => {
                 return Err(Error::damaged(
-                    "a record is encrypted, the image is not",
+                    "a record is encrypted, and there is no key",
                     offset,
                 ));
             }

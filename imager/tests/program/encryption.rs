@@ -1,0 +1,264 @@
+//! Encrypted images: who can read them, what shows, and what a wrong key leads to.
+//!
+//! Owns: the options for keys of encrypted images as users meet them. Does not own: the
+//! format's own cases (`image::seal`, `image::encryption`), key files (`keyfile`).
+
+use crate::compare::assert_same;
+use crate::disks::{self, MIB, copy, flip, folder, garbage, hash};
+use crate::imager;
+use crate::run::{FAILED, REFUSED, USAGE};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A key for a new identity: key file, identity file.
+fn key(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+    let (identity, key) = (folder.join(format!("{name}.id")), folder.join(name));
+    let made = imager!["key", "new", "--identity", "--json", identity].ok();
+    let recipient = made.json()["recipient"].as_str().unwrap().to_owned();
+    imager!["key", "new", "--recipient", recipient, key].ok();
+    (key, identity)
+}
+
+fn backup(disk: &Path, image: &Path, key: &Path, identity: &Path) {
+    imager![
+        "backup",
+        "-q",
+        "--overwrite",
+        "--key",
+        key,
+        "--identity",
+        identity,
+        disk,
+        image
+    ]
+    .ok();
+}
+
+fn contains(image: &Path, needle: &[u8]) -> bool {
+    let all = std::fs::read(image).unwrap();
+    all.windows(needle.len()).any(|part| part == needle)
+}
+
+#[test]
+fn an_encrypted_image_comes_back_with_its_key_and_shows_nothing() {
+    let dir = folder();
+    let (key, identity) = key(dir.path(), "fleet");
+    for imaged in [disks::gpt(), disks::bare()] {
+        let image = dir.path().join("image.dpl");
+        backup(&imaged.disk.path, &image, &key, &identity);
+        let plain = imager!["info", "--json", imaged.image].ok().json();
+        let shown = imager!["info", "--json", image].ok().json();
+        assert_eq!(shown["format_version"], 3);
+        assert!(shown["encrypted_with"].is_string() && plain["encrypted_with"].is_null());
+        assert_ne!(shown["root"], plain["root"]);
+        // The image itself carries the key, for whoever has the identity.
+        let opened = imager!["info", "--json", "--identity", identity, image]
+            .ok()
+            .json();
+        assert_eq!(opened["regions"], plain["regions"]);
+        for region in plain["regions"].as_array().unwrap() {
+            for hidden in ["label", "uuid", "guid"] {
+                let text = region[hidden].as_str().unwrap();
+                assert!(
+                    text.len() < 6 || !contains(&image, text.as_bytes()),
+                    "{text}"
+                );
+            }
+        }
+        let run = imager!["verify", "-q", "--json", "--identity", identity, image];
+        assert_eq!(run.ok().json()["used_bytes"], plain["used_bytes"]);
+        let target = dir.path().join("target.img");
+        let options = ["--identity", identity.to_str().unwrap()];
+        imager!["restore", "-q", options[0], options[1], image, target].ok();
+        assert_same(&imaged.disk.path, &target, 512);
+        imaged.disk.verify(&target);
+        std::fs::remove_file(&target).unwrap();
+    }
+}
+
+#[test]
+fn without_the_key_nothing_is_written() {
+    let dir = folder();
+    let (own, identity) = key(dir.path(), "own");
+    let (other, stranger) = key(dir.path(), "other");
+    let image = dir.path().join("image.dpl");
+    backup(&disks::bare().disk.path, &image, &own, &identity);
+    let old = garbage(dir.path().join("old.img"), 40 * MIB);
+    let before = hash(&old);
+    for run in [
+        imager!["restore", "-q", "--json", image, old],
+        imager![
+            "restore",
+            "-q",
+            "--json",
+            "--identity",
+            stranger,
+            image,
+            old
+        ],
+        imager![
+            "restore",
+            "-q",
+            "--json",
+            "--key",
+            other,
+            "--identity",
+            stranger,
+            image,
+            old
+        ],
+        imager![
+            "restore",
+            "-q",
+            "--json",
+            "--key",
+            dir.path().join("none"),
+            image,
+            old
+        ],
+    ] {
+        run.fails("image-locked", REFUSED).disk("untouched");
+    }
+    assert_eq!(hash(&old), before);
+    imager!["verify", "-q", "--json", image].fails("image-locked", REFUSED);
+    // A backup that cannot be encrypted is not made.
+    let new = dir.path().join("new.dpl");
+    imager!["backup", "-q", "--key", own, disks::bare().disk.path, new].refused("image-locked");
+    assert!(!new.exists());
+}
+
+#[test]
+fn a_passphrase_opens_its_key_and_a_signature_fits_on_top() {
+    let dir = folder();
+    let file = |name: &str| dir.path().join(name);
+    std::fs::write(file("right"), "correct horse\n").unwrap();
+    std::fs::write(file("wrong"), "correct hors\n").unwrap();
+    std::fs::write(file("empty"), "\n").unwrap();
+    let new = ["key", "new", "--passphrase", "--passphrase-file"];
+    let make = |pass: &str| imager![new[0], new[1], new[2], new[3], file(pass), file("fleet")];
+    make("empty").fails("usage", USAGE);
+    make("right").ok();
+    make("right").refused("image-exists");
+    let (disk, image) = (&disks::bare().disk.path, file("image.dpl"));
+    let pass = |name: &str| {
+        [
+            "--passphrase-file".to_owned(),
+            file(name).display().to_string(),
+        ]
+    };
+    let [option, right] = pass("right");
+    imager![
+        "backup",
+        "-q",
+        "--key",
+        file("fleet"),
+        option,
+        right,
+        disk,
+        image
+    ]
+    .ok();
+    let [_, wrong] = pass("wrong");
+    imager!["verify", "-q", "--json", option, wrong, image].fails("image-locked", REFUSED);
+    imager!["key", "new", "--signing", file("sign.pem")].ok();
+    let signed = imager![
+        "sign",
+        "-q",
+        "--json",
+        "--key",
+        file("sign.pem"),
+        option,
+        right,
+        image
+    ];
+    let signer = signed.ok().json()["signed_by"].as_str().unwrap().to_owned();
+    imager![
+        "verify",
+        "-q",
+        "--trusted-key",
+        signer,
+        option,
+        right,
+        image
+    ]
+    .ok();
+    let target = file("target.img");
+    imager![
+        "restore",
+        "-q",
+        "--trusted-key",
+        signer,
+        option,
+        right,
+        image,
+        target
+    ]
+    .ok();
+    disks::bare().disk.verify(&target);
+}
+
+#[test]
+fn no_change_of_an_encrypted_image_becomes_a_disk() {
+    let dir = folder();
+    let (key, identity) = key(dir.path(), "fleet");
+    let image = dir.path().join("image.dpl");
+    backup(&disks::bare().disk.path, &image, &key, &identity);
+    let length = image.metadata().unwrap().len();
+    for part in 0..24 {
+        let changed = copy(&image, dir.path().join("changed.dpl"));
+        flip(&changed, part * (length / 24) + 17);
+        let run = imager!["verify", "-q", "--json", "--identity", identity, changed];
+        assert!(matches!(run.exit, Some(FAILED | REFUSED)), "part {part}");
+    }
+}
+
+/// The age program opens our key files and makes ones that we open.
+#[test]
+fn age_agrees() {
+    let dir = folder();
+    let (ours, identity) = key(dir.path(), "fleet");
+    let file = |name: &str| dir.path().join(name);
+    let age = |program: &str, args: &[&std::ffi::OsStr]| {
+        let run = Command::new(program).args(args).output();
+        let run = run.expect("age is needed (package age)");
+        assert!(
+            run.status.success(),
+            "{}",
+            String::from_utf8_lossy(&run.stderr)
+        );
+        run.stdout
+    };
+    let secret = age(
+        "age",
+        &[
+            "-d".as_ref(),
+            "-i".as_ref(),
+            identity.as_ref(),
+            ours.as_ref(),
+        ],
+    );
+    assert_eq!(secret.len(), 32);
+
+    let theirs = file("theirs.id");
+    age("age-keygen", &["-o".as_ref(), theirs.as_ref()]);
+    let recipient = age("age-keygen", &["-y".as_ref(), theirs.as_ref()]);
+    let recipient = String::from_utf8(recipient).unwrap();
+    std::fs::write(file("secret"), &secret).unwrap();
+    let wrapped = file("wrapped");
+    age(
+        "age",
+        &[
+            "-a".as_ref(),
+            "-r".as_ref(),
+            recipient.trim().as_ref(),
+            "-o".as_ref(),
+            wrapped.as_ref(),
+            file("secret").as_ref(),
+        ],
+    );
+    // The same key for somebody else: images of either are images of both.
+    let image = file("image.dpl");
+    backup(&disks::bare().disk.path, &image, &wrapped, &theirs);
+    imager!["verify", "-q", "--identity", theirs, image].ok();
+    imager!["verify", "-q", "--key", ours, "--identity", identity, image].ok();
+}
