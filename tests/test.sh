@@ -67,6 +67,7 @@ lint_dependencies() {
     forbid foreign "${sockets[@]}" blockdev image wire "${upward[@]}"
     forbid wire blockdev diskmap image "${upward[@]}"
     forbid image "${sockets[@]}" blockdev wire "${upward[@]}"
+    forbid keyfile "${sockets[@]}" blockdev diskmap image wire "${upward[@]}"
     forbid blockdev "${sockets[@]}" diskmap image wire "${upward[@]}"
     forbid imager server testkit e2e axum sqlx
     forbid server imager testkit e2e blockdev diskmap

@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 #[derive(Clone, clap::Args)]
 pub struct SealKeys {
     /// Key file of encrypted images, as imager key new makes it
-    #[arg(long = "key", value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
     /// File whose first line is the passphrase [default: the variable DEPLOY_PASSPHRASE,
     /// else it is asked for]
     #[arg(long, value_name = "FILE")]
@@ -31,7 +31,7 @@ impl SealKeys {
     /// What was named.
     pub fn source(&self) -> KeySource {
         KeySource {
-            file: self.file.clone(),
+            file: self.key.clone(),
             passphrase_file: self.passphrase_file.clone(),
             identity: self.identity.clone(),
             ask: Some(ask),
@@ -60,7 +60,7 @@ impl ReadKeys {
     /// Whether something was given to open an encrypted image with.
     pub fn opens(&self) -> bool {
         let seal = &self.seal;
-        seal.file.is_some()
+        seal.key.is_some()
             || seal.passphrase_file.is_some()
             || seal.identity.is_some()
             || std::env::var_os(crate::keyring::PASSPHRASE_VARIABLE).is_some()
