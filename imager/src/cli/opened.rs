@@ -10,9 +10,11 @@ use std::fs::File;
 use std::path::Path;
 use wire::{Code, DiskState, Report};
 
-/// Opens an image file. If a key is trusted, the image is one that it signed, proved.
+/// Opens an image file. If a key is trusted, the image is one that it signed, proved; an
+/// encrypted one was opened with its key, and is proved, too.
 pub fn open(path: &Path, keys: &ReadKeys) -> Result<OpenImage<File>, Report> {
-    let trusted = keys.keyring()?.trusted;
+    let keyring = keys.keyring()?;
+    let trusted = keyring.trusted;
     let file = info::open(path)?;
     if !file.metadata().is_ok_and(|there| there.is_file()) {
         let found = format!("{} is no regular file", path.display());
@@ -22,9 +24,14 @@ pub fn open(path: &Path, keys: &ReadKeys) -> Result<OpenImage<File>, Report> {
         );
     }
     let damaged = |e| report::image(&e, DiskState::NotInvolved);
-    let image = OpenImage::open(file).map_err(damaged)?;
+    let mut image = OpenImage::open(file).map_err(damaged)?;
     trust::demand(trusted, image.signatures(), DiskState::NotInvolved)?;
-    if trusted.is_some() {
+    let key = keyring.for_image(image.layout())?;
+    let sealed = key.is_some();
+    if let Some(key) = key {
+        image.unlock(key).map_err(damaged)?;
+    }
+    if trusted.is_some() || sealed {
         image.prove().map_err(damaged)?;
     }
     Ok(image)

@@ -72,6 +72,21 @@ fn an_encrypted_image_comes_back_with_its_key_and_shows_nothing() {
         imager!["restore", "-q", options[0], options[1], image, target].ok();
         assert_same(&imaged.disk.path, &target, 512);
         imaged.disk.verify(&target);
+        // What the disk holds is found by its keyed names.
+        let before = hash(&target);
+        let again = imager![
+            "restore", "-q", "--json", "--reuse", options[0], options[1], image, target
+        ];
+        assert_eq!(hash(&target), before);
+        let again = again.ok().json();
+        assert!(
+            again["skipped_bytes"].as_u64() > again["used_bytes"].as_u64().map(|n| n / 2),
+            "{again}"
+        );
+        std::fs::remove_file(&target).unwrap();
+        imager!["export", "-q", image, target].fails("image-locked", REFUSED);
+        imager!["export", "-q", options[0], options[1], image, target].ok();
+        assert_same(&imaged.disk.path, &target, 512);
         std::fs::remove_file(&target).unwrap();
     }
 }
