@@ -192,9 +192,11 @@ impl<R: Read, W: Write> Assembler<R, W> {
     }
 
     fn end(&mut self, at: u64) -> Result<(), Error> {
-        if self.root.is_none() {
+        let Some(root) = self.root else {
             return Err(Error::damaged("the manifest has no root", at));
-        }
+        };
+        self.signatures
+            .complete(&self.layout, None, root.root, at)?;
         let index = self.written;
         self.body = index::encode(&self.places);
         self.write_section(Kind::Index)?;

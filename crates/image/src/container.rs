@@ -220,8 +220,8 @@ impl<R: Read> ContainerReader<R> {
     }
 
     /// As [`Self::open`]; the container's manifest is written to `manifest`, byte for byte
-    /// as it stands there, and is whole after [`Event::End`]. Only signatures are left out,
-    /// since a manifest with some is of another version ([`crate::sign::add_to_manifest`]).
+    /// as it stands there, and is whole after [`Event::End`]. Signatures are left out (an
+    /// encrypted image's proof is not), since a manifest with some is of another version ([`crate::sign::add_to_manifest`]).
     pub fn open_copying(input: R, manifest: impl Write + Send + 'static) -> Result<Self, Error> {
         Self::open_with(input, Some(Box::new(manifest)))
     }
@@ -372,6 +372,9 @@ impl<R: Read> ContainerReader<R> {
             signature::read_until_index(&mut self.input, root.root, &mut self.body)?;
         let key = self.key.as_deref();
         signatures.complete(&self.layout, key, root.root, index_at)?;
+        if let (Some(out), Some(proof)) = (&mut self.manifest, signatures.proof()) {
+            signature::write_proof(out, proof).map_err(copying)?;
+        }
         if index::decode(&self.body, index_at)? != self.places {
             return Err(Error::damaged(
                 "the index does not match the pages",

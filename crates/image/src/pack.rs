@@ -138,11 +138,6 @@ pub fn scan(path: &Path) -> Result<Scan, Error> {
     loop {
         let at = reader.position();
         match reader.next_record(&mut payload) {
-            Ok(Some(header)) if version < VERSION && header.seal.is_some() => {
-                let what = "an encrypted record in a pack of version 1";
-                found.damage = Some(Error::damaged(what, at));
-                return Ok(found);
-            }
             Ok(Some(header)) if crc32fast::hash(&payload) == header.payload_crc => {
                 found.records.push((at, header));
             }

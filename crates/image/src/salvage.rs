@@ -52,7 +52,9 @@ pub fn walk(file: &File, mut each: impl FnMut(Found<'_>) -> bool) -> Result<(), 
     let length = file.metadata().map_err(failed)?.len();
     let mut at = match pack::check_header(file) {
         Ok(()) => pack::HEADER_LEN,
-        Err(error @ (Error::Version { .. } | Error::Io { .. })) => return Err(error),
+        Err(error @ (Error::Version { .. } | Error::Key { .. } | Error::Io { .. })) => {
+            return Err(error);
+        }
         // The records do not need it.
         Err(Error::Damaged { .. }) => 0,
     };

@@ -237,6 +237,11 @@ impl Signatures {
         &self.list
     }
 
+    /// The proof of an encrypted image.
+    pub(crate) fn proof(&self) -> Option<&Proof> {
+        self.proof.as_ref()
+    }
+
     /// Looked at where all sections have come: an encrypted image has the proof of its key,
     /// and no other image has one. Whoever has the key knows whether it is right.
     pub(crate) fn complete(

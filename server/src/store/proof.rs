@@ -26,7 +26,6 @@ impl Proof {
         payload: &[u8],
         offset: u64,
     ) -> Result<(), image::Error> {
-        self.decoder
-            .check(header, payload, offset, &mut self.plain)
+        self.decoder.check(header, payload, offset, &mut self.plain)
     }
 }

@@ -59,7 +59,7 @@ use crate::bad::{Bad, BadRange};
 use crate::index::{self, FOOTER_LEN};
 use crate::manifest::{PageChecker, check_root, read_layout};
 use crate::section::{FileKind, Kind};
-use crate::signature::{self, Signature, Signatures};
+use crate::signature::{Signature, Signatures};
 use crate::tree::{Root, TreeHasher};
 use crate::{Error, ImageKey, Layout, Version};
 use chunks::Chunks;
@@ -164,13 +164,21 @@ impl<S: ReadAt> OpenImage<S> {
             return Err(Error::damaged(what, root_at));
         }
         let root = Root::decode(&body, root_at)?;
-        let mut input = stream(&source, root_end);
-        let (signatures, end) = signature::read_until_index(&mut input, root.root, &mut body)?;
-        signatures.complete(&layout, None, root.root, end)?;
-        if end != index_at {
-            let what = "the index is not where the footer says";
-            return Err(Error::damaged(what, end));
+        let mut signatures = Signatures::default();
+        while root_end < index_at {
+            let (next, kind) = any_section_at(&source, root_end, &mut body)?;
+            if kind != Kind::Signature {
+                let what = format!("a {kind:?} section out of place");
+                return Err(Error::damaged(what, root_end));
+            }
+            signatures.take(&body, root.root, root_end)?;
+            root_end = next;
         }
+        if root_end != index_at {
+            let what = "the index is not where the footer says";
+            return Err(Error::damaged(what, root_end));
+        }
+        signatures.complete(&layout, None, root.root, root_end)?;
         if root.pages != places.len() as u64 || root.plain_bytes != layout.used_bytes() {
             let what = "the root's totals are not those of the image";
             return Err(Error::damaged(what, root_at));

@@ -4,9 +4,10 @@
 //! own: the image that is in them (`golden.rs`).
 
 use super::{bad_ranges, cells, chunks, golden, layout_2};
+use image::assemble::Assembler;
 use image::container::{ContainerReader, ContainerWriter, Event};
 use image::manifest::{ManifestReader, ManifestWriter};
-use image::pack::{PackWriter, scan};
+use image::pack::{PackWriter, read_record, scan};
 use image::record::{Decoder, Encoder};
 use image::{ChunkRef, Error, Hash, ImageKey, Layout, OpenImage, Version, structure};
 use std::io::Cursor;
@@ -118,6 +119,34 @@ fn version_3_files_are_readable() {
     let other = ImageKey::new(&[9; 32]);
     let mut found = structure::read(&mut Cursor::new(file("v3.container"))).unwrap();
     assert!(matches!(found.unlock(&other), Err(Error::Key { .. })));
+}
+
+/// Without the key a container becomes manifest and records, and again the same container.
+#[test]
+fn a_server_without_the_key_splits_and_joins_them() {
+    let file = |name| std::fs::read(golden(name)).unwrap();
+    let (container, out) = (
+        file("v3.container"),
+        tempfile::NamedTempFile::new().unwrap(),
+    );
+    let writer = out.reopen().unwrap();
+    let mut reader = ContainerReader::open_copying(&container[..], writer).unwrap();
+    let mut payload = Vec::new();
+    while !matches!(reader.next_event(&mut payload).unwrap(), Event::End(_)) {}
+    assert!(std::fs::read(out.path()).unwrap() == file("v3.manifest"));
+
+    let (pack, records) = (golden("v2.pack"), scan(&golden("v2.pack")).unwrap().records);
+    let pack = std::fs::File::open(pack).unwrap();
+    let manifest = file("v3.manifest");
+    let mut assembler = Assembler::open(&manifest[..], Vec::new()).unwrap();
+    while let Some(chunks) = assembler.next_page().unwrap() {
+        for (chunk, (offset, header)) in chunks.iter().zip(&records) {
+            let (header, payload) = read_record(&pack, *offset, header.stored_len).unwrap();
+            assert_eq!(header.name, chunk.name);
+            assembler.record(&header, &payload).unwrap();
+        }
+    }
+    assert!(assembler.into_output() == container);
 }
 
 /// What has no key and what has one: no change is ever taken for the image.
