@@ -33,6 +33,8 @@ pub struct KeySource {
     pub identity: Option<PathBuf>,
     /// The passphrase may be in the environment or asked for.
     pub ask: Option<Ask>,
+    /// Although there is a key file, images in the clear are taken, too.
+    pub allow_plain: bool,
 }
 
 impl fmt::Debug for KeySource {
@@ -87,9 +89,21 @@ impl Keyring {
     ///
     /// # Errors
     /// `image-locked`: what is there does not open it, or it is another key's.
+    /// `image-not-encrypted`: whoever names a key file wants an image that only its owner
+    /// can have made; anybody can make one in the clear.
     pub fn for_image(&self, layout: &Layout) -> Result<Option<Arc<ImageKey>>, Report> {
         let Some(encryption) = &layout.encryption else {
-            return Ok(None);
+            return match &self.source.file {
+                Some(file) if !self.source.allow_plain => {
+                    let found = format!(
+                        "the image is not encrypted, and the key {} was given",
+                        file.display()
+                    );
+                    let code = Code::ImageNotEncrypted;
+                    Err(Report::new(code, found, DiskState::Untouched))
+                }
+                _ => Ok(None),
+            };
         };
         let opened = match &self.source.file {
             Some(file) => self.open(&read(file)?)?,
@@ -224,6 +238,12 @@ mod tests {
         }
         assert!(ring(None, false).for_image(&layout).unwrap().is_none());
         assert!(ring(None, true).for_backup().unwrap().is_none());
+        // An image in the clear in the place of an encrypted one.
+        let mut keyed = ring(Some(&one), true);
+        let report = keyed.for_image(&layout).unwrap_err();
+        assert_eq!(report.code, Code::ImageNotEncrypted);
+        keyed.source.allow_plain = true;
+        assert!(keyed.for_image(&layout).unwrap().is_none());
         let missing = dir.path().join("missing");
         let report = ring(Some(&missing), true).for_backup().unwrap_err();
         assert_eq!(report.code, Code::ImageLocked);

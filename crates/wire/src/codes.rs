@@ -89,6 +89,8 @@ catalogue! {
         "Check where the image is from; use one that the trusted key signed, or sign it with imager sign if you know that it is right.";
     ImageLocked, "image-locked", Refused, "The image is encrypted, and no key opens it.",
         "Give the passphrase or the identity that the image was encrypted for, or the key file with --key.";
+    ImageNotEncrypted, "image-not-encrypted", Refused, "The image is not encrypted, and a key was given for it.",
+        "Check where the image is from; take it as it is with --allow-plain (deploy.allow-plain on a target) if you know that it is right.";
     ImageNotFound, "image-not-found", Refused, "There is no such image.",
         "List the images and choose one that exists.";
     ImportUnsupported, "import-unsupported", Refused, "The image has something that cannot be imported.",

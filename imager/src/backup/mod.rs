@@ -6,6 +6,7 @@
 
 pub mod container;
 mod in_use;
+mod proof;
 mod read;
 pub mod upload;
 

@@ -4,6 +4,7 @@
 //! hash, ask what the server has, compress and send the rest; then the manifest. Does
 //! not own: the connection's retries (`remote`).
 
+use super::proof::Proof;
 use super::{CellReader, Options, Plan};
 use crate::progress::ProgressSink;
 use crate::remote::Remote;
@@ -198,10 +199,10 @@ impl BatchSender<'_> {
                 return;
             }
         };
-        let mut body = Vec::new();
+        let (mut body, mut proof) = (Vec::new(), Proof::new(self.options));
         for batch in batches {
             let result = self
-                .one(&batch, &mut encoder, &mut body)
+                .one(&batch, &mut encoder, &mut proof, &mut body)
                 .map(|names| (batch.first, names));
             for buffer in batch.chunks {
                 let _ = self.free.send(buffer);
@@ -217,6 +218,7 @@ impl BatchSender<'_> {
         &self,
         batch: &Batch,
         encoder: &mut Encoder,
+        proof: &mut Proof,
         body: &mut Vec<u8>,
     ) -> Result<Vec<ChunkRef>, Report> {
         let names: Vec<ChunkRef> = batch
@@ -237,9 +239,11 @@ impl BatchSender<'_> {
                 known_count += 1;
                 continue;
             }
+            let start = body.len();
             encoder
                 .encode_named(plain, chunk.name, body)
                 .map_err(|e| report::image(&e, DiskState::NotInvolved))?;
+            proof.of(&body[start..], chunk.name)?;
             sent_here.push(chunk.name);
         }
         if !body.is_empty() {

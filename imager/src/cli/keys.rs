@@ -35,6 +35,7 @@ impl SealKeys {
             passphrase_file: self.passphrase_file.clone(),
             identity: self.identity.clone(),
             ask: Some(ask),
+            allow_plain: false,
         }
     }
 }
@@ -48,13 +49,20 @@ pub struct ReadKeys {
     trusted_key: Option<String>,
     #[command(flatten)]
     seal: SealKeys,
+    /// Take an image that is not encrypted, too, although a key is given
+    #[arg(long, requires = "key")]
+    allow_plain: bool,
 }
 
 impl ReadKeys {
     /// The keys that are meant.
     pub fn keyring(&self) -> Result<Keyring, Report> {
         let trusted = self.trusted_key.as_deref().map(trust::named).transpose()?;
-        Ok(Keyring::new(trusted, self.seal.source()))
+        let source = KeySource {
+            allow_plain: self.allow_plain,
+            ..self.seal.source()
+        };
+        Ok(Keyring::new(trusted, source))
     }
 
     /// Whether something was given to open an encrypted image with.

@@ -43,7 +43,17 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         );
     }
     let mut file = info::open(&args.file)?;
-    image::structure::read(&mut file).map_err(|e| report::image(&e, DiskState::NotInvolved))?;
+    let found =
+        image::structure::read(&mut file).map_err(|e| report::image(&e, DiskState::NotInvolved))?;
+    if found.layout.encryption.is_some() {
+        let found = "an encrypted image cannot be shrunk";
+        return Err(
+            Report::new(Code::ImageLocked, found, DiskState::NotInvolved).with_advice(
+                "Restore it to a file of the size of its disk, and make an image of that without a \
+                 key; what is shrunk can be restored and backed up with one again.",
+            ),
+        );
+    }
     let started = Instant::now();
     let shown = Shown::start("shrink", args.quiet);
     let part = PartialFile::create(&args.out)?;

@@ -48,6 +48,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         passphrase_file: args.passphrase_file.clone(),
         identity: args.identity.clone(),
         ask: Some(keys::ask),
+        allow_plain: false,
     };
     let keyring = Keyring::new(None, source);
     let mut file = info::open(&args.file)?;

@@ -9,7 +9,8 @@
 //! | `deploy.server=` | where the server is: URLs or `host[:port]`, separated by `;` |
 //! | `deploy.pin=` | SHA-256 of the server's public key, 64 hex digits |
 //! | `deploy.signer=` | public key that has to have signed an image before it is restored, 64 hex digits |
-//! | `deploy.key=` | key file in the initramfs: backups are encrypted, encrypted images restored; its passphrase or identity is in the file of the same name with `.passphrase` or `.identity` behind |
+//! | `deploy.key=` | key file in the initramfs: backups are encrypted, only encrypted images restored; its passphrase or identity is in the file of the same name with `.passphrase` or `.identity` behind |
+//! | `deploy.allow-plain` | with a key, restore images that are not encrypted, too |
 //! | `deploy.nic=` | only this network card: interface name or MAC address |
 //! | `deploy.after=` | what to do after the job, whatever the server says: `reboot`, `poweroff`, `boot-local`, `shell` |
 //! | `deploy.error-reboot=` | seconds after which an error screen reboots by itself |
@@ -38,6 +39,8 @@ pub struct CommandLine {
     pub signer: Option<PublicKey>,
     /// Key file of encrypted images.
     pub key: Option<PathBuf>,
+    /// Images in the clear are restored although there is a key.
+    pub allow_plain: bool,
     /// The only network card to use.
     pub nic: Option<NicChoice>,
     /// What to do after the job.
@@ -114,6 +117,7 @@ impl CommandLine {
             passphrase_file: beside(".passphrase"),
             identity: beside(".identity"),
             ask: None,
+            allow_plain: self.allow_plain,
         };
         Keyring::new(self.signer, source)
     }
@@ -144,6 +148,7 @@ impl CommandLine {
                 let found = format!("deploy.key={value:?} is no path of a file");
                 return self.refused.push(found);
             }
+            "allow-plain" => flag(value).map(|on| self.allow_plain = on),
             "nic" => nic_choice(value).map(|choice| self.nic = Some(choice)),
             "after" => after_choice(value).map(|choice| self.after = Some(choice)),
             "error-reboot" => seconds(value).map(|wait| self.error_reboot = Some(wait)),
@@ -246,13 +251,14 @@ mod tests {
     fn a_boot_scripts_line_is_understood() {
         let line = CommandLine::parse(&format!(
             "BOOT_IMAGE=/vmlinuz console=tty0 console=ttyS0,115200 deploy.server=https://10.0.0.1:26501;deploy \
-             deploy.pin={PIN} deploy.signer={PIN} deploy.key=/etc/k deploy.after=poweroff deploy.nic=52-54-00-AA-00-01 \
+             deploy.pin={PIN} deploy.signer={PIN} deploy.key=/etc/k deploy.allow-plain deploy.after=poweroff deploy.nic=52-54-00-AA-00-01 \
              deploy.error-reboot=60 deploy.debug deploy.unknown=7 quiet\n"
         ));
         let servers: Vec<String> = line.servers.iter().map(ToString::to_string).collect();
         assert_eq!(servers, ["https://10.0.0.1:26501", "https://deploy:443"]);
         assert_eq!(line.pin.map(|pin| pin.as_bytes()[1]), Some(0x11));
         assert_eq!(line.keyring().source.file, Some("/etc/k".into()));
+        assert!(line.keyring().source.allow_plain);
         assert_eq!(line.signer.map(|key| key.0[1]), Some(0x11));
         assert_eq!(line.after, Some(AfterChoice::PowerOff));
         assert_eq!(line.nic, Some(NicChoice::Mac("52:54:00:aa:00:01".into())));
@@ -304,7 +310,7 @@ mod tests {
 
         #[test]
         fn any_value_is_parsed(
-            key in "server|pin|signer|key|nic|after|error-reboot|shell|debug", value in "\\PC{0,60}"
+            key in "server|pin|signer|key|allow-plain|nic|after|error-reboot|shell|debug", value in "\\PC{0,60}"
         ) {
             CommandLine::parse(&format!("deploy.{key}={value}"));
         }

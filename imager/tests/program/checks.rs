@@ -296,6 +296,7 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::FsNotGrown, "sizes"),
     (Code::ImageUntrusted, "signatures"),
     (Code::ImageLocked, "encryption"),
+    (Code::ImageNotEncrypted, "encryption"),
     (
         Code::TableNotReread,
         "tests/tests/guest.rs: a kernel that has partitions",

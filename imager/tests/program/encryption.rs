@@ -138,8 +138,76 @@ fn without_the_key_nothing_is_written() {
     imager!["verify", "-q", "--json", image].fails("image-locked", REFUSED);
     // A backup that cannot be encrypted is not made.
     let new = dir.path().join("new.dpl");
+    imager!["shrink", "-q", "--json", image, new].fails("image-locked", REFUSED);
+    assert!(!new.exists());
     imager!["backup", "-q", "--key", own, disks::bare().disk.path, new].refused("image-locked");
     assert!(!new.exists());
+}
+
+/// Without the key nobody can make an image that takes the place of an encrypted one.
+#[test]
+fn an_image_in_the_clear_or_of_another_key_is_not_taken_for_an_encrypted_one() {
+    let dir = folder();
+    let (own, identity) = key(dir.path(), "own");
+    let plain = &disks::bare().image;
+    let old = garbage(dir.path().join("old.img"), 40 * MIB);
+    let before = hash(&old);
+    let opener = ["--key", own.to_str().unwrap(), "--identity"];
+    let [option, file, id] = opener;
+    for run in [
+        imager![
+            "restore", "-q", "--json", option, file, id, identity, plain, old
+        ],
+        imager!["verify", "-q", "--json", option, file, id, identity, plain],
+        imager!["info", "--json", option, file, id, identity, plain],
+        imager![
+            "export",
+            "-q",
+            "--json",
+            option,
+            file,
+            id,
+            identity,
+            plain,
+            dir.path().join("raw")
+        ],
+    ] {
+        run.fails("image-not-encrypted", REFUSED);
+    }
+    // Recipients are no secret: a stranger who knows ours makes an image that our identity
+    // opens. Only the key file tells that it is none of ours.
+    let recipient = imager![
+        "key",
+        "new",
+        "--identity",
+        "--json",
+        dir.path().join("me.id")
+    ]
+    .ok();
+    let recipient = recipient.json()["recipient"].as_str().unwrap().to_owned();
+    let (mine, me) = (dir.path().join("mine"), dir.path().join("me.id"));
+    let forged = dir.path().join("forged");
+    imager!["key", "new", "--recipient", recipient, mine].ok();
+    imager!["key", "new", "--recipient", recipient, forged].ok();
+    let image = dir.path().join("forged.dpl");
+    backup(&disks::bare().disk.path, &image, &forged, &me);
+    imager!["verify", "-q", "--identity", me, image].ok();
+    imager!["restore", "-q", "--json", option, mine, id, me, image, old]
+        .fails("image-locked", REFUSED);
+    assert_eq!(hash(&old), before);
+    imager![
+        "restore",
+        "-q",
+        "--allow-plain",
+        option,
+        file,
+        id,
+        identity,
+        plain,
+        old
+    ]
+    .ok();
+    disks::bare().disk.verify(&old);
 }
 
 #[test]
