@@ -19,6 +19,8 @@ fn with_passphrase() -> &'static (crate::Secret, String) {
 fn a_passphrase_opens_its_file_and_no_other() {
     let (secret, text) = with_passphrase();
     assert_eq!(wants(text), Ok(Wants::Passphrase));
+    let file = crate::format::parse(text).unwrap();
+    assert_eq!(file.stanzas[0].arguments[1], "17", "work of a guess");
     assert_eq!(
         unwrap(text, &Opener::Passphrase("correct horse")).unwrap(),
         *secret
@@ -91,17 +93,17 @@ fn no_flipped_bit_opens() {
 fn too_much_work_is_refused() {
     let (_, text) = with_passphrase();
     let file = crate::format::parse(text).unwrap();
-    let stanza = crate::format::Stanza {
-        kind: "scrypt".to_owned(),
-        arguments: vec![file.stanzas[0].arguments[0].clone(), "40".to_owned()],
-        body: vec![0; 32],
-    };
-    let header = crate::format::header(&[stanza]);
-    let text = crate::format::armored(&header, &[0; 32], &[0; 64]);
-    assert!(matches!(
-        unwrap(&text, &Opener::Passphrase("x")),
-        Err(Error::NotAKeyFile(_))
-    ));
+    for work in ["20", "40", "0", "-1", "256"] {
+        let stanza = crate::format::Stanza {
+            kind: "scrypt".to_owned(),
+            arguments: vec![file.stanzas[0].arguments[0].clone(), work.to_owned()],
+            body: vec![0; 32],
+        };
+        let header = crate::format::header(&[stanza]);
+        let text = crate::format::armored(&header, &[0; 32], &[0; 64]);
+        let refused = unwrap(&text, &Opener::Passphrase("x"));
+        assert!(matches!(refused, Err(Error::NotAKeyFile(_))), "{work}");
+    }
 }
 
 proptest! {

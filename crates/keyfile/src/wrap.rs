@@ -17,10 +17,10 @@ use zeroize::Zeroizing;
 
 const X25519_INFO: &[u8] = b"age-encryption.org/v1/X25519";
 const SCRYPT_SALT: &[u8] = b"age-encryption.org/v1/scrypt";
-/// Work of a new passphrase, as a power of two: 64 MiB of memory, so that a machine with
-/// 512 MiB can restore.
-const WORK: u8 = 16;
-/// Most work that a file may ask for: 512 MiB.
+/// Work of a new passphrase, as a power of two: 128 MiB of memory, which a machine with 512
+/// MiB has before its job begins.
+const WORK: u8 = 17;
+/// Most work that a file may ask for: 512 MiB, a power of two more than `age -p` does.
 const MAX_WORK: u8 = 19;
 
 type FileKey = Zeroizing<[u8; 16]>;

@@ -169,7 +169,7 @@ fn an_image_in_the_clear_or_of_another_key_is_not_taken_for_an_encrypted_one() {
             id,
             identity,
             plain,
-            dir.path().join("raw")
+            dir.path().join("raw.img")
         ],
     ] {
         run.fails("image-not-encrypted", REFUSED);
