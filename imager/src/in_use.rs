@@ -30,6 +30,16 @@ pub fn refuse_if_written(path: &Path) -> Result<(), Report> {
     )
 }
 
+/// For a backup that has read everything: refuses a disk that something may write to by
+/// now, so that nobody can say which of its changes were read.
+pub fn refuse_if_written_now(path: &Path) -> Result<(), Report> {
+    let advice = "Nothing was kept. Unmount it or stop what holds it, and make the backup again.";
+    refuse(path, true, DiskState::NotInvolved, advice).map_err(|mut report| {
+        report.found += ", and was not when the backup began";
+        report
+    })
+}
+
 /// For a restore: refuses a disk that anything holds.
 pub fn refuse_if_held(path: &Path) -> Result<(), Report> {
     refuse(

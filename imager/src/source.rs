@@ -5,7 +5,7 @@
 
 use crate::progress::ProgressSink;
 use crate::recover::{self, ReadAt};
-use crate::report;
+use crate::{in_use, report};
 use blockdev::{Device, Kind};
 use diskmap::{DiskRead, Geometry};
 use std::io;
@@ -30,6 +30,10 @@ pub trait Disk: ReadAt {
     fn past_the_cache(&self) -> Option<Device> {
         None
     }
+    /// Refuses what something may write to by now: asked when all was read.
+    fn refuse_if_written_now(&self) -> Result<(), Report> {
+        Ok(())
+    }
 }
 
 impl Disk for Device {
@@ -47,6 +51,9 @@ impl Disk for Device {
     }
     fn past_the_cache(&self) -> Option<Device> {
         recover::past_the_cache(self)
+    }
+    fn refuse_if_written_now(&self) -> Result<(), Report> {
+        in_use::refuse_if_written_now(self.path())
     }
 }
 

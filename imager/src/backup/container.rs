@@ -87,7 +87,7 @@ pub fn write<W: Write + Send>(
         // When this returns, on whatever way, its ends of the channels are dropped and
         // the threads end at their next send or receive.
         let channels = (done_rx, free_tx);
-        write_all(plan, options, out, channels, reader, progress)
+        write_all(device, plan, options, out, channels, reader, progress)
     })
 }
 
@@ -146,6 +146,7 @@ fn compress_all(options: &Options, work: &Receiver<Parcel>, done: &Sender<Result
 }
 
 fn write_all<W: Write>(
+    device: &dyn Disk,
     plan: &Plan,
     options: &Options,
     out: W,
@@ -196,6 +197,9 @@ fn write_all<W: Write>(
     let bad = reader
         .join()
         .map_err(|_| report::thread_lost(DiskState::NotInvolved))?;
+    if !options.in_use {
+        device.refuse_if_written_now()?;
+    }
     let (out, root, bytes) = writer.finish_with(&bad).map_err(output)?;
     Ok((out, Written { root, bytes, bad }))
 }

@@ -9,6 +9,7 @@ use super::{CellReader, Options, Plan};
 use crate::progress::ProgressSink;
 use crate::remote::Remote;
 use crate::report;
+use crate::source::Disk;
 use blockdev::Device;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use image::manifest::ManifestWriter;
@@ -93,6 +94,9 @@ pub fn send(
         Ok((chunks, bad))
     })?;
     progress.step(Step::Finishing, 0);
+    if !options.in_use {
+        device.refuse_if_written_now()?;
+    }
     let manifest = manifest(plan, options, &chunks, &bad)?;
     let (manifest, root) = manifest;
     let published = remote.put_manifest(manifest.len() as u64, || Ok(manifest.as_slice()))?;

@@ -6,7 +6,10 @@
 
 use crate::disks::{self, MIB, copy, folder, garbage, hash};
 use crate::imager;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
+use std::process::Command;
 use testkit::loopdev::{LoopDevice, Mounted};
 
 /// A restore that is refused with this code, and changes no byte of the target.
@@ -183,6 +186,41 @@ fn a_disk_that_is_mounted() {
         device.path()
     ]
     .ok();
+}
+
+/// What it wrote while it was read, nobody can tell.
+#[test]
+fn a_disk_that_is_mounted_while_it_is_backed_up() {
+    let dir = folder();
+    let backing = copy(&disks::bare().disk.path, dir.path().join("disk.img"));
+    let device = LoopDevice::attach(&backing, 512);
+    let pipe = dir.path().join("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    for (mounted, more) in [("rw", None), ("ro,noload", None), ("rw", Some("--force"))] {
+        let mut command = crate::run::command(["backup", "-q", "--json", "--codec", "none"]);
+        command.args(more).arg(device.path()).arg(&pipe);
+        let backup = std::thread::spawn(move || crate::run::finish(command));
+        // The backup goes on only as fast as this is read.
+        let mut image = File::open(&pipe).unwrap();
+        image.read_exact(&mut [0; 4096]).unwrap();
+        let _mounted = Mounted::new(device.path(), mounted);
+        let rest = std::io::copy(&mut image, &mut std::io::sink()).unwrap();
+        let run = backup.join().unwrap();
+        if mounted == "rw" && more.is_none() {
+            let run = run.refused("disk-in-use");
+            let found = run.json()["found"].to_string();
+            assert!(found.contains("was not when the backup began"), "{found}");
+        } else {
+            run.ok();
+            assert!(rest > MIB);
+        }
+    }
 }
 
 #[test]
