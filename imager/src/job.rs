@@ -10,14 +10,16 @@ use crate::progress::ProgressSink;
 use crate::remote::Remote;
 use crate::restore::fetch::ServerSource;
 use crate::restore::{self, Guard, Plan, Source};
-use crate::{bad_ranges, disks, in_use, machine, old_tables, source};
+use crate::several::{self, Gate, GatePlace};
+use crate::{bad_ranges, disks, in_use, machine, old_tables, report, source};
 use blockdev::Device;
 use image::record::Compression;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use wire::{
-    BeginWrite, Code, Codec, DiskCheck, DiskInfo, DiskSelector, DiskState, Job, JobKind, Report,
-    Step, Summary,
+    BeginWrite, Code, Codec, DiskCheck, DiskImage, DiskInfo, DiskState, Job, JobKind, Report, Step,
+    Summary,
 };
 
 /// What a job that succeeded has to say.
@@ -77,9 +79,9 @@ pub fn run(
             partitions,
             full_partitions,
             skip_bad,
+            disks: several,
             ..
         } => {
-            let disk = disks::select(disks, disk.as_ref())?;
             let options = backup::Options {
                 seal: keyring.for_backup()?,
                 full: *full,
@@ -89,7 +91,13 @@ pub fn run(
                 skip_bad: *skip_bad,
                 ..backup::Options::default()
             };
-            back_up(disk, &options, remote, progress)
+            if several.is_empty() {
+                let disk = disks::select(disks, disk.as_ref())?;
+                back_up(disk, &options, remote, progress)
+            } else {
+                let chosen = several::select(disks, several.iter())?;
+                back_up_set(&chosen, &options, remote, progress)
+            }
         }
         JobKind::Restore {
             disk,
@@ -98,6 +106,7 @@ pub fn run(
             force,
             scope,
             reuse,
+            set,
             ..
         } => {
             let wanted = Wanted {
@@ -111,8 +120,18 @@ pub fn run(
                 force: *force,
                 resume: job.resume,
                 keyring,
+                reuse: *reuse,
             };
-            restore_disk(disks, disk.as_ref(), &wanted, remote, progress)
+            if set.is_empty() {
+                disks::select(disks, disk.as_ref())
+                    .map_err(untouched)
+                    .and_then(|disk| restore_disk(disk, &wanted, None, remote, progress))
+                    .map_err(|report| since_resumed(job.resume, report))
+            } else {
+                let chosen = several::select(disks, set.iter().map(|part| &part.disk));
+                let chosen = chosen.map_err(|r| since_resumed(job.resume, untouched(r)))?;
+                restore_set(&chosen, set, &wanted, &job.resumed, remote, progress)
+            }
         }
     }?;
     result.summary.seconds = started.elapsed().as_secs_f64();
@@ -165,25 +184,210 @@ struct Wanted<'a> {
     force: bool,
     resume: bool,
     keyring: &'a Keyring,
+    /// As ordered.
+    reuse: bool,
 }
 
-fn restore_disk(
-    disks: &[DiskInfo],
-    selector: Option<&DiskSelector>,
-    wanted: &Wanted<'_>,
+/// Disks that are backed up at a time: each one has its buffers.
+const BACKUPS_AT_ONCE: usize = 2;
+
+/// One image of each disk; they are published together.
+fn back_up_set(
+    chosen: &[&DiskInfo],
+    options: &backup::Options,
     remote: &Remote,
     progress: &dyn ProgressSink,
 ) -> Result<JobResult, Report> {
-    let untouched = |r: Report| Report {
-        disk: DiskState::Untouched,
-        ..r
+    let mut looked_at = Vec::with_capacity(chosen.len());
+    for disk in chosen {
+        let path = Path::new(&disk.path);
+        in_use::refuse_if_written(path)?;
+        let device = source::open(path, None)?;
+        let plan = backup::Plan::make(&device, disk, machine::describe(), options, progress)?;
+        looked_at.push((device, plan));
+    }
+    // Nothing is published if one of them fails, so the others need not go on.
+    let failed = AtomicBool::new(false);
+    let results = several::side_by_side(chosen, BACKUPS_AT_ONCE, progress, |at, progress| {
+        let Some((device, plan)) = looked_at.get(at) else {
+            return Err(report::thread_lost(DiskState::NotInvolved));
+        };
+        let progress = Unless {
+            inner: progress,
+            failed: &failed,
+        };
+        let sent = upload::send_chunks(device, plan, options, remote, &progress);
+        sent.map_err(|report| {
+            let other_failed = failed.swap(true, Ordering::Relaxed);
+            match report.code {
+                Code::Interrupted if other_failed && !progress.inner.interrupted() => Report {
+                    found: "stopped, because another disk of the job failed".to_owned(),
+                    ..report
+                },
+                _ => report,
+            }
+        })
+    });
+    let sent = several::all(chosen, results)?;
+    let mut done = JobResult {
+        summary: Summary::default(),
+        warnings: Vec::new(),
     };
-    let disk = disks::select(disks, selector).map_err(untouched)?;
+    let mut manifests = Vec::with_capacity(sent.len());
+    for ((device, plan), sent) in looked_at.iter().zip(sent) {
+        done.warnings.extend(plan.warnings());
+        let lost = bad_ranges::warning_of_backup(&plan.layout, &sent.bad);
+        done.warnings.extend(lost);
+        let manifest = sent.manifest.len() as u64;
+        add(
+            &mut done.summary,
+            &Summary {
+                disk_bytes: device.size_bytes(),
+                used_bytes: plan.used_bytes(),
+                wire_bytes: sent.wire_bytes + manifest,
+                ..Summary::default()
+            },
+        );
+        manifests.push(sent.manifest);
+    }
+    progress.step(Step::Finishing, 0);
+    let published = remote.put_manifests(&manifests)?;
+    for (disk, image) in chosen.iter().zip(&published) {
+        progress.note(&format!("image {} of {} published", image.image, disk.path));
+    }
+    if published.len() != chosen.len() {
+        let found = format!(
+            "{} disks were backed up, and the server has {} images of them",
+            chosen.len(),
+            published.len()
+        );
+        return Err(Report::new(Code::Internal, found, DiskState::NotInvolved));
+    }
+    Ok(done)
+}
+
+/// A sink that also ends the work when another disk has failed.
+struct Unless<'a> {
+    inner: &'a dyn ProgressSink,
+    failed: &'a AtomicBool,
+}
+
+impl ProgressSink for Unless<'_> {
+    fn step(&self, step: Step, total_bytes: u64) {
+        self.inner.step(step, total_bytes);
+    }
+
+    fn advance(&self, plain_bytes: u64, wire_bytes: u64) {
+        self.inner.advance(plain_bytes, wire_bytes);
+    }
+
+    fn note(&self, text: &str) {
+        self.inner.note(text);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) || self.inner.interrupted()
+    }
+}
+
+fn add(sum: &mut Summary, one: &Summary) {
+    sum.disk_bytes += one.disk_bytes;
+    sum.used_bytes += one.used_bytes;
+    sum.skipped_bytes += one.skipped_bytes;
+    sum.wire_bytes += one.wire_bytes;
+}
+
+/// Each image to its disk, side by side; the first is written when all can be. A disk that
+/// fails does not keep the others from becoming whole.
+fn restore_set(
+    chosen: &[&DiskInfo],
+    set: &[DiskImage],
+    wanted: &Wanted<'_>,
+    resumed: &[u32],
+    remote: &Remote,
+    progress: &dyn ProgressSink,
+) -> Result<JobResult, Report> {
+    let gate = Gate::new(chosen.len());
+    let results = several::side_by_side(chosen, chosen.len(), progress, |at, progress| {
+        let mut place = gate.place();
+        let (Some(disk), Some(part)) = (chosen.get(at), set.get(at)) else {
+            return Err(report::thread_lost(DiskState::Untouched));
+        };
+        let number = at as u32;
+        let resume = resumed.contains(&number);
+        let wanted = Wanted {
+            root: &part.root,
+            options: restore::Options {
+                reuse: wanted.reuse || resume,
+                ..wanted.options.clone()
+            },
+            resume,
+            force: wanted.force,
+            keyring: wanted.keyring,
+            reuse: wanted.reuse,
+        };
+        let remote = remote.for_part(number);
+        restore_disk(disk, &wanted, Some(&mut place), &remote, progress)
+            .map_err(|report| since_resumed(resume, report))
+    });
+    let mut done = JobResult {
+        summary: Summary::default(),
+        warnings: Vec::new(),
+    };
+    for one in several::all(chosen, results)? {
+        add(&mut done.summary, &one.summary);
+        done.warnings.extend(one.warnings);
+    }
+    Ok(done)
+}
+
+/// This start has not written; an earlier one of the same restore had begun to.
+fn since_resumed(resumed: bool, report: Report) -> Report {
+    match report.disk {
+        DiskState::Untouched if resumed => Report {
+            disk: DiskState::Unknown,
+            ..report
+        },
+        _ => report,
+    }
+}
+
+fn untouched(report: Report) -> Report {
+    Report {
+        disk: DiskState::Untouched,
+        ..report
+    }
+}
+
+fn restore_disk(
+    disk: &DiskInfo,
+    wanted: &Wanted<'_>,
+    mut place: Option<&mut GatePlace<'_>>,
+    remote: &Remote,
+    progress: &dyn ProgressSink,
+) -> Result<JobResult, Report> {
     let path = Path::new(&disk.path);
     let device = restore::open(path, &wanted.options.scope)?;
     let disk_bytes = device.size_bytes();
     let mut image = ServerSource::open(remote, wanted.root, wanted.keyring).map_err(untouched)?;
     if wanted.resume && !restore::is_unfinished(&device, image.layout(), &wanted.options.scope)? {
+        // Of several disks one may have been finished when the power went.
+        if let Some(place) = &mut place
+            && let Some(bytes) = restore::held(&device, path, &image, progress)?
+        {
+            place.ready();
+            progress.note(&format!("{} holds the whole image already", disk.path));
+            let summary = Summary {
+                disk_bytes,
+                used_bytes: bytes,
+                skipped_bytes: bytes,
+                ..Summary::default()
+            };
+            return Ok(JobResult {
+                summary,
+                warnings: Vec::new(),
+            });
+        }
         // Either tables were written and only the report was lost, or nothing was written
         // yet. Restoring again could destroy what was written since.
         let found = format!(
@@ -207,7 +411,12 @@ fn restore_disk(
         Some(report) if !wanted.force => return Err(report),
         misfit => warnings.extend(misfit),
     }
-    let mut guard = ServerGuard { disk, remote };
+    let mut guard = ServerGuard {
+        disk,
+        remote,
+        progress,
+        place,
+    };
     let options = &wanted.options;
     let done = restore::run(device, path, &mut image, &mut guard, options, progress)?;
     if let Some(grown) = &done.grown {
@@ -236,22 +445,25 @@ fn compression(codec: Codec, level: i32) -> Compression {
     }
 }
 
-struct ServerGuard<'a> {
+struct ServerGuard<'a, 'g> {
     disk: &'a DiskInfo,
     remote: &'a Remote,
+    progress: &'a dyn ProgressSink,
+    /// Where the other disks of the job are waited for.
+    place: Option<&'a mut GatePlace<'g>>,
 }
 
-impl Guard for ServerGuard<'_> {
+impl Guard for ServerGuard<'_, '_> {
     fn before_write(&mut self, device: &Device, _plan: &Plan) -> Result<(), Report> {
-        let untouched = |r: Report| Report {
-            disk: DiskState::Untouched,
-            ..r
-        };
+        if let Some(place) = &mut self.place {
+            place.pass(device.path(), &|| self.progress.interrupted())?;
+        }
         let old = old_tables::read(device, self.disk.clone());
         self.remote.put_tables(&old).map_err(untouched)?;
         self.remote
             .begin_write(&BeginWrite {
-                disk: self.disk.clone(),
+                part: self.remote.part(),
+                ..BeginWrite::from(self.disk.clone())
             })
             .map_err(untouched)
     }

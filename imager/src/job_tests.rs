@@ -88,8 +88,10 @@ fn restore(path: &Path, resume: bool) -> Job {
             force: false,
             scope: RestoreScope::default(),
             reuse: false,
+            set: Vec::new(),
         },
         resume,
+        resumed: Vec::new(),
         after: After::Reboot,
     }
 }
@@ -163,6 +165,38 @@ fn a_storage_network_that_nobody_compared_is_not_written_to() {
     let (report, asked) = run_against(failing, body, "sata", false);
     assert_eq!(report.disk, DiskState::Untouched);
     assert!(asked.iter().any(|line| line != LOOK), "{asked:?}");
+}
+
+/// An earlier start has begun to write: that this one has not says nothing of the disk.
+#[test]
+fn a_resumed_restore_that_fails_at_once_does_not_call_the_disk_untouched() {
+    let internal = Report::new(Code::Internal, "out of order", DiskState::NotInvolved);
+    let body = serde_json::to_string(&internal).unwrap();
+    let (report, asked) = run_against("500 Internal Server Error", body, "sata", true);
+    assert_eq!(report.disk, DiskState::Unknown);
+    assert!(asked.iter().any(|line| line != LOOK), "{asked:?}");
+    // Nor if the disk is not there any more.
+    let (remote, _) = server("200 OK", "null".to_owned());
+    let mut job = restore(Path::new("/nowhere/disk"), true);
+    let part = |path: &str| wire::DiskImage {
+        disk: wire::DiskSelector {
+            path: Some(path.to_owned()),
+            ..wire::DiskSelector::default()
+        },
+        image: "i".to_owned(),
+        root: String::new(),
+    };
+    for several in [false, true] {
+        if let JobKind::Restore { set, .. } = &mut job.kind
+            && several
+        {
+            set.extend(["/nowhere/a", "/nowhere/b"].map(part));
+        }
+        let tracker = Tracker::new(|_| {});
+        let report = run(&job, &remote, &[], &Keyring::default(), &tracker).unwrap_err();
+        let (code, disk) = (report.code, report.disk);
+        assert_eq!((code, disk), (Code::DiskNotFound, DiskState::Unknown));
+    }
 }
 
 /// A manifest that `signer` has signed, and its root.

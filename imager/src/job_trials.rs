@@ -265,8 +265,10 @@ fn job(path: &Path, root: &str) -> Job {
             force: false,
             scope: RestoreScope::default(),
             reuse: false,
+            set: Vec::new(),
         },
         resume: false,
+        resumed: Vec::new(),
         after: After::Reboot,
     }
 }

@@ -26,6 +26,7 @@ pub mod recover;
 pub mod remote;
 pub mod report;
 pub mod restore;
+pub mod several;
 pub mod shrink;
 pub mod source;
 pub mod target;

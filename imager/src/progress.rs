@@ -4,6 +4,7 @@
 //! Does not own: how they look (the target's console, [`terminal`]) or where they are
 //! sent.
 
+pub mod joined;
 pub mod meter;
 pub mod terminal;
 

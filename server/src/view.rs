@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use wire::size::duration;
 use wire::{
-    After, BeginWrite, Codec, DiskCheck, DiskInfo, DiskSelector, JobKind, JobOutcome, Progress,
-    Report, RestoreScope, Summary,
+    After, Codec, DiskCheck, DiskInfo, DiskSelector, JobKind, JobOutcome, Progress, Report,
+    RestoreScope, Summary,
 };
 
 /// What the server is.
@@ -93,7 +93,10 @@ pub struct ExecutionView {
     /// What of the disk a restore replaces; everything if not given.
     #[serde(default, skip_serializing_if = "RestoreScope::is_default")]
     pub scope: RestoreScope,
-    /// Disk that a restore has begun to overwrite.
+    /// Disks that were chosen, if they are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskSelector>,
+    /// Disk that a restore has begun to overwrite; the first one of several.
     pub writes_to: Option<DiskInfo>,
     /// State.
     pub state: State,
@@ -164,6 +167,12 @@ pub struct ImageView {
     /// Its manifest is damaged.
     #[serde(default)]
     pub damaged_manifest: bool,
+    /// Id of the set that it belongs to: the images of one backup of several disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
+    /// Its position in the set, from 0.
+    #[serde(default)]
+    pub part: u32,
 }
 
 impl ImageView {
@@ -246,6 +255,12 @@ pub enum JobRequest {
         /// Go on past sectors that cannot be read.
         #[serde(default)]
         skip_bad: bool,
+        /// Several disks: one image each, published together. `disk` is not looked at then.
+        #[serde(default)]
+        disks: Vec<DiskSelector>,
+        /// All fixed disks of the machine's last check-in.
+        #[serde(default)]
+        all_disks: bool,
     },
     /// Write an image to a disk.
     Restore {
@@ -266,6 +281,12 @@ pub enum JobRequest {
         /// Hash what the disk holds, and write only what differs.
         #[serde(default)]
         reuse: bool,
+        /// The disks that the images of a set go to, in its order.
+        #[serde(default)]
+        disks: Vec<DiskSelector>,
+        /// All images of the set, each to the disk that it was made of.
+        #[serde(default)]
+        all_disks: bool,
     },
     /// List disks, partitions and file systems.
     DiskCheck,
@@ -334,10 +355,12 @@ pub fn execution(app: &App, e: &Execution, machine: &str, now: i64) -> Execution
             JobKind::Restore { scope, .. } => scope.clone(),
             _ => RestoreScope::default(),
         },
-        writes_to: e
-            .begin_write
-            .as_ref()
-            .map(|BeginWrite { disk }| disk.clone()),
+        writes_to: e.begin_write.as_ref().map(|begun| begun.disk.clone()),
+        disks: match &e.job {
+            JobKind::Backup { disks, .. } => disks.clone(),
+            JobKind::Restore { set, .. } => set.iter().map(|part| part.disk.clone()).collect(),
+            JobKind::DiskCheck => Vec::new(),
+        },
         state: e.state,
         note: note(app, e, machine, silent_since, now),
         open: e.open,
@@ -389,12 +412,19 @@ fn note(app: &App, e: &Execution, machine: &str, silent_since: Option<i64>, now:
 /// Images as operators see them; `images` have the newest of a name first.
 /// `hurt` is how many chunks of an image are damaged.
 pub fn images(images: Vec<Image>, hurt: &HashMap<String, u64>) -> Vec<ImageView> {
-    let mut last_name = None;
+    // Name and set of the newest of a name.
+    let mut last: Option<(String, Option<String>)> = None;
     images
         .into_iter()
         .map(|i| {
-            let newest = last_name.as_deref() != Some(i.name.as_str());
-            last_name = Some(i.name.clone());
+            let set = i.set.as_ref().map(|set| set.id.clone());
+            let newest = match &last {
+                Some((name, newest)) if *name == i.name => set.is_some() && set == *newest,
+                _ => {
+                    last = Some((i.name.clone(), set));
+                    true
+                }
+            };
             let hurt = hurt.get(&i.id).copied().unwrap_or(0);
             image(i, newest, hurt)
         })
@@ -418,5 +448,7 @@ pub fn image(i: Image, newest: bool, damaged_chunks: u64) -> ImageView {
         pinned: i.pinned,
         damaged_chunks,
         damaged_manifest: i.damaged,
+        part: i.set.as_ref().map_or(0, |set| set.part),
+        set: i.set.map(|set| set.id),
     }
 }

@@ -93,6 +93,7 @@ fn target(state: &Path, daemon: &Daemon) -> Target {
         mac: "52:54:00:00:00:01".into(),
         uuid: "4c4c4544-0042-3510-8051-b4c04f4a3201".into(),
         boot: "boot-1".into(),
+        more: Vec::new(),
     }
 }
 

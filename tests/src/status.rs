@@ -62,6 +62,14 @@ impl Status {
             .collect()
     }
 
+    /// Ids of the visible images of a name, those of a set in its order.
+    pub fn image_ids(&self, name: &str) -> Vec<String> {
+        self.list("images")
+            .filter(|image| text(image, "name") == name)
+            .map(|image| text(image, "id").to_owned())
+            .collect()
+    }
+
     /// A number of an image, as `used_bytes` or `stored_bytes`.
     pub fn image_number(&self, name: &str, field: &str) -> Option<u64> {
         self.list("images")

@@ -7,12 +7,14 @@ pub mod codes;
 pub mod message;
 pub mod report;
 pub mod scope;
+pub mod set;
 pub mod size;
 
 pub use codes::Code;
 pub use message::*;
 pub use report::{DiskState, Report};
 pub use scope::{GrowChoice, PartitionPair, RestoreScope};
+pub use set::{BeginWrite, DiskImage};
 
 /// Version of the conversation between target and server. Both sides send it in
 /// [`PROTOCOL_HEADER`]; a server refuses a target whose major number it does not know.

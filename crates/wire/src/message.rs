@@ -12,18 +12,21 @@
 //! | `POST /v1/executions/{id}/have` | n x 32-byte hashes | bitmap, bit i (LSB first) = has hash i |
 //! | `POST /v1/executions/{id}/records` | records one after the other | [`Stored`] |
 //! | `PUT /v1/executions/{id}/manifest` | manifest | [`Published`] |
+//! | `PUT /v1/executions/{id}/manifests` | of each disk, in order: length (8 bytes, little endian), manifest | list of [`Published`] |
 //! | `GET /v1/executions/{id}/manifest` | | manifest |
 //! | `POST /v1/executions/{id}/fetch` | n x 32-byte hashes | their records, in the order asked |
 //! | `PUT /v1/executions/{id}/tables` | old partition tables ([`OldTables`]) | empty |
-//! | `POST /v1/executions/{id}/begin-write` | [`BeginWrite`] | empty |
+//! | `POST /v1/executions/{id}/begin-write` | [`crate::BeginWrite`] | empty |
 //! | `POST /v1/executions/{id}/finish` | [`Finish`] | [`FinishReply`] |
 //!
-//! Every path under `/v1/executions/{id}` wants `Authorization: Bearer TOKEN` with
+//! With `?part=N`, the `GET` of a manifest, `fetch`, `tables` and `begin-write` mean disk N
+//! (from 0) of a restore of several. Every path under `/v1/executions/{id}` wants `Authorization: Bearer TOKEN` with
 //! the token of [`Job`]. A failure is answered with status 4xx/5xx and a
 //! [`crate::Report`] as JSON. All are idempotent: sent twice they do what they do once.
 
 use crate::report::Report;
 use crate::scope::RestoreScope;
+use crate::set::DiskImage;
 use serde::{Deserialize, Serialize};
 
 /// Longest control message that either side accepts.
@@ -221,6 +224,9 @@ pub struct Job {
     /// The execution had begun to write before: go on only if the disk still shows
     /// the zeroed tables or heads, else finish with `target-silent`.
     pub resume: bool,
+    /// Of a restore of several disks: the positions of those of which `resume` is so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumed: Vec<u32>,
     /// What to do afterwards.
     pub after: After,
 }
@@ -251,6 +257,10 @@ pub enum JobKind {
         /// Go on past sectors that cannot be read, and record them in the image.
         #[serde(default, skip_serializing_if = "is_false")]
         skip_bad: bool,
+        /// Several disks, one image each, published together or not at all; `disk` is not
+        /// looked at then.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        disks: Vec<DiskSelector>,
     },
     /// Write an image to a disk.
     Restore {
@@ -272,6 +282,10 @@ pub enum JobKind {
         /// Hash what the disk holds, and fetch and write only what differs.
         #[serde(default, skip_serializing_if = "is_false")]
         reuse: bool,
+        /// Several disks, each with its image; `disk`, `image`, `root` and `scope` are not
+        /// looked at then.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        set: Vec<DiskImage>,
     },
     /// List disks, partitions and file systems.
     DiskCheck,
@@ -412,13 +426,6 @@ pub struct TableBlob {
     pub offset: u64,
     /// The bytes, base64.
     pub data: String,
-}
-
-/// The target is about to write: stored before the first byte is changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BeginWrite {
-    /// The disk that will be overwritten.
-    pub disk: DiskInfo,
 }
 
 /// Final state of an execution.

@@ -51,6 +51,22 @@ struct Totals {
     known: AtomicU64,
 }
 
+/// A disk's chunks that are on the server, and the manifest that makes an image of them.
+pub struct Unpublished {
+    /// The manifest.
+    pub manifest: Vec<u8>,
+    /// Its root hash, hex.
+    pub root: String,
+    /// Bytes of records that went over the network.
+    pub wire_bytes: u64,
+    /// Chunks of the image.
+    pub chunks: u64,
+    /// Chunks that the server had.
+    pub known: u64,
+    /// What the disk did not give.
+    pub bad: Vec<BadRange>,
+}
+
 /// Sends the disk's image; returns after the server has published it.
 pub fn send(
     device: &Device,
@@ -59,6 +75,33 @@ pub fn send(
     remote: &Remote,
     progress: &dyn ProgressSink,
 ) -> Result<Sent, Report> {
+    let sent = send_chunks(device, plan, options, remote, progress)?;
+    progress.step(Step::Finishing, 0);
+    let manifest = sent.manifest.as_slice();
+    let published = remote.put_manifest(manifest.len() as u64, || Ok(manifest))?;
+    if published.root != sent.root {
+        progress.note(
+            "the server had published this execution's image from an earlier start of the \
+             machine already; that one stays",
+        );
+    }
+    Ok(Sent {
+        published,
+        wire_bytes: sent.wire_bytes + manifest.len() as u64,
+        chunks: sent.chunks,
+        known: sent.known,
+        bad: sent.bad,
+    })
+}
+
+/// Sends what the server lacks of a disk; no image is made of it yet.
+pub fn send_chunks(
+    device: &Device,
+    plan: &Plan,
+    options: &Options,
+    remote: &Remote,
+    progress: &dyn ProgressSink,
+) -> Result<Unpublished, Report> {
     progress.step(Step::Running, plan.used_bytes());
     let totals = Totals::default();
     let (batch_tx, batch_rx) = bounded::<Batch>(1);
@@ -93,22 +136,14 @@ pub fn send(
             .map_err(|_| report::thread_lost(DiskState::NotInvolved))?;
         Ok((chunks, bad))
     })?;
-    progress.step(Step::Finishing, 0);
     if !options.in_use {
         device.refuse_if_written_now()?;
     }
-    let manifest = manifest(plan, options, &chunks, &bad)?;
-    let (manifest, root) = manifest;
-    let published = remote.put_manifest(manifest.len() as u64, || Ok(manifest.as_slice()))?;
-    if published.root != root {
-        progress.note(
-            "the server had published this execution's image from an earlier start of the \
-             machine already; that one stays",
-        );
-    }
-    Ok(Sent {
-        published,
-        wire_bytes: totals.wire_bytes.load(Ordering::Relaxed) + manifest.len() as u64,
+    let (manifest, root) = manifest(plan, options, &chunks, &bad)?;
+    Ok(Unpublished {
+        manifest,
+        root,
+        wire_bytes: totals.wire_bytes.load(Ordering::Relaxed),
         chunks: chunks.len() as u64,
         known: totals.known.load(Ordering::Relaxed),
         bad,

@@ -94,9 +94,12 @@ impl Way {
 }
 
 /// What the routes of one execution have in common.
+#[derive(Clone)]
 struct JobPath {
     prefix: String,
     token: String,
+    /// Which disk of several is meant.
+    part: u32,
 }
 
 impl Remote {
@@ -139,7 +142,26 @@ impl Remote {
             job: Some(Arc::new(JobPath {
                 prefix,
                 token: token.to_owned(),
+                part: 0,
             })),
+            ..self.clone()
+        }
+    }
+
+    /// Which disk of a job of several it is about.
+    pub fn part(&self) -> u32 {
+        self.job.as_ref().map_or(0, |job| job.part)
+    }
+
+    /// The same conversation about disk `part` of a job of several.
+    #[must_use]
+    pub fn for_part(&self, part: u32) -> Self {
+        let path = self.job.as_ref().map(|job| JobPath {
+            part,
+            ..job.as_ref().clone()
+        });
+        Remote {
+            job: path.map(Arc::new),
             ..self.clone()
         }
     }
@@ -283,6 +305,28 @@ impl Remote {
         })
     }
 
+    /// `PUT .../manifests`: those of several disks, each with its length before it, from the
+    /// beginning for every try.
+    ///
+    /// # Errors
+    /// See [`Remote::checkin`].
+    pub fn put_manifests(&self, manifests: &[Vec<u8>]) -> Result<Vec<Published>, Report> {
+        let lengths: Vec<[u8; 8]> = manifests
+            .iter()
+            .map(|manifest| (manifest.len() as u64).to_le_bytes())
+            .collect();
+        let total = manifests.iter().map(|manifest| manifest.len() as u64 + 8);
+        let total: u64 = total.sum();
+        self.retried("publishing the images", || {
+            let mut body: Box<dyn Read + '_> = Box::new(std::io::empty());
+            for (length, manifest) in lengths.iter().zip(manifests) {
+                body = Box::new(body.chain(&length[..]).chain(&manifest[..]));
+            }
+            let (path, token) = self.path("manifests")?;
+            self.link.send("PUT", token, &path, total, body)?.json()
+        })
+    }
+
     /// `GET .../manifest`. The opening is tried again, a break of the stream is not.
     ///
     /// # Errors
@@ -372,7 +416,13 @@ impl Remote {
 
     fn path(&self, route: &str) -> Result<(String, Option<&str>), Failure> {
         match &self.job {
-            Some(job) => Ok((format!("{}/{route}", job.prefix), Some(&job.token))),
+            Some(job) => {
+                let part = match job.part {
+                    0 => String::new(),
+                    part => format!("?part={part}"),
+                };
+                Ok((format!("{}/{route}{part}", job.prefix), Some(&job.token)))
+            }
             None => Err(Failure::Final(Report::new(
                 Code::Internal,
                 format!("{route} was asked for without a job"),

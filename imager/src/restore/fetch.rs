@@ -92,6 +92,13 @@ impl ServerSource {
     }
 }
 
+impl ServerSource {
+    /// The manifest's pages.
+    pub fn pages(&self) -> &[PackedPage] {
+        &self.pages
+    }
+}
+
 impl Source for ServerSource {
     fn layout(&self) -> &Layout {
         &self.layout

@@ -165,6 +165,35 @@ fn reread(device: &Device, path: &Path) -> Option<Report> {
     })
 }
 
+/// How many bytes of the image the disk holds, if it holds all of it: every chunk, heads
+/// and tables too, read past the page cache. That is what a restore leaves of which only
+/// the last word was lost. Nothing is written. The image is one of a whole disk.
+pub fn held(
+    device: &Device,
+    path: &Path,
+    image: &fetch::ServerSource,
+    progress: &dyn ProgressSink,
+) -> Result<Option<u64>, Report> {
+    let unknown = |report: Report| Report {
+        disk: DiskState::Unknown,
+        ..report
+    };
+    let layout = image.layout();
+    let plan = check::plan(layout, device, &RestoreScope::default()).map_err(unknown)?;
+    let bytes = plan.used_bytes(layout);
+    progress.step(Step::Verifying, bytes);
+    let writer = CellWriter::new(device, layout, &plan, progress).of_key(image.key());
+    let pages = image.pages();
+    let looked = tables::prove(device, path, plan.tables())
+        .and_then(|()| verify::heads(path, &writer, pages))
+        .and_then(|()| verify::data(path, &writer, pages, progress));
+    match looked {
+        Ok(()) => Ok(Some(bytes)),
+        Err(report) if report.code == Code::VerifyMismatch => Ok(None),
+        Err(report) => Err(unknown(report)),
+    }
+}
+
 fn write_and_prove(
     device: &Device,
     path: &Path,

@@ -117,7 +117,8 @@ fn write_valid(device: &Device, tables: &[Blob], backup_first: bool) -> io::Resu
     Ok(())
 }
 
-fn prove(device: &Device, path: &Path, tables: &[Blob]) -> Result<(), Report> {
+/// Reads the tables back.
+pub fn prove(device: &Device, path: &Path, tables: &[Blob]) -> Result<(), Report> {
     let failed = |e: io::Error| report::write(&e, DiskState::Incomplete);
     device.invalidate_cache().map_err(failed)?;
     let medium =

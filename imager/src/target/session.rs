@@ -225,13 +225,14 @@ impl Session<'_> {
     /// The disks, once the one that the job means is among them or the time is over; the
     /// job itself then says what is missing.
     fn wait_for_disk(&self, kind: &JobKind, disks: Vec<DiskInfo>) -> Result<Vec<DiskInfo>, Report> {
-        let Some(selector) = selector(kind) else {
-            return Ok(disks);
-        };
+        let wanted = selectors(kind);
         let began = Instant::now();
         let mut disks = disks;
         let missing = |disks: &[DiskInfo]| {
-            crate::disks::select(disks, selector).is_err_and(|e| e.code == Code::DiskNotFound)
+            let is_missing = |selector: &Option<&DiskSelector>| {
+                crate::disks::select(disks, *selector).is_err_and(|e| e.code == Code::DiskNotFound)
+            };
+            wanted.iter().any(is_missing)
         };
         while missing(&disks) && began.elapsed() < DISK_LIMIT {
             let text = format!(
@@ -288,11 +289,15 @@ fn verb(kind: &JobKind) -> &'static str {
     }
 }
 
-/// The disk of a job; `None` if it needs none in particular.
-fn selector(kind: &JobKind) -> Option<Option<&DiskSelector>> {
+/// The disks of a job; none if it needs none in particular.
+fn selectors(kind: &JobKind) -> Vec<Option<&DiskSelector>> {
     match kind {
-        JobKind::Backup { disk, .. } | JobKind::Restore { disk, .. } => Some(disk.as_ref()),
-        JobKind::DiskCheck => None,
+        JobKind::Backup { disks, .. } if !disks.is_empty() => disks.iter().map(Some).collect(),
+        JobKind::Restore { set, .. } if !set.is_empty() => {
+            set.iter().map(|part| Some(&part.disk)).collect()
+        }
+        JobKind::Backup { disk, .. } | JobKind::Restore { disk, .. } => vec![disk.as_ref()],
+        JobKind::DiskCheck => Vec::new(),
     }
 }
 
@@ -317,10 +322,10 @@ fn job_view(kind: &JobKind, disks: &[DiskInfo]) -> JobView {
         JobKind::Restore { image_name, .. } => image_name.clone(),
         JobKind::DiskCheck => String::new(),
     };
-    let disk = match selector(kind).map(|wanted| crate::disks::select(disks, wanted)) {
-        Some(Ok(disk)) => describe(disk),
-        Some(Err(_)) => "...".to_owned(),
-        None => format!("{} disks", disks.len()),
+    let disk = match selectors(kind)[..] {
+        [] => format!("{} disks", disks.len()),
+        [wanted] => crate::disks::select(disks, wanted).map_or("...".to_owned(), describe),
+        ref several => format!("{} disks", several.len()),
     };
     JobView {
         verb: verb(kind).to_owned(),

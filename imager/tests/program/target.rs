@@ -85,8 +85,10 @@ impl Server {
                 force,
                 scope: RestoreScope::default(),
                 reuse: false,
+                set: Vec::new(),
             },
             resume: false,
+            resumed: Vec::new(),
             after: After::Reboot,
         };
         let (seen, shared) = (Arc::clone(&asked), Arc::new((stored, job)));

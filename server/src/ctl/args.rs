@@ -260,9 +260,13 @@ pub struct Backup {
     /// Name of the image; {machine}, {mac}, {uuid} and {date} in it are filled in.
     #[arg(long)]
     pub image: String,
-    /// Serial number, WWN, path or number=N of the disk [default: the only fixed one].
+    /// Serial number, WWN, path or number=N of the disk [default: the only fixed one]; given
+    /// several times: one image of each, published together under one name.
     #[arg(long)]
-    pub disk: Option<String>,
+    pub disk: Vec<String>,
+    /// All fixed disks that the machine had at its last check-in, as --disk for each.
+    #[arg(long, conflicts_with = "disk")]
+    pub all_disks: bool,
     /// Copy only this partition, by its number in the last disk check; may be given
     /// several times.
     #[arg(long = "partition", value_name = "NUMBER")]
@@ -306,9 +310,14 @@ pub struct Restore {
     /// Name (its newest) or id of the image.
     #[arg(long)]
     pub image: String,
-    /// Serial number, WWN, path or number=N of the disk [default: the only fixed one].
+    /// Serial number, WWN, path or number=N of the disk [default: the only fixed one]; given
+    /// several times: where the images of a backup of several disks go, in its order.
     #[arg(long)]
-    pub disk: Option<String>,
+    pub disk: Vec<String>,
+    /// The images of a backup of several disks, each to the disk that it was made of
+    /// [default for the name of such a backup].
+    #[arg(long, conflicts_with = "disk")]
+    pub all_disks: bool,
     /// Restore only this partition of the image, into the disk's of the same number (or,
     /// as IMAGE=DISK, into another one); may be given several times.
     #[arg(long, value_name = "N[=M]")]
@@ -394,6 +403,22 @@ impl From<CodecArg> for Codec {
             CodecArg::Deflate => Codec::Deflate,
             CodecArg::None => Codec::None,
         }
+    }
+}
+
+/// The only one that is named, if it is one.
+pub fn only(disks: &[String]) -> Option<&str> {
+    match disks {
+        [one] => Some(one),
+        _ => None,
+    }
+}
+
+/// Several that are named; none if it is one.
+pub fn several(disks: &[String]) -> Vec<DiskSelector> {
+    match disks {
+        [_] => Vec::new(),
+        several => several.iter().map(|text| disk(text)).collect(),
     }
 }
 

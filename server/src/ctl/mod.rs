@@ -145,7 +145,9 @@ fn command(cli: &Cli) -> Answer<u8> {
 
 fn backup(client: &Client, json: bool, arguments: &Backup) -> Answer<u8> {
     let job = JobRequest::Backup {
-        disk: arguments.disk.as_deref().map(args::disk),
+        disk: args::only(&arguments.disk).map(args::disk),
+        disks: args::several(&arguments.disk),
+        all_disks: arguments.all_disks,
         image: arguments.image.clone(),
         full: arguments.full.contains(&0),
         codec: arguments.codec.into(),
@@ -165,12 +167,27 @@ fn backup(client: &Client, json: bool, arguments: &Backup) -> Answer<u8> {
 fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
     let machine: MachineView = client.get(&format!("/machines/{}", encode(&arguments.machine)))?;
     let image: ImageInfo = client.get(&format!("/images/{}", encode(&arguments.image)))?;
-    let warning = show::clean(&show::what_will_be_overwritten(
-        &machine,
-        &image,
-        arguments.disk.as_deref(),
-        &arguments.scope(),
-    ));
+    // The name of a backup of several disks means all of them, an id one image.
+    let one = image.image.set.is_none() || image.image.id == arguments.image;
+    let set = arguments.all_disks || arguments.disk.len() > 1 || !one;
+    if set && (image.image.set.is_none() || arguments.disk.len() == 1) {
+        return Err(Problem::usage(format!(
+            "image \"{}\" is of {}",
+            arguments.image,
+            if one { "one disk" } else { "several disks" }
+        ))
+        .with_advice("Name one disk for one image; an image of several is named by its id."));
+    }
+    let warning = show::clean(&if set {
+        show::what_of_a_set(&machine, &image, &arguments.disk)
+    } else {
+        show::what_will_be_overwritten(
+            &machine,
+            &image,
+            args::only(&arguments.disk),
+            &arguments.scope(),
+        )
+    });
     if !json {
         eprintln!("{warning}");
     }
@@ -181,7 +198,9 @@ fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
         ));
     }
     let job = JobRequest::Restore {
-        disk: arguments.disk.as_deref().map(args::disk),
+        disk: args::only(&arguments.disk).map(args::disk),
+        disks: args::several(&arguments.disk),
+        all_disks: set && arguments.disk.is_empty(),
         // The one that was shown, even if a newer one appears meanwhile.
         image: image.image.id,
         verify: !arguments.no_verify,

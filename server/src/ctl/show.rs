@@ -421,6 +421,32 @@ pub fn what_will_be_overwritten(
     lines.join("\n")
 }
 
+/// What a restore of several disks will do, for the confirmation.
+pub fn what_of_a_set(machine: &MachineView, info: &ImageInfo, named: &[String]) -> String {
+    let mut lines = vec![format!(
+        "The images \"{}\" of machine {} ({}) will be written to machine {}.",
+        info.image.name,
+        info.image.machine,
+        time(info.image.created),
+        machine.name
+    )];
+    if named.is_empty() {
+        lines.push(
+            "Everything on the disks that they were made of will be overwritten; the machine has:"
+                .to_owned(),
+        );
+        let fixed = machine.disks.iter().filter(|disk| !disk.removable);
+        lines.extend(fixed.map(|disk| format!("  {}", disks::line(disk))));
+    } else {
+        let named = named.join(", ");
+        lines.push(format!(
+            "Everything on these disks will be overwritten: {named}"
+        ));
+    }
+    lines.extend(lost(info));
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::{clean, table, time};

@@ -41,16 +41,39 @@ pub struct Image {
     pub pinned: bool,
     /// Its manifest was found damaged.
     pub damaged: bool,
+    /// The images that were published with it, if it is one of several disks.
+    pub set: Option<SetPart>,
+}
+
+/// Membership in the images of one backup of several disks. They are published, named and
+/// deleted together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetPart {
+    /// Id of the set: that of the execution.
+    pub id: String,
+    /// Position of the disk in the job, from 0.
+    pub part: u32,
+    /// How many disks the job had.
+    pub of: u32,
 }
 
 fn image(row: &SqliteRow) -> Result<Image, sqlx::Error> {
+    let number = |column: &str| -> Result<u32, sqlx::Error> {
+        Ok(u32::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0))
+    };
+    let (part, of) = (number("part")?, number("set_size")?);
+    let set = row.try_get::<Option<String>, _>("set_id")?;
+    let set = set.map(|id| SetPart { id, part, of });
     Ok(Image {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
         series: row.try_get("series")?,
         machine: row.try_get("machine")?,
         machine_name: row.try_get("machine_name")?,
-        execution: row.try_get("execution")?,
+        execution: match &set {
+            Some(set) => set.id.clone(),
+            None => row.try_get("execution")?,
+        },
         created: row.try_get("created")?,
         root: row.try_get("root")?,
         disk_bytes: unsigned(row.try_get("disk_bytes")?),
@@ -60,6 +83,7 @@ fn image(row: &SqliteRow) -> Result<Image, sqlx::Error> {
         order: row.try_get("published")?,
         pinned: row.try_get::<i64, _>("pinned")? != 0,
         damaged: row.try_get::<i64, _>("damaged")? != 0,
+        set,
     })
 }
 
@@ -67,13 +91,18 @@ fn image(row: &SqliteRow) -> Result<Image, sqlx::Error> {
 pub async fn insert_unpublished(conn: &mut Conn, new: &Image) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO images (id, name, machine, machine_name, execution, published, created, root, disk_bytes,
-         used_bytes, chunks, series, pinned) VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10, $11, $12)",
+         used_bytes, chunks, series, pinned, set_id, part, set_size)
+         VALUES ($1, $2, $3, $4, $5, 0, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(&new.id)
     .bind(&new.name)
     .bind(&new.machine)
     .bind(&new.machine_name)
-    .bind(&new.execution)
+    .bind(match &new.set {
+        // The column is unique: one execution, one image. Ids have no dot.
+        Some(set) if set.part > 0 => format!("{}.{}", new.execution, set.part),
+        _ => new.execution.clone(),
+    })
     .bind(new.created)
     .bind(&new.root)
     .bind(signed(new.disk_bytes))
@@ -81,28 +110,36 @@ pub async fn insert_unpublished(conn: &mut Conn, new: &Image) -> Result<(), sqlx
     .bind(signed(new.chunks))
     .bind(&new.series)
     .bind(i64::from(new.pinned))
+    .bind(new.set.as_ref().map(|set| &set.id))
+    .bind(new.set.as_ref().map_or(0, |set| i64::from(set.part)))
+    .bind(new.set.as_ref().map_or(0, |set| i64::from(set.of)))
     .execute(conn)
     .await?;
     Ok(())
 }
 
-/// Makes an image visible.
+/// Makes images visible, those of a set together; each with the bytes of its records.
 pub async fn publish(
     conn: &mut Conn,
-    id: &str,
-    stored_bytes: u64,
+    images: &[(String, u64)],
     now: i64,
 ) -> Result<(), sqlx::Error> {
     // `published` counts up: clocks have only seconds, and may be set back.
-    sqlx::query(
-        "UPDATE images SET published = (SELECT MAX(published) + 1 FROM images), stored_bytes = $2, created = $3
-         WHERE id = $1",
-    )
-        .bind(id)
-        .bind(signed(stored_bytes))
-        .bind(now)
-        .execute(conn)
+    let row = sqlx::query("SELECT MAX(published) + 1 AS next FROM images")
+        .fetch_one(&mut *conn)
         .await?;
+    let next: i64 = row.try_get("next")?;
+    for (id, stored_bytes) in images {
+        sqlx::query(
+            "UPDATE images SET published = $4, stored_bytes = $2, created = $3 WHERE id = $1",
+        )
+        .bind(id)
+        .bind(signed(*stored_bytes))
+        .bind(now)
+        .bind(next)
+        .execute(&mut *conn)
+        .await?;
+    }
     Ok(())
 }
 
@@ -145,7 +182,7 @@ pub async fn set_damaged(conn: &mut Conn, id: &str, damaged: bool) -> Result<(),
 /// All visible images, newest first within a name.
 pub async fn all(conn: &mut Conn) -> Result<Vec<Image>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT * FROM images WHERE published > 0 ORDER BY name, published DESC, rowid DESC",
+        "SELECT * FROM images WHERE published > 0 ORDER BY name, published DESC, part, rowid DESC",
     )
     .fetch_all(conn)
     .await?;
@@ -165,7 +202,7 @@ pub async fn by_id(conn: &mut Conn, id: &str) -> Result<Option<Image>, sqlx::Err
 pub async fn by_reference(conn: &mut Conn, text: &str) -> Result<Option<Image>, sqlx::Error> {
     let row = sqlx::query(
         "SELECT * FROM images WHERE published > 0 AND (name = $1 OR id = $1)
-         ORDER BY CASE WHEN name = $1 THEN 0 ELSE 1 END, published DESC, rowid DESC LIMIT 1",
+         ORDER BY CASE WHEN name = $1 THEN 0 ELSE 1 END, published DESC, part, rowid DESC LIMIT 1",
     )
     .bind(text)
     .fetch_optional(conn)
@@ -180,6 +217,16 @@ pub async fn by_execution(conn: &mut Conn, execution: &str) -> Result<Option<Ima
         .fetch_optional(conn)
         .await?;
     row.as_ref().map(image).transpose()
+}
+
+/// The visible images of a set, in the order of its disks.
+pub async fn of_set(conn: &mut Conn, set: &str) -> Result<Vec<Image>, sqlx::Error> {
+    let rows =
+        sqlx::query("SELECT * FROM images WHERE set_id = $1 AND published > 0 ORDER BY part")
+            .bind(set)
+            .fetch_all(conn)
+            .await?;
+    rows.iter().map(image).collect()
 }
 
 /// Name of another machine that has a visible image of this name.
@@ -202,10 +249,10 @@ pub async fn unpublished(
     execution: Option<&str>,
 ) -> Result<Vec<String>, sqlx::Error> {
     let rows = match execution {
-        Some(execution) => {
-            sqlx::query("SELECT id FROM images WHERE published = 0 AND execution = $1")
-                .bind(execution.to_owned())
-        }
+        Some(execution) => sqlx::query(
+            "SELECT id FROM images WHERE published = 0 AND (execution = $1 OR set_id = $1)",
+        )
+        .bind(execution.to_owned()),
         None => sqlx::query("SELECT id FROM images WHERE published = 0"),
     }
     .fetch_all(conn)
@@ -242,7 +289,7 @@ pub async fn is_unpublished(conn: &mut Conn, id: &str) -> Result<bool, sqlx::Err
 /// Whether an operator wants the execution that makes the image to stop.
 pub async fn is_interrupted(conn: &mut Conn, id: &str) -> Result<bool, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT e.id FROM executions e JOIN images i ON i.execution = e.id WHERE i.id = $1 AND e.state = $2",
+        "SELECT e.id FROM executions e JOIN images i ON i.execution = e.id OR i.set_id = e.id WHERE i.id = $1 AND e.state = $2",
     )
     .bind(id)
     .bind(State::Interrupting.as_str())

@@ -145,6 +145,13 @@ const VERSIONS: &[&[&str]] = &[
         damaged BIGINT NOT NULL
     )",
     ],
+    // The images of one backup of several disks: set_id is its execution.
+    &[
+        "ALTER TABLE images ADD COLUMN set_id TEXT",
+        "ALTER TABLE images ADD COLUMN part BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE images ADD COLUMN set_size BIGINT NOT NULL DEFAULT 0",
+        "CREATE INDEX images_of_set ON images(set_id)",
+    ],
 ];
 
 /// Brings an empty or older database to the newest version.
@@ -181,4 +188,46 @@ pub(super) async fn migrate(conn: &mut Conn) -> Result<(), sqlx::Error> {
             .await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{VERSIONS, migrate};
+    use sqlx::{Connection, Row};
+
+    /// A database of every older version, with an image in it, is brought to the newest one.
+    #[tokio::test]
+    async fn what_an_older_version_has_written_stays() {
+        for from in 1..VERSIONS.len() {
+            let mut memory = crate::db::Conn::connect("sqlite::memory:").await.unwrap();
+            let conn = &mut memory;
+            // From the beginning, as that version had made it.
+            for statement in VERSIONS[..from].concat() {
+                sqlx::query(statement).execute(&mut *conn).await.unwrap();
+            }
+            for statement in [
+                "CREATE TABLE schema_version (version BIGINT NOT NULL)".to_owned(),
+                format!("INSERT INTO schema_version (version) VALUES ({from})"),
+                "INSERT INTO images (id, name, machine, machine_name, execution, published, created, root,
+                 disk_bytes, used_bytes, chunks) VALUES ('i', 'gold', 'm', 'pc', 'e', 3, 4, 'r', 5, 6, 7)"
+                    .to_owned(),
+            ] {
+                sqlx::query(&statement).execute(&mut *conn).await.unwrap();
+            }
+            migrate(conn).await.unwrap();
+            let image = crate::db::images::by_id(conn, "i").await.unwrap().unwrap();
+            assert_eq!(
+                (image.name.as_str(), image.execution.as_str()),
+                ("gold", "e")
+            );
+            assert!(image.set.is_none() && image.chunks == 7, "version {from}");
+            migrate(conn).await.unwrap();
+            let row = sqlx::query("SELECT version FROM schema_version")
+                .fetch_all(conn)
+                .await;
+            let row = row.unwrap();
+            assert_eq!(row.len(), 1);
+            assert_eq!(row[0].get::<i64, _>("version"), VERSIONS.len() as i64);
+        }
+    }
 }

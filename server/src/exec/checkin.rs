@@ -11,8 +11,8 @@ use crate::db::{Conn, chunks, machines};
 use crate::failure::{Failure, Outcome};
 use crate::identity::Identity;
 use wire::{
-    Action, CheckIn, CheckInReply, Code, DiskState, Job, JobKind, PROTOCOL_VERSION, Report,
-    SOFTWARE_VERSION,
+    Action, BeginWrite, CheckIn, CheckInReply, Code, DiskState, Job, JobKind, PROTOCOL_VERSION,
+    Report, SOFTWARE_VERSION,
 };
 
 /// Seconds until a target in line asks again: an interrupt is to be heard within three.
@@ -70,6 +70,7 @@ pub async fn checkin(
                 token: execution.token.clone(),
                 kind: execution.job.clone(),
                 resume,
+                resumed: resumed(&execution),
                 after: execution.after,
             }))
         }
@@ -118,6 +119,17 @@ pub async fn checkin(
         machine: machine.name,
         action,
     })
+}
+
+/// Of a restore of several disks: those that were begun.
+fn resumed(execution: &Execution) -> Vec<u32> {
+    match &execution.job {
+        JobKind::Restore { set, .. } if !set.is_empty() => {
+            let begun = execution.begin_write.iter().flat_map(BeginWrite::all);
+            begun.map(|begun| begun.part).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Notes that the target of boot `boot_id` has the job.

@@ -71,15 +71,20 @@ pub fn disk(machine: &Machine, selector: Option<DiskSelector>) -> Outcome<Option
         let found = format!("looked for disk {number}; the last check-in had: {list}");
         return Err(Failure::new(Code::DiskNotFound, found));
     };
+    Ok(Some(identity(disk)))
+}
+
+/// A disk named by what does not change, or by its path if it has nothing of the kind.
+pub fn identity(disk: &DiskInfo) -> DiskSelector {
     let given = |name: &str| (!name.is_empty()).then(|| name.to_owned());
     let (serial, wwn) = (given(&disk.serial), given(&disk.wwn));
     let path = (serial.is_none() && wwn.is_none()).then(|| disk.path.clone());
-    Ok(Some(DiskSelector {
+    DiskSelector {
         serial,
         wwn,
         path,
         number: None,
-    }))
+    }
 }
 
 fn describe_disk(disk: &DiskInfo) -> String {

@@ -3,9 +3,9 @@
 //! Owns: creating, interrupting and clearing. Does not own: what targets report.
 
 use super::rate::LEAST;
-use super::scope;
 use super::state::State;
 use super::{choices, conclude, concluded, failed, kind_name, names, watch};
+use super::{scope, set};
 use crate::app::App;
 use crate::db::executions::{self, Execution};
 use crate::db::machines::Machine;
@@ -115,6 +115,8 @@ async fn job(
             partitions,
             full_partitions,
             skip_bad,
+            disks,
+            all_disks,
         } => {
             let macs = machines::macs(conn, &machine.id).await?;
             let known = names::Known {
@@ -137,7 +139,17 @@ async fn job(
                     format!("the name \"{image}\" is that of an image of machine \"{owner}\"");
                 return Err(Failure::new(Code::ImageExists, found));
             }
-            let disk = choices::disk(machine, disk)?;
+            let mut disk = choices::disk(machine, disk)?;
+            let mut disks = set::disks(machine, disks, all_disks)?;
+            if disks.len() == 1 {
+                disk = disks.pop();
+            }
+            let in_part = !partitions.is_empty() || !full_partitions.is_empty();
+            if in_part && !disks.is_empty() {
+                return Err(Failure::usage(
+                    "partitions are chosen of one disk, not of several",
+                ));
+            }
             let partitions = choices::partitions(machine, disk.as_ref(), &partitions, false)?;
             Ok((
                 JobKind::Backup {
@@ -149,6 +161,7 @@ async fn job(
                     partitions,
                     full_partitions,
                     skip_bad,
+                    disks,
                 },
                 None,
             ))
@@ -160,13 +173,23 @@ async fn job(
             force,
             mut scope,
             reuse,
+            disks,
+            all_disks,
         } => {
-            let Some(image) = images::by_reference(conn, &image).await? else {
+            let reference = image;
+            let Some(image) = images::by_reference(conn, &reference).await? else {
                 return Err(Failure::new(
                     Code::ImageNotFound,
-                    format!("there is no image \"{image}\""),
+                    format!("there is no image \"{reference}\""),
                 ));
             };
+            let several = all_disks || disks.len() > 1;
+            if image.set.is_some() && reference != image.id && !several {
+                return Err(Failure::usage(format!(
+                    "the image \"{reference}\" is of several disks"
+                ))
+                .with_advice("Restore all of them (all_disks, or disks), or name one by its id."));
+            }
             let (_, damaged, _) = chunks::totals(conn, &image.id).await?;
             if image.damaged {
                 let found = format!("the manifest of image \"{}\" is damaged", image.name);
@@ -177,6 +200,16 @@ async fn job(
                 return Err(Failure::new(Code::ImageDamaged, found));
             }
             let disk = choices::disk(machine, disk)?;
+            let set = if several {
+                if !scope.is_default() {
+                    return Err(Failure::usage(
+                        "several disks are restored whole, or one of them in part",
+                    ));
+                }
+                set::images(app, conn, machine, &image, disks).await?
+            } else {
+                Vec::new()
+            };
             if !scope.is_default() {
                 let layout = app.store.contents(&image.id).await?.layout;
                 scope::settle(&mut scope, &layout, machine, disk.as_ref())?;
@@ -191,6 +224,7 @@ async fn job(
                 force,
                 scope,
                 reuse,
+                set,
             };
             Ok((job, Some(id)))
         }

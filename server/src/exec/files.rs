@@ -18,10 +18,13 @@ pub(crate) fn log_path(app: &App, execution: &str) -> PathBuf {
 }
 
 /// Where the partition tables are that a restore has overwritten.
-pub(crate) fn tables_path(app: &App, execution: &str) -> PathBuf {
-    app.state_dir
-        .join("tables")
-        .join(format!("{execution}.json"))
+/// `part` is the position of the disk in a job of several.
+pub(crate) fn tables_path(app: &App, execution: &str, part: u32) -> PathBuf {
+    let name = match part {
+        0 => format!("{execution}.json"),
+        part => format!("{execution}.{part}.json"),
+    };
+    app.state_dir.join("tables").join(name)
 }
 
 /// Writes a file, whole or not at all.

@@ -16,6 +16,7 @@ pub mod rate;
 pub mod registry;
 pub mod run;
 mod scope;
+mod set;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -86,16 +86,28 @@ pub async fn begin_write(
     if !matches!(execution.job, JobKind::Restore { .. }) {
         return Err(Failure::refused("this execution does not write to a disk"));
     }
-    if let Some(before) = &execution.begin_write {
-        if !same_disk(&before.disk, &message.disk) {
+    if message.part as usize >= disks_of(&execution.job) {
+        return Err(Failure::usage(format!(
+            "the job has no disk {}",
+            message.part
+        )));
+    }
+    for begun in execution.begin_write.iter().flat_map(BeginWrite::all) {
+        let same = same_disk(&begun.disk, &message.disk);
+        if begun.part == message.part && same {
+            return Ok(());
+        }
+        // Neither two disks for one image, nor two images on one disk.
+        if begun.part == message.part || same {
             let found = format!(
-                "the restore began on disk {}, and now wants to write to {}",
-                name(&before.disk),
+                "the restore of image {} of the job began on disk {}, and that of {} now wants to write to {}",
+                begun.part,
+                name(&begun.disk),
+                message.part,
                 name(&message.disk)
             );
             return Err(Failure::new(Code::DisksChanged, found));
         }
-        return Ok(());
     }
     if execution.state == State::Interrupting {
         let report = Report::new(
@@ -109,12 +121,27 @@ pub async fn begin_write(
         });
     }
     tracing::info!(execution = %id, disk = %name(&message.disk), "restore begins to write");
-    execution.begin_write = Some(message);
+    let new = BeginWrite {
+        others: Vec::new(),
+        ..message
+    };
+    match &mut execution.begin_write {
+        Some(first) => first.others.push(new),
+        first => *first = Some(new),
+    }
     execution.changed = now;
     executions::update(tx.conn(), &execution).await?;
     tx.commit().await?;
     app.live.contact(id, now);
     Ok(())
+}
+
+/// How many disks a job has.
+fn disks_of(job: &JobKind) -> usize {
+    match job {
+        JobKind::Restore { set, .. } => set.len().max(1),
+        JobKind::Backup { .. } | JobKind::DiskCheck => 1,
+    }
 }
 
 /// Device paths change between boots; serial number and WWN do not.
@@ -224,10 +251,20 @@ pub async fn disk_check(
 ///
 /// # Errors
 /// Refused, or the file cannot be written.
-pub async fn old_tables(app: &App, id: &str, token: &str, message: &OldTables) -> Outcome<()> {
+pub async fn old_tables(
+    app: &App,
+    id: &str,
+    token: &str,
+    part: u32,
+    message: &OldTables,
+) -> Outcome<()> {
     let execution = unfinished(&mut *app.db.read().await?, id, token).await?;
-    let path = files::tables_path(app, &execution.id);
-    if execution.begin_write.is_some() && path.exists() {
+    if part as usize >= disks_of(&execution.job) {
+        return Err(Failure::usage(format!("the job has no disk {part}")));
+    }
+    let path = files::tables_path(app, &execution.id, part);
+    let mut begun = execution.begin_write.iter().flat_map(BeginWrite::all);
+    if begun.any(|begun| begun.part == part) && path.exists() {
         return Ok(());
     }
     let json = serde_json::to_vec_pretty(message)?;

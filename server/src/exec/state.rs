@@ -5,7 +5,7 @@
 
 use crate::db::executions::Execution;
 use serde::{Deserialize, Serialize};
-use wire::{Code, JobKind, JobOutcome, Step};
+use wire::{BeginWrite, Code, JobKind, JobOutcome, Step};
 
 /// State of an execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +172,16 @@ pub fn final_state(execution: &Execution, outcome: &JobOutcome) -> Result<State,
             JobKind::Restore { .. } if execution.begin_write.is_none() => {
                 Err("the restore never began to write")
             }
+            JobKind::Restore { set, .. }
+                if execution
+                    .begin_write
+                    .iter()
+                    .flat_map(BeginWrite::all)
+                    .count()
+                    < set.len() =>
+            {
+                Err("the restore did not begin to write to all of its disks")
+            }
             _ => Ok(State::Done),
         },
     }
@@ -180,7 +190,7 @@ pub fn final_state(execution: &Execution, outcome: &JobOutcome) -> Result<State,
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use wire::{After, BeginWrite, DiskInfo, DiskState, Report};
+    use wire::{After, DiskInfo, DiskState, Report};
 
     pub(crate) fn execution(job: JobKind, state: State) -> Execution {
         Execution {
@@ -215,6 +225,7 @@ pub(crate) mod tests {
             force: false,
             scope: wire::RestoreScope::default(),
             reuse: false,
+            set: Vec::new(),
         }
     }
 
@@ -228,6 +239,7 @@ pub(crate) mod tests {
             partitions: Vec::new(),
             full_partitions: Vec::new(),
             skip_bad: false,
+            disks: Vec::new(),
         }
     }
 
@@ -251,9 +263,7 @@ pub(crate) mod tests {
     fn a_final_state_is_never_left_even_if_the_done_message_was_lost() {
         for state in [State::Done, State::Failed, State::Interrupted] {
             let mut e = execution(restore(), state);
-            e.begin_write = Some(BeginWrite {
-                disk: DiskInfo::default(),
-            });
+            e.begin_write = Some(DiskInfo::default().into());
             assert_eq!(answer(Some(&e), "boot-1", true), Answer::BootLocal);
             assert_eq!(answer(Some(&e), "boot-2", true), Answer::BootLocal);
         }
@@ -273,9 +283,7 @@ pub(crate) mod tests {
                 answer(Some(&e), "boot-2", true),
                 Answer::Job { resume: false }
             );
-            e.begin_write = Some(BeginWrite {
-                disk: DiskInfo::default(),
-            });
+            e.begin_write = Some(DiskInfo::default().into());
             for boot in ["boot-1", "boot-2"] {
                 assert_eq!(answer(Some(&e), boot, true), Answer::Job { resume: true });
             }
@@ -327,9 +335,7 @@ pub(crate) mod tests {
         assert_eq!(final_state(&e, &done), Ok(State::Done));
         let mut e = execution(restore(), State::Finishing);
         assert!(final_state(&e, &done).is_err());
-        e.begin_write = Some(BeginWrite {
-            disk: DiskInfo::default(),
-        });
+        e.begin_write = Some(DiskInfo::default().into());
         assert_eq!(final_state(&e, &done), Ok(State::Done));
     }
 

@@ -71,6 +71,8 @@ fn backup() -> NewExecution {
         partitions: Vec::new(),
         full_partitions: Vec::new(),
         skip_bad: false,
+        disks: Vec::new(),
+        all_disks: false,
     };
     NewExecution {
         job,
@@ -302,21 +304,13 @@ async fn the_first_old_tables_are_kept_once_writing_has_begun() {
         }],
         ..OldTables::default()
     };
-    run::old_tables(&app, &e.id, &e.token, &tables("cmVhbA=="))
+    run::old_tables(&app, &e.id, &e.token, 0, &tables("cmVhbA=="))
         .await
         .unwrap();
-    run::begin_write(
-        &app,
-        &e.id,
-        &e.token,
-        wire::BeginWrite {
-            disk: wire::DiskInfo::default(),
-        },
-        21,
-    )
-    .await
-    .unwrap();
-    run::old_tables(&app, &e.id, &e.token, &tables("AAAA"))
+    run::begin_write(&app, &e.id, &e.token, wire::DiskInfo::default().into(), 21)
+        .await
+        .unwrap();
+    run::old_tables(&app, &e.id, &e.token, 0, &tables("AAAA"))
         .await
         .unwrap();
     let stored =
@@ -373,8 +367,6 @@ fn what_a_restore_has_written_is_not_known_once_it_may_write() {
     };
     let mut e = super::state::tests::execution(super::state::tests::restore(), State::Running);
     assert_eq!(disk(&e), DiskState::Untouched);
-    e.begin_write = Some(wire::BeginWrite {
-        disk: wire::DiskInfo::default(),
-    });
+    e.begin_write = Some(wire::DiskInfo::default().into());
     assert_eq!(disk(&e), DiskState::Unknown);
 }

@@ -334,6 +334,27 @@ pub(super) async fn image_of(app: &App, reference: &str) -> Outcome<(images::Ima
     Ok((found, newest))
 }
 
+/// The images that are meant: by the name of a backup of several disks all of them, in
+/// order, else one.
+pub(super) async fn images_of(app: &App, reference: &str) -> Outcome<Vec<images::Image>> {
+    let (image, _) = image_of(app, reference).await?;
+    let Some(set) = image.set.as_ref().filter(|_| image.id != reference) else {
+        return Ok(vec![image]);
+    };
+    let all = images::of_set(&mut *app.db.read().await?, &set.id).await?;
+    if all.len() != set.of as usize {
+        let found = format!(
+            "of the {} images \"{}\" only {} are there",
+            set.of,
+            image.name,
+            all.len()
+        );
+        return Err(Failure::new(Code::ImageDamaged, found)
+            .with_advice("Name those that are there one by one, by their ids."));
+    }
+    Ok(all)
+}
+
 async fn one_image(State(app): Shared, Path(image): Path<String>) -> Outcome<Json<ImageInfo>> {
     let (image, newest) = image_of(&app, &image).await?;
     let found = app.store.contents(&image.id).await?;
@@ -346,8 +367,11 @@ async fn one_image(State(app): Shared, Path(image): Path<String>) -> Outcome<Jso
 }
 
 async fn verify(State(app): Shared, Path(image): Path<String>) -> Outcome<Json<Verified>> {
-    let (image, _) = image_of(&app, &image).await?;
-    app.store.verify(&image).await.map(Json)
+    let mut all = Verified::default();
+    for image in images_of(&app, &image).await? {
+        all.add(app.store.verify(&image).await?);
+    }
+    Ok(Json(all))
 }
 
 async fn delete_image(State(app): Shared, Path(image): Path<String>) -> Outcome<Json<ImageView>> {

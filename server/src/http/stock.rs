@@ -4,7 +4,7 @@
 //! Owns: paths and shapes. Does not own: what is done ([`crate::store`]), the token
 //! ([`super::api`]).
 
-use super::api::{image_of, shown};
+use super::api::{images_of, shown};
 use super::body;
 use crate::app::App;
 use crate::db;
@@ -137,19 +137,29 @@ async fn begin_scrub(State(app): Shared) -> Outcome<Json<ScrubView>> {
 }
 
 async fn pin(State(app): Shared, Path(image): Path<String>) -> Outcome<()> {
-    let (image, _) = image_of(&app, &image).await?;
-    app.store.pin(&image.id, true).await
+    for image in images_of(&app, &image).await? {
+        app.store.pin(&image.id, true).await?;
+    }
+    Ok(())
 }
 
 async fn unpin(State(app): Shared, Path(image): Path<String>) -> Outcome<()> {
-    let (image, _) = image_of(&app, &image).await?;
-    app.store.pin(&image.id, false).await
+    for image in images_of(&app, &image).await? {
+        app.store.pin(&image.id, false).await?;
+    }
+    Ok(())
 }
 
 /// The image as a container. Its length is not told: the container itself has an end.
 async fn export(State(app): Shared, Path(image): Path<String>) -> Outcome<Body> {
-    let (image, _) = image_of(&app, &image).await?;
-    Ok(body::stream(app.store.export(&image).await?))
+    match &images_of(&app, &image).await?[..] {
+        [image] => Ok(body::stream(app.store.export(image).await?)),
+        several => {
+            let ids: Vec<&str> = several.iter().map(|image| image.id.as_str()).collect();
+            let found = format!("\"{image}\" is of {} disks: {}", ids.len(), ids.join(", "));
+            Err(Failure::usage(found).with_advice("A file has one image; name each by its id."))
+        }
+    }
 }
 
 /// What an imported image is called.

@@ -9,7 +9,7 @@ use crate::db::executions::Execution;
 use crate::exec::{checkin, run};
 use crate::failure::{Failure, Outcome};
 use axum::body::Body;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -39,6 +39,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/have", post(have))
         .route("/records", post(records))
         .route("/manifest", put(put_manifest).get(get_manifest))
+        .route("/manifests", put(put_manifests))
         .route("/fetch", post(fetch))
         .route("/tables", put(tables))
         .route("/begin-write", post(begin_write))
@@ -137,11 +138,31 @@ async fn backup(app: &App, id: &str, headers: &HeaderMap) -> Outcome<Execution> 
     }
 }
 
+/// Which disk of a restore of several a request means.
+#[derive(serde::Deserialize)]
+struct Part {
+    #[serde(default)]
+    part: u32,
+}
+
 /// The execution of this request and the image that it restores.
-async fn restored_image(app: &App, id: &str, headers: &HeaderMap) -> Outcome<(Execution, String)> {
+async fn restored_image(
+    app: &App,
+    id: &str,
+    part: u32,
+    headers: &HeaderMap,
+) -> Outcome<(Execution, String)> {
     let execution = execution(app, id, headers).await?;
     app.live.contact(id, db::now());
     match &execution.job {
+        JobKind::Restore { set, .. } if !set.is_empty() => match set.get(part as usize) {
+            Some(wanted) => {
+                let image = wanted.image.clone();
+                Ok((execution, image))
+            }
+            None => Err(Failure::usage(format!("the job has no disk {part}"))),
+        },
+        JobKind::Restore { .. } if part > 0 => Err(Failure::usage("the job has one disk")),
         JobKind::Restore { image, .. } => {
             let image = image.clone();
             Ok((execution, image))
@@ -216,12 +237,35 @@ async fn put_manifest(
     .map(Json)
 }
 
-async fn get_manifest(
+async fn put_manifests(
     State(app): Shared,
     Path(id): Path<String>,
     headers: HeaderMap,
+    body: Body,
+) -> Outcome<Json<Vec<Published>>> {
+    let (execution, body) = with_body(backup(&app, &id, &headers).await, body).await?;
+    let machine = db::machines::by_id(&mut *app.db.read().await?, &execution.machine).await?;
+    let name = machine.map(|machine| machine.name).unwrap_or_default();
+    body::feed(body, async |reader| {
+        // As for one.
+        let publishing = tokio::spawn(async move {
+            app.store
+                .publish_set(&execution, &name, reader, db::now())
+                .await
+        });
+        publishing.await?
+    })
+    .await
+    .map(Json)
+}
+
+async fn get_manifest(
+    State(app): Shared,
+    Path(id): Path<String>,
+    Query(Part { part }): Query<Part>,
+    headers: HeaderMap,
 ) -> Outcome<Response> {
-    let (_, image) = restored_image(&app, &id, &headers).await?;
+    let (_, image) = restored_image(&app, &id, part, &headers).await?;
     let (length, body) = body::file(app.store.manifest_path(&image)).await?;
     Ok(binary(length, body))
 }
@@ -229,11 +273,12 @@ async fn get_manifest(
 async fn fetch(
     State(app): Shared,
     Path(id): Path<String>,
+    Query(Part { part }): Query<Part>,
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<Response> {
-    let (found, body) = with_body(restored_image(&app, &id, &headers).await, body).await?;
-    let (execution, image) = found;
+    let found = restored_image(&app, &id, part, &headers).await;
+    let ((execution, image), body) = with_body(found, body).await?;
     let records = app.store.fetch(&image, &body::hashes(body).await?).await?;
     let body = paced(&app, &execution, body::stream(records.frames));
     Ok(binary(records.bytes, body))
@@ -266,11 +311,12 @@ fn binary(length: u64, body: Body) -> Response {
 async fn tables(
     State(app): Shared,
     Path(id): Path<String>,
+    Query(Part { part }): Query<Part>,
     headers: HeaderMap,
     body: Body,
 ) -> Outcome<()> {
     let token = bearer(&headers)?;
-    run::old_tables(&app, &id, token, &body::message(body).await?).await
+    run::old_tables(&app, &id, token, part, &body::message(body).await?).await
 }
 
 async fn begin_write(

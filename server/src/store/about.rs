@@ -29,6 +29,9 @@ pub(super) struct About {
     pub(super) order: i64,
     #[serde(default)]
     pub(super) pinned: bool,
+    /// Its set, position in it, and how many images that has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) set: Option<(String, u32, u32)>,
     #[serde(default)]
     pub(super) machine: AboutMachine,
 }
@@ -85,6 +88,10 @@ impl Store {
             created: image.created,
             order: image.order,
             pinned: image.pinned,
+            set: image
+                .set
+                .as_ref()
+                .map(|set| (set.id.clone(), set.part, set.of)),
             machine,
         };
         let (path, json) = (

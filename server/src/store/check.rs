@@ -34,6 +34,17 @@ pub struct Verified {
     pub places: Vec<String>,
 }
 
+impl Verified {
+    /// Adds the result of another image.
+    pub fn add(&mut self, other: Verified) {
+        self.chunks += other.chunks;
+        self.bytes += other.bytes;
+        self.damaged += other.damaged;
+        self.places.extend(other.places);
+        self.places.truncate(LISTED);
+    }
+}
+
 /// What a manifest says besides its chunks.
 pub struct Contents {
     /// Disk, partitions and file systems.

@@ -26,6 +26,9 @@ pub struct Verdict {
     pub machine: String,
     /// When it was published.
     pub created: i64,
+    /// The set that it belongs to, which stays or goes as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<String>,
     /// Why it stays; it goes if there is no reason.
     pub keep: Vec<Reason>,
 }
@@ -35,6 +38,22 @@ impl Verdict {
     pub fn goes(&self) -> bool {
         self.keep.is_empty()
     }
+}
+
+/// Images that were made together, in the given order; most are alone.
+fn backups(images: Vec<Image>) -> Vec<Vec<Image>> {
+    let mut backups: Vec<Vec<Image>> = Vec::new();
+    for image in images {
+        let same = |backup: &&mut Vec<Image>| {
+            let of = |image: &Image| image.set.as_ref().map(|set| set.id.clone());
+            of(&image).is_some() && backup.first().and_then(of) == of(&image)
+        };
+        match backups.iter_mut().find(same) {
+            Some(backup) => backup.push(image),
+            None => backups.push(vec![image]),
+        }
+    }
+    backups
 }
 
 impl Store {
@@ -56,31 +75,30 @@ impl Store {
         let mut verdicts = Vec::new();
         for ((machine, name), mut images) in all {
             images.sort_by_key(|image| std::cmp::Reverse(image.order));
+            let backups = backups(images);
             let scopes = [Scope::Image(name), Scope::Machine(machine), Scope::All];
             let policy = scopes.iter().find_map(|scope| rules.get(scope));
-            let candidates: Vec<Candidate> = images
-                .iter()
-                .map(|image| Candidate {
-                    created: image.created,
-                    pinned: image.pinned,
-                    whole: !image.damaged && !hurt.contains_key(&image.id),
-                    used: used.contains(&image.id),
-                })
-                .collect();
+            let candidate = |images: &Vec<Image>| Candidate {
+                created: images.first().map_or(0, |image| image.created),
+                pinned: images.iter().any(|image| image.pinned),
+                whole: images
+                    .iter()
+                    .all(|image| !image.damaged && !hurt.contains_key(&image.id)),
+                used: images.iter().any(|image| used.contains(&image.id)),
+            };
+            let candidates: Vec<Candidate> = backups.iter().map(candidate).collect();
             let reasons = choose(&policy.copied().unwrap_or_default(), &candidates, now);
-            verdicts.extend(
-                images
-                    .into_iter()
-                    .zip(reasons)
-                    .map(|(image, keep)| Verdict {
-                        id: image.id,
-                        name: image.name,
-                        series: image.series,
-                        machine: image.machine_name,
-                        created: image.created,
-                        keep,
-                    }),
-            );
+            for (images, keep) in backups.into_iter().zip(reasons) {
+                verdicts.extend(images.into_iter().map(|image| Verdict {
+                    id: image.id,
+                    name: image.name,
+                    series: image.series,
+                    machine: image.machine_name,
+                    created: image.created,
+                    set: image.set.map(|set| set.id),
+                    keep: keep.clone(),
+                }));
+            }
         }
         Ok(verdicts)
     }
@@ -89,10 +107,11 @@ impl Store {
     async fn in_use(&self, conn: &mut Conn) -> Outcome<HashSet<String>> {
         let mut used = self.exported();
         for execution in executions::all_open(conn).await? {
-            if let JobKind::Restore { image, .. } = execution.job
+            if let JobKind::Restore { image, set, .. } = execution.job
                 && !execution.state.is_final()
             {
                 used.insert(image);
+                used.extend(set.into_iter().map(|part| part.image));
             }
         }
         Ok(used)
@@ -109,14 +128,22 @@ impl Store {
             // other writer waits for all of them.
             let mut tx = self.db.write().await?;
             let verdicts = self.verdicts(tx.conn(), now).await?;
-            let Some(verdict) = verdicts.into_iter().find(Verdict::goes) else {
+            let Some(first) = verdicts.iter().find(|verdict| verdict.goes()).cloned() else {
                 break;
             };
-            images::delete(tx.conn(), &verdict.id).await?;
+            let of_it = |verdict: &Verdict| {
+                verdict.id == first.id || (first.set.is_some() && verdict.set == first.set)
+            };
+            let going: Vec<Verdict> = verdicts.into_iter().filter(of_it).collect();
+            for verdict in &going {
+                images::delete(tx.conn(), &verdict.id).await?;
+            }
             tx.commit().await?;
-            self.remove_files(&verdict.id).await;
-            tracing::info!(image = %verdict.id, name = %verdict.name, "no rule keeps the image; deleted");
-            gone.push(verdict);
+            for verdict in going {
+                self.remove_files(&verdict.id).await;
+                tracing::info!(image = %verdict.id, name = %verdict.name, "no rule keeps the image; deleted");
+                gone.push(verdict);
+            }
         }
         if !gone.is_empty() {
             self.collect().await?;

@@ -46,114 +46,194 @@ impl Store {
         body: BodyReader,
         now: i64,
     ) -> Outcome<Published> {
+        let all = self
+            .publish_all(execution, machine_name, body, false, now)
+            .await?;
+        let only = all.into_iter().next();
+        only.ok_or_else(|| Failure::new(Code::Internal, "nothing was published"))
+    }
+
+    /// As [`Store::publish`], for a backup of several disks: of each one, in order, the
+    /// length of its manifest (8 bytes, little endian) and the manifest. All become visible
+    /// in one transaction, or none.
+    ///
+    /// # Errors
+    /// As [`Store::publish`].
+    pub async fn publish_set(
+        self: &Arc<Self>,
+        execution: &Execution,
+        machine_name: &str,
+        body: BodyReader,
+        now: i64,
+    ) -> Outcome<Vec<Published>> {
+        self.publish_all(execution, machine_name, body, true, now)
+            .await
+    }
+
+    async fn publish_all(
+        self: &Arc<Self>,
+        execution: &Execution,
+        machine_name: &str,
+        body: BodyReader,
+        as_set: bool,
+        now: i64,
+    ) -> Outcome<Vec<Published>> {
         // One at a time for each execution: a manifest that is sent again waits for the first.
         let turn = self.publishing(&execution.id);
         let _turn = turn.lock().await;
-        if let Some(image) =
-            images::by_execution(&mut *self.db.read().await?, &execution.id).await?
-        {
-            return Ok(Published {
-                image: image.id,
-                root: image.root,
-            });
-        }
-        let JobKind::Backup { image: name, .. } = &execution.job else {
+        let JobKind::Backup { disks, .. } = &execution.job else {
             return Err(Failure::refused("only a backup has a manifest to publish"));
         };
-        let id = secrets::random_id().map_err(|e| Failure::io("random numbers", &e))?;
-        let temporary = self.manifest_path(&id).with_extension("new");
+        if as_set == disks.is_empty() {
+            return Err(Failure::refused(format!(
+                "the backup is of {} disks, and its manifests came otherwise",
+                disks.len().max(1)
+            )));
+        }
+        let before = self.published(execution).await?;
+        if !before.is_empty() {
+            return Ok(before);
+        }
+        let mut ids = Vec::new();
+        for _ in 0..disks.len().max(1) {
+            ids.push(secrets::random_id().map_err(|e| Failure::io("random numbers", &e))?);
+        }
         let result = self
-            .publish_as(&id, name, execution, machine_name, body, &temporary, now)
+            .publish_as(&ids, execution, machine_name, body, as_set, now)
             .await;
         if result.is_err() {
-            // The database first: a row without its file would be worse than the reverse.
-            self.forget(&id).await?;
-            for path in [temporary, self.manifest_path(&id)] {
-                let _ = tokio::fs::remove_file(path).await;
+            for id in &ids {
+                // The database first: a row without its file would be worse than the reverse.
+                self.forget(id).await?;
+                for path in [self.temporary(id), self.manifest_path(id)] {
+                    let _ = tokio::fs::remove_file(path).await;
+                }
             }
         }
         result
     }
 
-    #[allow(clippy::too_many_arguments)] // one call site; a struct would only rename them
+    /// What the execution has published before.
+    async fn published(&self, execution: &Execution) -> Outcome<Vec<Published>> {
+        let mut conn = self.db.read().await?;
+        let mut images = images::of_set(&mut conn, &execution.id).await?;
+        if images.is_empty() {
+            images.extend(images::by_execution(&mut conn, &execution.id).await?);
+        }
+        let published = images.into_iter().map(|image| Published {
+            image: image.id,
+            root: image.root,
+        });
+        Ok(published.collect())
+    }
+
+    fn temporary(&self, id: &str) -> PathBuf {
+        self.manifest_path(id).with_extension("new")
+    }
+
     async fn publish_as(
         self: &Arc<Self>,
-        id: &str,
-        name: &str,
+        ids: &[String],
         execution: &Execution,
         machine_name: &str,
         body: BodyReader,
-        temporary: &Path,
+        as_set: bool,
         now: i64,
-    ) -> Outcome<Published> {
+    ) -> Outcome<Vec<Published>> {
+        let JobKind::Backup { image: name, .. } = &execution.job else {
+            return Err(Failure::refused("only a backup has a manifest to publish"));
+        };
         let room = self.free_bytes()?;
-        let (path, signer) = (temporary.to_owned(), self.signer.clone());
-        let (layout, root) = tokio::task::spawn_blocking(move || {
-            let received = receive(&path, room, body)?;
+        let paths: Vec<PathBuf> = ids.iter().map(|id| self.temporary(id)).collect();
+        let signer = self.signer.clone();
+        let received = tokio::task::spawn_blocking(move || {
+            let received = receive_all(&paths, room, body, as_set)?;
             if let Some(key) = signer {
-                sign(&path, received.1.root, &key)?;
+                for (path, (_, root)) in paths.iter().zip(&received) {
+                    sign(path, root.root, &key)?;
+                }
             }
             Outcome::Ok(received)
         })
         .await??;
-        let new = images::Image {
-            id: id.to_owned(),
-            name: name.to_owned(),
-            series: execution.series.clone().unwrap_or_else(|| name.to_owned()),
-            machine: execution.machine.clone(),
-            machine_name: machine_name.to_owned(),
-            execution: execution.id.clone(),
-            created: now,
-            root: root.root.to_hex(),
-            disk_bytes: layout.disk.size_bytes,
-            used_bytes: root.plain_bytes,
-            chunks: root.chunks,
-            stored_bytes: 0,
-            order: 0,
-            pinned: false,
-            damaged: false,
-        };
         // A manifest that was sent before and given up leaves a row behind.
         self.forget_unpublished(&execution.id).await?;
-        let mut tx = self.db.write().await?;
-        images::insert_unpublished(tx.conn(), &new).await?;
-        tx.commit().await?;
-        let distinct = self.refer(&new, temporary).await?;
-        let (from, to) = (temporary.to_owned(), self.manifest_path(id));
-        tokio::task::spawn_blocking(move || {
-            std::fs::rename(from, &to).and_then(|()| secrets::sync_dir(&to))
-        })
-        .await?
-        .map_err(|e| Failure::io("putting the manifest in its place", &e))?;
-        self.make_visible(&new, distinct, Some(&execution.id), now)
-            .await?;
-        self.describe(&new.id).await;
-        tracing::info!(image = %new.id, name = %new.name, chunks = new.chunks, bytes = new.used_bytes, "image published");
-        Ok(Published {
-            image: new.id,
-            root: new.root,
-        })
+        let mut images = Vec::with_capacity(ids.len());
+        for (part, (id, (layout, root))) in ids.iter().zip(received).enumerate() {
+            let new = images::Image {
+                id: id.clone(),
+                name: name.clone(),
+                series: execution.series.clone().unwrap_or_else(|| name.clone()),
+                machine: execution.machine.clone(),
+                machine_name: machine_name.to_owned(),
+                execution: execution.id.clone(),
+                created: now,
+                root: root.root.to_hex(),
+                disk_bytes: layout.disk.size_bytes,
+                used_bytes: root.plain_bytes,
+                chunks: root.chunks,
+                stored_bytes: 0,
+                order: 0,
+                pinned: false,
+                damaged: false,
+                set: as_set.then(|| images::SetPart {
+                    id: execution.id.clone(),
+                    part: part as u32,
+                    of: ids.len() as u32,
+                }),
+            };
+            let mut tx = self.db.write().await?;
+            images::insert_unpublished(tx.conn(), &new).await?;
+            tx.commit().await?;
+            let temporary = self.temporary(id);
+            let distinct = self.refer(&new, &temporary).await?;
+            let to = self.manifest_path(id);
+            tokio::task::spawn_blocking(move || {
+                std::fs::rename(temporary, &to).and_then(|()| secrets::sync_dir(&to))
+            })
+            .await?
+            .map_err(|e| Failure::io("putting the manifest in its place", &e))?;
+            images.push((new, distinct));
+        }
+        self.make_visible(&images, Some(&execution.id), now).await?;
+        let mut published = Vec::with_capacity(images.len());
+        for (new, _) in images {
+            self.describe(&new.id).await;
+            tracing::info!(image = %new.id, name = %new.name, chunks = new.chunks, bytes = new.used_bytes, "image published");
+            published.push(Published {
+                image: new.id,
+                root: new.root,
+            });
+        }
+        Ok(published)
     }
 
     /// The last step: all chunks are looked at once more, and from the end of the
-    /// transaction on the image is there. An execution whose image it is must not be over.
+    /// transaction on the images are there. An execution whose images they are must not be
+    /// over. `all`: each image with the number of chunks that differ.
     pub(super) async fn make_visible(
         &self,
-        new: &images::Image,
-        distinct: u64,
+        all: &[(images::Image, u64)],
         execution: Option<&str>,
         now: i64,
     ) -> Outcome<()> {
+        let Some((new, _)) = all.first() else {
+            return Err(Failure::new(Code::Internal, "there is no image to publish"));
+        };
         let mut tx = self.db.write().await?;
-        let (whole, damaged, bytes) = chunks::totals(tx.conn(), &new.id).await?;
-        if damaged > 0 || whole != distinct {
-            return Err(Failure::new(
-                Code::ImageDamaged,
-                format!("{damaged} chunks were found damaged while publishing"),
-            ));
+        let mut sizes = Vec::with_capacity(all.len());
+        for (image, distinct) in all {
+            let (whole, damaged, bytes) = chunks::totals(tx.conn(), &image.id).await?;
+            if damaged > 0 || whole != *distinct {
+                return Err(Failure::new(
+                    Code::ImageDamaged,
+                    format!("{damaged} chunks were found damaged while publishing"),
+                ));
+            }
+            sizes.push((image.id.clone(), bytes));
         }
         own_name(tx.conn(), &new.name, &new.machine).await?;
-        images::publish(tx.conn(), &new.id, bytes, now).await?;
+        images::publish(tx.conn(), &sizes, now).await?;
         if let Some(id) = execution {
             let Some(mut execution) = executions::by_id(tx.conn(), id)
                 .await?
@@ -278,8 +358,41 @@ pub(super) fn open_manifest(path: &Path) -> Outcome<ManifestReader<BufReader<Fil
     ))?)
 }
 
+/// Writes the manifests of a body to `paths`, durable, and checks all of them.
+fn receive_all(
+    paths: &[PathBuf],
+    room: u64,
+    mut body: BodyReader,
+    as_set: bool,
+) -> Outcome<Vec<(Layout, Root)>> {
+    let damaged = |found: String| Failure::new(Code::ImageDamaged, found);
+    let mut received = Vec::with_capacity(paths.len());
+    for path in paths {
+        if !as_set {
+            received.push(receive(path, room, &mut body)?);
+            continue;
+        }
+        let mut length = [0; 8];
+        body.read_exact(&mut length)
+            .map_err(|e| damaged(format!("the length of a manifest is missing: {e}")))?;
+        let mut part = (&mut body).take(u64::from_le_bytes(length));
+        received.push(receive(path, room, &mut part)?);
+        if part.limit() > 0 {
+            return Err(damaged(format!("{} bytes are missing", part.limit())));
+        }
+    }
+    match body.read(&mut [0]) {
+        Ok(0) => Ok(received),
+        Ok(_) => Err(damaged("something follows the last manifest".to_owned())),
+        Err(e) => Err(Failure::new(
+            Code::ConnectionLost,
+            format!("the upload broke off: {e}"),
+        )),
+    }
+}
+
 /// Writes the body to `path`, durable, and checks all of it.
-fn receive(path: &PathBuf, room: u64, body: BodyReader) -> Outcome<(Layout, Root)> {
+fn receive(path: &PathBuf, room: u64, body: &mut dyn Read) -> Outcome<(Layout, Root)> {
     let io = |e: &io::Error| Failure::io("writing a manifest", e);
     let limit = MAX_MANIFEST_BYTES.min(room);
     let mut file = File::create_new(path).map_err(|e| io(&e))?;

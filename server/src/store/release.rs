@@ -76,14 +76,24 @@ impl Store {
         }
     }
 
-    /// Deletes an image.
+    /// Deletes an image, with the others of its set.
     ///
     /// # Errors
     /// An unfinished execution restores it, it is exported or pinned, or the database fails.
     pub async fn delete(&self, id: &str) -> Outcome<()> {
         let mut tx = self.db.write().await?;
+        let mut ids = vec![id.to_owned()];
+        if let Some(set) = images::by_id(tx.conn(), id).await?.and_then(|i| i.set) {
+            let set = images::of_set(tx.conn(), &set.id).await?;
+            ids = set.into_iter().map(|image| image.id).collect();
+        }
         for execution in executions::all_open(tx.conn()).await? {
-            let reads = matches!(&execution.job, JobKind::Restore { image, .. } if image == id);
+            let reads = match &execution.job {
+                JobKind::Restore { image, set, .. } => {
+                    ids.contains(image) || set.iter().any(|part| ids.contains(&part.image))
+                }
+                _ => false,
+            };
             if reads && !execution.state.is_final() {
                 return Err(
                     Failure::conflict("an unfinished execution restores this image")
@@ -91,21 +101,25 @@ impl Store {
                 );
             }
         }
-        if self.exported().contains(id) {
+        if ids.iter().any(|id| self.exported().contains(id)) {
             return Err(Failure::conflict("the image is being exported")
                 .with_advice("Wait for the end of the export."));
         }
-        if images::by_id(tx.conn(), id)
-            .await?
-            .is_some_and(|i| i.pinned)
-        {
-            return Err(Failure::conflict("the image is pinned")
-                .with_advice("Let it go first: deployctl images unpin"));
+        for id in &ids {
+            let image = images::by_id(tx.conn(), id).await?;
+            if image.is_some_and(|image| image.pinned) {
+                return Err(Failure::conflict("the image is pinned")
+                    .with_advice("Let it go first: deployctl images unpin"));
+            }
         }
-        images::delete(tx.conn(), id).await?;
+        for id in &ids {
+            images::delete(tx.conn(), id).await?;
+        }
         tx.commit().await?;
-        self.remove_files(id).await;
-        tracing::info!(image = %id, "image deleted");
+        for id in &ids {
+            self.remove_files(id).await;
+            tracing::info!(image = %id, "image deleted");
+        }
         self.collect().await.map(drop)
     }
 }

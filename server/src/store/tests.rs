@@ -6,6 +6,7 @@ mod full;
 mod race;
 mod rebuild;
 mod scrub;
+mod set;
 mod trials;
 
 use super::{BodyReader, Store};
@@ -78,6 +79,7 @@ impl Fixture {
             partitions: Vec::new(),
             full_partitions: Vec::new(),
             skip_bad: false,
+            disks: Vec::new(),
         };
         new.open = false;
         let mut tx = self.db.write().await.unwrap();
@@ -140,6 +142,7 @@ fn half_made(id: &str) -> images::Image {
         order: 0,
         pinned: false,
         damaged: false,
+        set: None,
     }
 }
 

@@ -182,6 +182,7 @@ impl Store {
             order: 0,
             pinned: false,
             damaged: false,
+            set: None,
         };
         let mut tx = self.db.write().await?;
         images::insert_unpublished(tx.conn(), &new).await?;
@@ -193,8 +194,10 @@ impl Store {
         })
         .await?
         .map_err(|e| Failure::io("putting the manifest in its place", &e))?;
-        self.make_visible(&new, distinct, None, now).await?;
+        let all = [(new, distinct)];
+        self.make_visible(&all, None, now).await?;
         self.describe(id).await;
+        let [(new, _)] = &all;
         tracing::info!(image = %id, %name, chunks = new.chunks, bytes = new.used_bytes, "image imported");
         images::by_id(&mut *self.db.read().await?, id)
             .await?

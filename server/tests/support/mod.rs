@@ -127,6 +127,8 @@ pub struct Target {
     pub mac: String,
     pub uuid: String,
     pub boot: String,
+    /// Disks besides the first.
+    pub more: Vec<DiskInfo>,
 }
 
 impl Target {
@@ -136,6 +138,7 @@ impl Target {
             mac: format!("52:54:00:00:00:{number:02x}"),
             uuid: format!("4c4c4544-0042-3510-8051-b4c04f4a32{number:02x}"),
             boot: "boot-1".into(),
+            more: Vec::new(),
         }
     }
 
@@ -164,7 +167,7 @@ impl Target {
                 link: true,
                 ..NicInfo::default()
             }],
-            disks: vec![self.disk()],
+            disks: [vec![self.disk()], self.more.clone()].concat(),
             ..CheckIn::default()
         };
         self.http.json("POST", "/v1/checkin", &message).unwrap()
@@ -262,7 +265,7 @@ impl Session {
 
     pub fn begin_write(&self, disk: DiskInfo) -> Reply<()> {
         self.http
-            .json("POST", &self.path("begin-write"), &BeginWrite { disk })
+            .json("POST", &self.path("begin-write"), &BeginWrite::from(disk))
     }
 
     /// Sends what is missing and publishes.

@@ -15,7 +15,7 @@ use super::about::{self, About};
 use super::owner;
 use super::publish::open_manifest;
 use crate::db::chunks::{self, Place};
-use crate::db::images::{self, Image};
+use crate::db::images::{self, Image, SetPart};
 use crate::db::{Conn, Db, machines};
 use crate::exec::registry;
 use crate::failure::{Failure, Outcome};
@@ -274,7 +274,7 @@ impl Run {
             while let Some(page) = pages.recv().await {
                 refer(conn, &image.id, &page?).await?;
             }
-            images::publish(conn, &image.id, 0, image.created).await?;
+            images::publish(conn, &[(image.id.clone(), 0)], image.created).await?;
             self.result.images.push(Recovered {
                 id: image.id,
                 name: image.name,
@@ -358,6 +358,10 @@ fn described(
         order: about.order,
         pinned: about.pinned,
         damaged: false,
+        set: about
+            .set
+            .clone()
+            .map(|(id, part, of)| SetPart { id, part, of }),
     };
     (image, Some(about))
 }

@@ -1,0 +1,149 @@
+//! The progress of a job of several disks: one sum.
+//!
+//! Owns: adding up, and the step that all of them have reached. Does not own: what is
+//! shown, the disks' own work.
+
+use super::ProgressSink;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use wire::Step;
+
+/// The steps whose bytes are added up, in order.
+const STEPS: [Step; 3] = [Step::Running, Step::Verifying, Step::Finishing];
+
+/// Adds up the progress of the parts of a job.
+pub struct Joined<'a> {
+    inner: &'a dyn ProgressSink,
+    state: Mutex<State>,
+}
+
+struct State {
+    parts: Vec<Part>,
+    /// The step that is shown, and its bytes.
+    shown: Option<(usize, u64)>,
+}
+
+/// One disk: position in [`STEPS`], and bytes of each.
+#[derive(Clone, Copy, Default)]
+struct Part {
+    at: usize,
+    total: [u64; STEPS.len()],
+    done: [u64; STEPS.len()],
+}
+
+impl<'a> Joined<'a> {
+    /// For `parts` disks. The look at the disks is over: what is not transferring yet is
+    /// about to.
+    pub fn new(inner: &'a dyn ProgressSink, parts: usize) -> Self {
+        Joined {
+            inner,
+            state: Mutex::new(State {
+                parts: vec![Part::default(); parts],
+                shown: None,
+            }),
+        }
+    }
+
+    /// The sink of disk `at`.
+    pub fn part(&self, at: usize) -> Child<'_> {
+        Child { joined: self, at }
+    }
+
+    /// Disk `at` has ended, well or not: nobody waits for it.
+    pub fn ended(&self, at: usize) {
+        self.step(at, Step::Finishing, 0);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(&self, at: usize, step: Step, total: u64) {
+        let mut state = self.state();
+        let position = STEPS.iter().position(|s| *s == step).unwrap_or(0);
+        if let Some(part) = state.parts.get_mut(at) {
+            part.at = position;
+            part.total[position] = total;
+            part.done[position] = 0;
+        }
+        let slowest = state.parts.iter().map(|part| part.at).min().unwrap_or(0);
+        let total = state.parts.iter().map(|part| part.total[slowest]).sum();
+        if state.shown != Some((slowest, total)) {
+            state.shown = Some((slowest, total));
+            let done = state.parts.iter().map(|part| part.done[slowest]).sum();
+            self.inner.step(STEPS[slowest], total);
+            self.inner.advance(done, 0);
+        }
+    }
+
+    fn advance(&self, at: usize, plain_bytes: u64, wire_bytes: u64) {
+        let mut state = self.state();
+        let shown = state.shown.map_or(0, |(shown, _)| shown);
+        let mut now = 0;
+        if let Some(part) = state.parts.get_mut(at) {
+            part.done[part.at] += plain_bytes;
+            if part.at == shown {
+                now = plain_bytes;
+            }
+        }
+        self.inner.advance(now, wire_bytes);
+    }
+}
+
+/// The sink of one disk.
+pub struct Child<'a> {
+    joined: &'a Joined<'a>,
+    at: usize,
+}
+
+impl ProgressSink for Child<'_> {
+    fn step(&self, step: Step, total_bytes: u64) {
+        self.joined.step(self.at, step, total_bytes);
+    }
+
+    fn advance(&self, plain_bytes: u64, wire_bytes: u64) {
+        self.joined.advance(self.at, plain_bytes, wire_bytes);
+    }
+
+    fn note(&self, text: &str) {
+        self.joined.inner.note(text);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.joined.inner.interrupted()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Joined;
+    use crate::progress::{ProgressSink, Tracker};
+    use wire::Step;
+
+    #[test]
+    fn the_slowest_disk_says_the_step_and_all_are_added_up() {
+        let tracker = Tracker::new(|_| {});
+        let joined = Joined::new(&tracker, 2);
+        let (a, b) = (joined.part(0), joined.part(1));
+        let seen = || {
+            let seen = tracker.snapshot().unwrap();
+            (seen.step, seen.done, seen.total, seen.wire)
+        };
+        a.step(Step::Preparing, 0);
+        a.step(Step::Running, 100);
+        a.advance(40, 4);
+        b.step(Step::Running, 50);
+        assert_eq!(seen(), (Step::Running, 40, 150, 4));
+        a.advance(60, 6);
+        a.step(Step::Verifying, 100);
+        a.advance(30, 0);
+        b.advance(10, 1);
+        assert_eq!(seen(), (Step::Running, 110, 150, 11));
+        b.step(Step::Verifying, 50);
+        assert_eq!(seen(), (Step::Verifying, 30, 150, 11));
+        joined.ended(1);
+        a.advance(70, 0);
+        assert_eq!(seen().0, Step::Verifying);
+        joined.ended(0);
+        assert_eq!(seen().0, Step::Finishing);
+    }
+}
