@@ -16,6 +16,9 @@ pub const EXIT_USAGE: u8 = 2;
 /// Refused by a check; nothing was written.
 pub const EXIT_REFUSED: u8 = 3;
 
+/// Done, and what was compared differs.
+pub const EXIT_DIFFERENT: u8 = 4;
+
 /// The exit code that a failure gives.
 pub fn exit_code(report: &Report) -> u8 {
     match (report.code, report.disk, report.code.outcome()) {

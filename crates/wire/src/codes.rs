@@ -97,6 +97,14 @@ catalogue! {
         "Convert it with the program that made it, or restore it to a disk and make a backup of that.";
     ImportIncomplete, "import-incomplete", Warning, "The image that is imported does not hold all that a backup would.",
         "Check the file system after a restore; make a new image of the original disk if it is still there.";
+    FileNotFound, "file-not-found", Refused, "There is no such file in the image.",
+        "List what is there with imager ls.";
+    FileExists, "file-exists", Refused, "There is already a file of that name.",
+        "Choose another folder, or add --overwrite.";
+    FileUnreadable, "file-unreadable", Failed, "A file in the image cannot be read.",
+        "Serve the image with imager nbd, or export it, and mount it.";
+    FilesIncomplete, "files-incomplete", Failed, "Not everything was extracted.",
+        "Look at what is named; what is not named is complete.";
     SectorSizeMismatch, "sector-size-mismatch", Refused, "Image and disk have different sector sizes.",
         "Choose a disk with the image's sector size.";
     TableTypeMismatch, "table-type-mismatch", Refused, "Image and disk have different kinds of partition table.",

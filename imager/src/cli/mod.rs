@@ -4,12 +4,17 @@
 //! not own: the work.
 
 mod backup;
+mod cat;
+mod diff;
 mod disks;
 mod export;
+mod extract;
 mod import;
 mod info;
+mod inside;
 mod key;
 mod keys;
+mod ls;
 mod map;
 mod nbd;
 mod opened;
@@ -21,7 +26,7 @@ mod signals;
 mod target;
 mod verify;
 
-use crate::report::{EXIT_DONE, EXIT_FAILED, exit_code};
+use crate::report::{EXIT_DIFFERENT, EXIT_DONE, EXIT_FAILED, exit_code};
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,7 +43,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed while working, 2 wrong usage, \
-    3 refused by a check (nothing was written).";
+    3 refused by a check (nothing was written), 4 the images of diff differ.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -58,6 +63,14 @@ enum Command {
     Import(import::Args),
     /// Let virtual machines or this kernel read an image as a disk, by NBD
     Nbd(nbd::Args),
+    /// List files inside an image (ext2, ext3, ext4, NTFS, FAT)
+    Ls(ls::Args),
+    /// Write a file inside an image to standard output
+    Cat(cat::Args),
+    /// Copy files and folders out of an image
+    Extract(extract::Args),
+    /// Tell what differs between two images of a disk
+    Diff(diff::Args),
     /// Check every byte of an image
     Verify(verify::Args),
     /// Show what an image holds
@@ -81,6 +94,10 @@ impl Command {
             Command::Export(args) => export::run(args),
             Command::Import(args) => import::run(args),
             Command::Nbd(args) => nbd::run(args),
+            Command::Ls(args) => ls::run(args),
+            Command::Cat(args) => cat::run(args),
+            Command::Extract(args) => extract::run(args),
+            Command::Diff(args) => diff::run(args),
             Command::Verify(args) => verify::run(args),
             Command::Info(args) => info::run(args),
             Command::Target(args) => target::run(args),
@@ -99,6 +116,10 @@ impl Command {
             Command::Export(args) => args.json,
             Command::Import(args) => args.json,
             Command::Nbd(args) => args.json,
+            Command::Ls(args) => args.json,
+            Command::Cat(_) => false,
+            Command::Extract(args) => args.json,
+            Command::Diff(args) => args.json,
             Command::Verify(args) => args.json,
             Command::Info(args) => args.json,
             Command::Target(args) => args.json,
@@ -107,9 +128,13 @@ impl Command {
         }
     }
 
-    /// Whether standard output carries an image.
+    /// Whether standard output carries an image, or a file of one.
     fn writes_data(&self) -> bool {
-        matches!(self, Command::Backup(args) if args.to_stdout())
+        match self {
+            Command::Backup(args) => args.to_stdout(),
+            Command::Cat(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -124,10 +149,10 @@ pub fn main() -> ExitCode {
     });
     match result {
         Ok(output) => match print(&output, json) {
-            Ok(()) => ExitCode::from(EXIT_DONE),
+            Ok(()) => ExitCode::from(output.exit_code()),
             // A reader that has enough (`| head`) is no failure.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                ExitCode::from(EXIT_DONE)
+                ExitCode::from(output.exit_code())
             }
             Err(error) => {
                 eprintln!("output-failed: standard output: {error}");
@@ -147,6 +172,17 @@ struct Output {
     json: serde_json::Value,
     /// Standard output carries data: the text goes to standard error.
     aside: bool,
+}
+
+impl Output {
+    /// The result in JSON and the exit code say the same.
+    fn exit_code(&self) -> u8 {
+        if self.json["result"] == diff::DIFFERENT {
+            EXIT_DIFFERENT
+        } else {
+            EXIT_DONE
+        }
+    }
 }
 
 fn print(output: &Output, json: bool) -> std::io::Result<()> {

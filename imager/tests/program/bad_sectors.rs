@@ -17,14 +17,14 @@ use testkit::loopdev::LoopDevice;
 
 /// A copy of a disk as a block device with faults. Fields go in this order: the device
 /// before the file that it is on.
-struct FaultyDevice {
+pub struct FaultyDevice {
     device: LoopDevice,
     file: FaultyFile,
     backing: PathBuf,
 }
 
 impl FaultyDevice {
-    fn new(of: &Path, folder: &Path, sector_size: u32) -> FaultyDevice {
+    pub fn new(of: &Path, folder: &Path, sector_size: u32) -> FaultyDevice {
         let backing = copy(of, folder.join("faulty.img"));
         // A disk that is healthy while the kernel looks at it first.
         let file = FaultyFile::new(&backing, &[]);
@@ -36,7 +36,7 @@ impl FaultyDevice {
         }
     }
 
-    fn bad(self, sectors: &[Range<u64>], sector_size: u64) -> FaultyDevice {
+    pub fn bad(self, sectors: &[Range<u64>], sector_size: u64) -> FaultyDevice {
         for range in sectors {
             let bytes = range.start * sector_size..range.end * sector_size;
             self.file.add(bytes, FileFault::Read);
@@ -44,7 +44,7 @@ impl FaultyDevice {
         self
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.device.path()
     }
 }

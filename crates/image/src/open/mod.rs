@@ -45,12 +45,14 @@
 //! otherwise.
 
 mod chunks;
+mod listed;
 mod lru;
 mod pages;
 mod source;
 mod used;
 mod view;
 
+pub use listed::Cells;
 pub use source::ReadAt;
 pub use used::{Range, UsedRanges};
 pub use view::RegionView;
@@ -308,6 +310,13 @@ impl<S: ReadAt> OpenImage<S> {
     /// hold are zero. A range that leaves the disk is an error of kind
     /// [`io::ErrorKind::InvalidInput`] within [`Error::Io`].
     pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<(), Error> {
+        self.read_counted_at(buf, offset).map(drop)
+    }
+
+    /// As [`Self::read_exact_at`]; tells how many of the bytes the regions of the image
+    /// hold. The others are zeros that nobody ever read from the disk, or the table's.
+    pub fn read_counted_at(&self, buf: &mut [u8], offset: u64) -> Result<u64, Error> {
+        let mut held = 0;
         let end = offset.checked_add(buf.len() as u64);
         let Some(end) = end.filter(|&end| end <= self.disk_size()) else {
             return Err(Error::Io {
@@ -325,7 +334,7 @@ impl<S: ReadAt> OpenImage<S> {
                 let last = region.start.saturating_add(region.size).min(end);
                 if first < last {
                     let part = &mut buf[(first - offset) as usize..(last - offset) as usize];
-                    self.read_region(number, part, first - region.start)?;
+                    held += self.read_region(number, part, first - region.start)?;
                 }
             }
             number += 1;
@@ -341,12 +350,13 @@ impl<S: ReadAt> OpenImage<S> {
             let count = bytes.len().min(to.len());
             to[..count].copy_from_slice(&bytes[..count]);
         }
-        Ok(())
+        Ok(held)
     }
 
     /// Puts the used bytes of a region into `buf`, which is zero and begins at `offset`
-    /// of the region.
-    fn read_region(&self, region: usize, buf: &mut [u8], offset: u64) -> Result<(), Error> {
+    /// of the region. Returns how many there were.
+    fn read_region(&self, region: usize, buf: &mut [u8], offset: u64) -> Result<u64, Error> {
+        let mut held = 0;
         let cell_size = u64::from(self.layout.cell_size);
         let end = offset + buf.len() as u64;
         let (first, last) = (offset / cell_size, (end - 1) / cell_size);
@@ -356,7 +366,7 @@ impl<S: ReadAt> OpenImage<S> {
         while let Some(page) = self.page(number)? {
             let mut index = page.position(key(first));
             while let Some((_, cell)) = page.key(index).filter(|&found| found <= key(last)) {
-                self.read_cell(&page, index, cell * cell_size, buf, offset)?;
+                held += self.read_cell(&page, index, cell * cell_size, buf, offset)?;
                 index += 1;
             }
             if index < page.len() {
@@ -364,10 +374,11 @@ impl<S: ReadAt> OpenImage<S> {
             }
             number += 1;
         }
-        Ok(())
+        Ok(held)
     }
 
     /// Puts the used bytes of one cell, which begins at `base` of its region, into `buf`.
+    /// Returns how many there were.
     fn read_cell(
         &self,
         page: &OpenPage,
@@ -375,7 +386,8 @@ impl<S: ReadAt> OpenImage<S> {
         base: u64,
         buf: &mut [u8],
         offset: u64,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
+        let mut held = 0;
         let end = offset + buf.len() as u64;
         let cell = page.cell(index)?;
         let mut plain = None;
@@ -398,8 +410,9 @@ impl<S: ReadAt> OpenImage<S> {
             let bytes = bytes
                 .ok_or_else(|| Error::damaged("a chunk's length is not that of its used map", 0))?;
             buf[(first - offset) as usize..(last - offset) as usize].copy_from_slice(bytes);
+            held += last - first;
         }
-        Ok(())
+        Ok(held)
     }
 
     fn page(&self, number: usize) -> Result<Option<Arc<OpenPage>>, Error> {
@@ -411,6 +424,12 @@ impl<S: ReadAt> OpenImage<S> {
     /// on. Everything else reads as zeros.
     pub fn used(&self, from: u64) -> UsedRanges<'_, S> {
         UsedRanges::new(self, from)
+    }
+
+    /// The cells of region number `region` that the image holds, with the names of their
+    /// chunks.
+    pub fn cells(&self, region: usize) -> Cells<'_, S> {
+        Cells::new(self, region)
     }
 
     /// Region number `number` of the layout as bytes of its own, if there is one and it is

@@ -32,8 +32,9 @@ const COMMIT_CHECKSUM: usize = 16;
 pub(super) enum Record {
     /// It writes block `target` of the file system.
     Write(Write),
-    /// Older transactions must not write this block of the file system.
-    Revoke(u64),
+    /// This transaction, by its number as in [`Write`], and older ones must not write this
+    /// block of the file system.
+    Revoke(u64, u32),
 }
 
 /// A logged block.
@@ -204,11 +205,10 @@ impl<R: Fn(u64) -> Result<Vec<u8>, Fault>> Walk<'_, R> {
         };
         let size = if self.shape.wide { 8 } else { 4 };
         for number in list.chunks_exact(size) {
-            found(Record::Revoke(
-                number
-                    .iter()
-                    .fold(0, |all, &byte| all << 8 | u64::from(byte)),
-            ))?;
+            let block = number
+                .iter()
+                .fold(0, |all, &byte| all << 8 | u64::from(byte));
+            found(Record::Revoke(block, self.transaction))?;
         }
         Ok(())
     }
@@ -366,8 +366,8 @@ mod tests {
         let wanted = [
             write(10, 8, true, 0),
             write(20, 1, false, 0),
-            Record::Revoke(50),
-            Record::Revoke(60),
+            Record::Revoke(50, 1),
+            Record::Revoke(60, 1),
             write(80, 6, true, 2),
         ];
         assert_eq!(records, wanted);
@@ -395,7 +395,7 @@ mod tests {
             .iter()
             .map(|record| match record {
                 Record::Write(write) => write.target,
-                Record::Revoke(block) => *block,
+                Record::Revoke(block, _) => *block,
             })
             .collect();
         assert_eq!(targets, [1 << 32 | 10, 20, 1 << 32 | 50, 60]);

@@ -64,7 +64,7 @@ impl<'a> Replay<'a> {
             |at| journal.block(at),
             |record| {
                 let write = match record {
-                    Record::Revoke(block) => {
+                    Record::Revoke(block, _) => {
                         revoked.push(block);
                         return Ok(());
                     }

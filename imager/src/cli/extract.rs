@@ -1,0 +1,163 @@
+//! `imager extract`.
+//!
+//! Owns: its options, what is refused before anything is made, and what it says. Does not
+//! own: making files (`crate::extract`).
+
+use super::inside::{Inside, Opened};
+use super::shown::Shown;
+use super::{Output, warnings_json};
+use crate::extract::{self, Account, Options, folder::Folder, shown};
+use crate::files::path::{Found, find};
+use crate::files::{Fail, Kind};
+use crate::progress::ProgressSink;
+use serde_json::json;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use wire::{Code, DiskState, Report, Step, size};
+
+/// Options of `imager extract`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    inside: Inside,
+    /// Files and folders in the image, then the folder that they go into; it is made if it
+    /// is not there. A path of / stands for all that is in the partition
+    #[arg(required = true, num_args = 2.., value_names = ["PATH", "DEST"])]
+    paths: Vec<OsString>,
+    /// Replace files that are there, and fill folders that are there
+    #[arg(long)]
+    overwrite: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Makes files and folders of an image anew.
+pub fn run(args: &Args) -> Result<Output, Report> {
+    let Some((destination, paths)) = args.paths.split_last() else {
+        let found = "paths in the image and a destination are needed";
+        return Err(Report::new(Code::Usage, found, DiskState::NotInvolved));
+    };
+    let shown = Shown::start("extract", args.quiet);
+    let account = args.inside.with(shown.sink(), |opened| {
+        files(args, opened, paths, Path::new(destination), shown.sink())
+    })?;
+    drop(shown);
+    let specials = special_warning(&account);
+    super::print_warnings(&specials);
+    if let Some(report) = extract::incomplete(&account) {
+        return Err(report);
+    }
+    let Account {
+        files,
+        folders,
+        symlinks,
+        hard_links,
+        bytes,
+        specials: passed,
+        ..
+    } = account;
+    let counted = |count, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    let links = match symlinks + hard_links {
+        0 => String::new(),
+        count => format!(", {}", counted(count, "link")),
+    };
+    Ok(Output {
+        text: format!(
+            "Extracted {} ({}), {}{links}.\n",
+            counted(files, "file"),
+            size::bytes(bytes),
+            counted(folders, "folder"),
+        ),
+        json: json!({
+            "result": "done",
+            "files": files,
+            "folders": folders,
+            "symlinks": symlinks,
+            "hard_links": hard_links,
+            "bytes": bytes,
+            "passed_over": passed,
+            "warnings": warnings_json(&specials),
+        }),
+        aside: false,
+    })
+}
+
+fn special_warning(account: &Account) -> Vec<Report> {
+    let passed = account.specials;
+    let found = format!("{passed} devices, pipes and sockets were passed over");
+    let report = Report::new(Code::FilesIncomplete, found, DiskState::NotInvolved);
+    (passed > 0).then_some(report).into_iter().collect()
+}
+
+fn files(
+    args: &Args,
+    opened: &Opened<'_>,
+    paths: &[OsString],
+    destination: &Path,
+    progress: &dyn ProgressSink,
+) -> Result<Account, Report> {
+    progress.step(Step::Preparing, 0);
+    // All are looked up before anything is made.
+    let mut all: Vec<Found> = Vec::new();
+    for path in paths {
+        let path = path.as_bytes();
+        let found = find(opened.tree, path, false);
+        all.push(found.map_err(|fail| fail.report(&shown(&opened.label, path)))?);
+    }
+    let plain = |fail: Fail| fail.report(&destination.display().to_string());
+    let into = Folder::destination(destination).map_err(plain)?;
+    if !args.overwrite {
+        refuse_taken(&into, &all, destination)?;
+    }
+    progress.step(Step::Running, 0);
+    let options = Options {
+        label: &opened.label,
+        overwrite: args.overwrite,
+    };
+    let mut account = Account::default();
+    for found in &all {
+        let made = extract::extract(opened.tree, found, &into, &options, progress, &mut account);
+        made.map_err(|fail| stopped(fail, &account, &shown(&opened.label, &found.path)))?;
+    }
+    progress.step(Step::Finishing, 0);
+    into.sync().map_err(plain)?;
+    Ok(account)
+}
+
+fn refuse_taken(into: &Folder, all: &[Found], destination: &Path) -> Result<(), Report> {
+    let place = destination.display().to_string();
+    let plain = |fail: Fail| fail.report(&place);
+    for found in all {
+        let name = found
+            .path
+            .rsplit(|&byte| byte == b'/')
+            .next()
+            .unwrap_or_default();
+        let there = if name.is_empty() && found.node.kind == Kind::Directory {
+            let empty = into.is_empty().map_err(plain)?;
+            (!empty).then(|| format!("{place} is not empty"))
+        } else {
+            let has = into.has(name).map_err(plain)?;
+            has.then(|| format!("{} is there already", shown(&place, name)))
+        };
+        if let Some(found) = there {
+            return Err(Report::new(Code::FileExists, found, DiskState::NotInvolved));
+        }
+    }
+    Ok(())
+}
+
+/// What ended the work, with what there is of it.
+fn stopped(fail: Fail, account: &Account, what: &str) -> Report {
+    let mut report = fail.report(what);
+    report.found += &format!(
+        "; {} files are complete at the destination, the others are not there",
+        account.files + account.hard_links
+    );
+    report
+}

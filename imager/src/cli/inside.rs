@@ -1,0 +1,167 @@
+//! What commands that look into an image have in common.
+//!
+//! Owns: their options, the choice of the partition, and opening its file system. Does not
+//! own: what is looked for.
+
+use super::keys::ReadKeys;
+use super::opened;
+use crate::files::{self, Fail, Part, Tree};
+use crate::map::printable;
+use crate::progress::ProgressSink;
+use image::{Layout, OpenImage, layout::Region};
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use wire::{Code, DiskState, Report, size};
+
+/// Options of commands that look into an image.
+#[derive(clap::Args)]
+pub struct Inside {
+    /// Image file; it is only read
+    pub image: PathBuf,
+    /// Look into this partition, by its number; not needed if only one can be looked into
+    #[arg(long, value_name = "NUMBER")]
+    partition: Option<u32>,
+    #[command(flatten)]
+    keys: ReadKeys,
+}
+
+/// A file system that is open.
+pub struct Opened<'a> {
+    /// Number of its partition; none for a disk without a table.
+    pub number: Option<u32>,
+    /// Its kind.
+    pub file_system: &'a str,
+    /// What stands before paths.
+    pub label: String,
+    /// The file system.
+    pub tree: &'a dyn Tree,
+}
+
+impl Inside {
+    /// Opens the image and does `work` on the file system that is meant.
+    pub fn with<T>(
+        &self,
+        progress: &dyn ProgressSink,
+        work: impl FnOnce(&Opened<'_>) -> Result<T, Report>,
+    ) -> Result<T, Report> {
+        let image = opened::open(&self.image, &self.keys)?;
+        let layout = image.layout();
+        let number = choose(layout, self.partition)?;
+        let region = &layout.regions[number];
+        let label = label(region);
+        let part = part(&image, number, progress, &label)?;
+        for warning in unclean(layout, region) {
+            eprintln!("warning: {}", printable(warning, 400));
+        }
+        // A library that reads a file system may trip over a damaged one.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let tree = files::open(&part).map_err(|fail| fail.report(&label))?;
+            work(&Opened {
+                number: self::number(region),
+                file_system: &region.file_system,
+                label: label.clone(),
+                tree: &*tree,
+            })
+        }));
+        outcome.unwrap_or_else(|_| Err(Fail::damaged("its reader gave up on it").report(&label)))
+    }
+}
+
+fn part<'a>(
+    image: &'a OpenImage<File>,
+    number: usize,
+    progress: &'a dyn ProgressSink,
+    label: &str,
+) -> Result<Part<'a>, Report> {
+    Part::new(image, number, progress).ok_or_else(|| {
+        let found = format!("{label} is not in the image, only listed");
+        Report::new(Code::ImagePartial, found, DiskState::NotInvolved)
+            .with_advice("Choose a partition that the image holds; imager info lists them.")
+    })
+}
+
+/// What stands before a path in that region.
+pub fn label(region: &Region) -> String {
+    match number(region) {
+        Some(number) => format!("partition {number}: "),
+        None => String::new(),
+    }
+}
+
+/// The partition's number; none for a disk without a table.
+fn number(region: &Region) -> Option<u32> {
+    region.number.filter(|_| region.kind == "partition")
+}
+
+/// Position of the region that is meant.
+fn choose(layout: &Layout, partition: Option<u32>) -> Result<usize, Report> {
+    let refuse = |found: String, advice: &str| {
+        Err(Report::new(Code::PartitionNotFound, found, DiskState::NotInvolved).with_advice(advice))
+    };
+    let all = || layout.regions.iter().enumerate();
+    if let Some(wanted) = partition {
+        let found = all().find(|(_, region)| number(region) == Some(wanted));
+        return match found {
+            Some((position, _)) => Ok(position),
+            None => refuse(
+                format!(
+                    "looked for partition {wanted}; the image has {}",
+                    list(all().map(|(_, r)| r))
+                ),
+                "Choose one of the partitions that are listed.",
+            ),
+        };
+    }
+    let readable = |region: &Region| !region.is_absent() && files::is_readable(&region.file_system);
+    let candidates: Vec<_> = all().filter(|(_, region)| readable(region)).collect();
+    match candidates.as_slice() {
+        [(position, _)] => Ok(*position),
+        [] => refuse(
+            format!(
+                "no file system that can be looked into; the image has {}",
+                list(all().map(|(_, r)| r))
+            ),
+            "Serve the image with imager nbd, or export it, and mount it.",
+        ),
+        several => refuse(
+            format!(
+                "several can be looked into: {}",
+                list(several.iter().map(|(_, r)| *r))
+            ),
+            "Say which one: --partition NUMBER.",
+        ),
+    }
+}
+
+/// Partitions in words.
+fn list<'a>(regions: impl Iterator<Item = &'a Region>) -> String {
+    const SHOWN: usize = 32;
+    let named = regions.filter(|region| region.kind != "gap").map(|region| {
+        let number = number(region).map_or("the disk".to_owned(), |number| number.to_string());
+        let mut text = format!("{number} ({}", size::bytes(region.size));
+        for word in [&region.file_system, &region.label, &region.name] {
+            if !word.is_empty() {
+                text += &format!(", {}", printable(word, 40));
+            }
+        }
+        text + ")"
+    });
+    let named: Vec<String> = named.collect();
+    match named.len() {
+        0 => "none".to_owned(),
+        count if count > SHOWN => {
+            format!("{} and {} more", named[..SHOWN].join("; "), count - SHOWN)
+        }
+        _ => named.join("; "),
+    }
+}
+
+/// What was told at backup of the state of that file system.
+fn unclean<'a>(layout: &'a Layout, region: &Region) -> impl Iterator<Item = &'a String> {
+    let start = format!("fs-dirty: {}", label(region));
+    layout
+        .warnings
+        .iter()
+        .filter(move |warning| warning.starts_with(&start))
+}

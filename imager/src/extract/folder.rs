@@ -1,0 +1,353 @@
+//! Making files in a folder, and nowhere else.
+//!
+//! Owns: that a name stays in the folder that it is made in, that nothing is followed or
+//! replaced unasked, and that a file has its name only once it is complete. Does not own:
+//! what is made.
+//!
+//! Every step goes from one open folder to the next by a single name, never by a path, and
+//! never through a link: whatever an image calls its files, and whoever moves folders about
+//! meanwhile, nothing is made outside of the destination.
+
+use crate::files::{Fail, Node, Time};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, UtimensatFlags, fchmod, fstatat, futimens, mkdirat, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{
+    Gid, Uid, UnlinkatFlags, fchown, fchownat, geteuid, linkat, symlinkat, unlinkat,
+};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use wire::{Code, DiskState, Report};
+
+/// Set-user-ID and set-group-ID: they give rights to whoever owns the file, so they go only
+/// with the owner.
+const SET_IDS: u16 = 0o6000;
+
+/// An open folder.
+pub struct Folder(OwnedFd);
+
+/// A file that is being made under a name of its own; dropping it removes it.
+pub struct NewFile<'a> {
+    folder: &'a Folder,
+    name: OsString,
+    /// What is written.
+    pub file: File,
+    published: bool,
+}
+
+/// Whether a name can be one of a file in a folder.
+pub fn is_safe(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.iter().any(|&byte| byte == 0 || byte == b'/')
+}
+
+/// Whether files can be given away.
+pub fn gives_away() -> bool {
+    geteuid().is_root()
+}
+
+/// What the system said when something was made.
+pub fn failed(what: &str, errno: Errno) -> Fail {
+    let (code, advice) = match errno {
+        Errno::ENOSPC | Errno::EDQUOT => (
+            Code::NoSpace,
+            "Free space at the destination, or extract elsewhere.",
+        ),
+        _ => (
+            Code::OutputFailed,
+            "Check the destination and the rights on it.",
+        ),
+    };
+    let found = format!("{what}: {}", errno.desc());
+    let report = Report::new(code, found, DiskState::NotInvolved).with_advice(advice);
+    Fail::Output(Box::new(report))
+}
+
+/// Something of that name is there already.
+fn taken(name: &OsStr) -> Fail {
+    let name = crate::map::printable(&name.to_string_lossy(), 255);
+    let found = format!("{name} is there already, at the destination");
+    Fail::Output(Box::new(Report::new(
+        Code::FileExists,
+        found,
+        DiskState::NotInvolved,
+    )))
+}
+
+fn name(bytes: &[u8]) -> Result<&OsStr, Fail> {
+    if is_safe(bytes) {
+        Ok(OsStr::from_bytes(bytes))
+    } else {
+        Err(Fail::damaged("a name that no file can have"))
+    }
+}
+
+impl Folder {
+    /// Opens the destination, which is made if it is not there.
+    pub fn destination(path: &Path) -> Result<Folder, Fail> {
+        let shown = path.display().to_string();
+        std::fs::create_dir_all(path).map_err(|e| {
+            let errno = Errno::from_raw(e.raw_os_error().unwrap_or(0));
+            failed(
+                &shown,
+                if errno == Errno::EEXIST {
+                    Errno::ENOTDIR
+                } else {
+                    errno
+                },
+            )
+        })?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = openat(AT_FDCWD, path, flags, Mode::empty());
+        Ok(Folder(fd.map_err(|errno| failed(&shown, errno))?))
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> Result<bool, Fail> {
+        let copy = openat(
+            &self.0,
+            ".",
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY,
+            Mode::empty(),
+        );
+        let copy = copy.map_err(|errno| failed("the destination", errno))?;
+        let mut list =
+            nix::dir::Dir::from_fd(copy).map_err(|errno| failed("the destination", errno))?;
+        let own = |name: &[u8]| name == b"." || name == b"..";
+        Ok(list
+            .iter()
+            .all(|entry| entry.is_ok_and(|entry| own(entry.file_name().to_bytes()))))
+    }
+
+    /// Whether something of that name is in it.
+    pub fn has(&self, bytes: &[u8]) -> Result<bool, Fail> {
+        match fstatat(&self.0, name(bytes)?, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(failed("the destination", errno)),
+        }
+    }
+
+    /// Makes a folder in it; with `merge` one that is there will do.
+    pub fn folder(&self, bytes: &[u8], merge: bool) -> Result<Folder, Fail> {
+        let name = name(bytes)?;
+        match mkdirat(&self.0, name, Mode::S_IRWXU) {
+            Err(Errno::EEXIST) if !merge => return Err(taken(name)),
+            Err(errno) if errno != Errno::EEXIST => {
+                return Err(failed(&name.to_string_lossy(), errno));
+            }
+            _ => {}
+        }
+        self.enter(bytes)
+    }
+
+    /// Opens a folder in it; a link to one is none.
+    pub fn enter(&self, bytes: &[u8]) -> Result<Folder, Fail> {
+        let name = name(bytes)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat(&self.0, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Folder(fd)),
+            Err(Errno::ENOTDIR | Errno::ELOOP) => Err(taken(name)),
+            Err(errno) => Err(failed(&name.to_string_lossy(), errno)),
+        }
+    }
+
+    /// Begins a file.
+    pub fn file(&self) -> Result<NewFile<'_>, Fail> {
+        let name = partial_name()?;
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let fd = openat(&self.0, &*name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+        let fd = fd.map_err(|errno| failed("a new file", errno))?;
+        Ok(NewFile {
+            folder: self,
+            name,
+            file: File::from(fd),
+            published: false,
+        })
+    }
+
+    /// Makes a symbolic link.
+    pub fn symlink(
+        &self,
+        bytes: &[u8],
+        target: &[u8],
+        node: &Node,
+        replace: bool,
+    ) -> Result<(), Fail> {
+        let name = name(bytes)?;
+        let partial = partial_name()?;
+        symlinkat(OsStr::from_bytes(target), &self.0, &*partial)
+            .map_err(|errno| failed("a new link", errno))?;
+        let settled = self.settle_link(&partial, node);
+        let moved = settled.and_then(|()| self.publish(&partial, name, replace));
+        if moved.is_err() {
+            let _ = unlinkat(&self.0, &*partial, UnlinkatFlags::NoRemoveDir);
+        }
+        moved
+    }
+
+    fn settle_link(&self, name: &OsStr, node: &Node) -> Result<(), Fail> {
+        let failed = |errno| failed("a new link", errno);
+        if let Some((user, group)) = node.owner.filter(|_| gives_away()) {
+            let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+            fchownat(
+                &self.0,
+                name,
+                Some(user),
+                Some(group),
+                AtFlags::AT_SYMLINK_NOFOLLOW,
+            )
+            .map_err(failed)?;
+        }
+        let (accessed, modified) = times(node);
+        let flags = UtimensatFlags::NoFollowSymlink;
+        utimensat(&self.0, name, &accessed, &modified, flags).map_err(failed)
+    }
+
+    /// Gives a file that was made in `from` one more name here.
+    pub fn hard_link(
+        &self,
+        bytes: &[u8],
+        from: &Folder,
+        other: &[u8],
+        replace: bool,
+    ) -> Result<(), Fail> {
+        let (name, other) = (name(bytes)?, self::name(other)?);
+        let partial = partial_name()?;
+        linkat(&from.0, other, &self.0, &*partial, AtFlags::empty())
+            .map_err(|errno| failed("one more name", errno))?;
+        let moved = self.publish(&partial, name, replace);
+        // A rename to another name of the same file does nothing.
+        let _ = unlinkat(&self.0, &*partial, UnlinkatFlags::NoRemoveDir);
+        moved
+    }
+
+    /// From the name under which something was made to its own.
+    fn publish(&self, partial: &OsStr, name: &OsStr, replace: bool) -> Result<(), Fail> {
+        let said = |errno| match errno {
+            Errno::EEXIST | Errno::EISDIR | Errno::ENOTEMPTY => taken(name),
+            errno => failed(&name.to_string_lossy(), errno),
+        };
+        if !replace {
+            // Unlike a rename this fails if the name was taken meanwhile.
+            match linkat(&self.0, partial, &self.0, name, AtFlags::empty()) {
+                Ok(()) => {
+                    let removed = unlinkat(&self.0, partial, UnlinkatFlags::NoRemoveDir);
+                    return removed.map_err(said);
+                }
+                // File systems without hard links (FAT).
+                Err(Errno::EPERM | Errno::EOPNOTSUPP | Errno::ENOSYS) => {}
+                Err(errno) => return Err(said(errno)),
+            }
+            if self.has(name.as_bytes())? {
+                return Err(taken(name));
+            }
+        }
+        renameat(&self.0, partial, &self.0, name).map_err(said)
+    }
+
+    /// Gives the folder itself owner, mode and times; after what is in it.
+    pub fn settle(&self, node: &Node) -> Result<(), Fail> {
+        settle(&self.0, node, 0o755)
+    }
+
+    /// Waits until all of it is on the medium.
+    pub fn sync(&self) -> Result<(), Fail> {
+        nix::unistd::syncfs(&self.0).map_err(|errno| failed("writing to the medium", errno))
+    }
+
+    /// The same folder once more.
+    pub fn again(&self) -> Result<Folder, Fail> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = openat(&self.0, ".", flags, Mode::empty());
+        Ok(Folder(
+            fd.map_err(|errno| failed("the destination", errno))?,
+        ))
+    }
+}
+
+impl NewFile<'_> {
+    /// Gives it owner, mode, times, and its name.
+    pub fn publish(mut self, bytes: &[u8], node: &Node, replace: bool) -> Result<(), Fail> {
+        settle(&self.file, node, 0o644)?;
+        self.folder.publish(&self.name, name(bytes)?, replace)?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            // If it cannot be removed, its name still says that it is not complete.
+            let _ = unlinkat(&self.folder.0, &*self.name, UnlinkatFlags::NoRemoveDir);
+        }
+    }
+}
+
+/// Owner first: giving a file away takes its set-ID bits.
+fn settle(fd: &impl AsFd, node: &Node, otherwise: u16) -> Result<(), Fail> {
+    let failed = |errno| failed("owner, mode and times", errno);
+    let mut mode = node.mode.unwrap_or(otherwise);
+    match node.owner.filter(|_| gives_away()) {
+        Some((user, group)) => {
+            fchown(fd, Some(Uid::from_raw(user)), Some(Gid::from_raw(group))).map_err(failed)?;
+        }
+        None => mode &= !SET_IDS,
+    }
+    fchmod(fd, Mode::from_bits_truncate(u32::from(mode))).map_err(failed)?;
+    let (accessed, modified) = times(node);
+    futimens(fd, &accessed, &modified).map_err(failed)
+}
+
+fn times(node: &Node) -> (TimeSpec, TimeSpec) {
+    let spec = |time: Option<Time>| match time {
+        Some(time) => TimeSpec::new(time.seconds, i64::from(time.nanos)),
+        None => TimeSpec::UTIME_OMIT,
+    };
+    (spec(node.accessed), spec(node.modified))
+}
+
+/// A name that no other run makes at the same time, and that says what it is.
+fn partial_name() -> Result<OsString, Fail> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|_| failed("a random name", Errno::EIO))?;
+    Ok(format!(".imager-{}.partial", hex::encode(random)).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_safe;
+
+    #[test]
+    fn names_that_lead_elsewhere_are_none() {
+        for bad in [
+            &b""[..],
+            b".",
+            b"..",
+            b"/",
+            b"a/b",
+            b"/etc",
+            b"a\0b",
+            b"../x",
+        ] {
+            assert!(!is_safe(bad), "{bad:?}");
+        }
+        for good in [
+            &b"a"[..],
+            b"...",
+            b"..a",
+            b" ",
+            b"\xff\xfe",
+            b"a\nb",
+            b"-rf",
+            b"a\\b",
+        ] {
+            assert!(is_safe(good), "{good:?}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What `extract` refuses, replaces and leaves behind.
+
+use super::{Made, noise, seen};
+use crate::bad_sectors::FaultyDevice;
+use crate::disks::{self, MIB, folder, peek};
+use crate::imager;
+use crate::run::FAILED;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+
+fn small() -> Made {
+    Made::new(16 * MIB, &["mkfs.ext4", "-q"], |root| {
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/b/file"), b"from the image").unwrap();
+        fs::write(root.join("a/other"), b"too").unwrap();
+        symlink("b", root.join("a/link")).unwrap();
+    })
+}
+
+#[test]
+fn nothing_is_replaced_unasked() {
+    let made = small();
+    let out = made.path("out");
+    fs::create_dir_all(out.join("a/b")).unwrap();
+    fs::write(out.join("a/b/file"), b"mine").unwrap();
+    fs::write(out.join("a/mine"), b"mine").unwrap();
+    let before = seen(&out);
+    for path in ["/", "a", "/a/"] {
+        imager!["extract", "-q", "--json", made.image, path, out].refused("file-exists");
+    }
+    assert_eq!(seen(&out), before);
+    let run = imager![
+        "extract",
+        "-q",
+        "--json",
+        "--overwrite",
+        made.image,
+        "a",
+        out
+    ]
+    .ok();
+    assert_eq!(run.json()["files"], 2);
+    assert_eq!(fs::read(out.join("a/b/file")).unwrap(), b"from the image");
+    assert_eq!(fs::read(out.join("a/mine")).unwrap(), b"mine");
+    // A second time changes nothing.
+    imager!["extract", "-q", "--overwrite", made.image, "a", out].ok();
+    assert_eq!(fs::read_link(out.join("a/link")).unwrap(), Path::new("b"));
+}
+
+/// A link at the destination leads nowhere, whoever put it there.
+#[test]
+fn links_at_the_destination_are_not_followed() {
+    let made = small();
+    let (out, outside) = (made.path("out"), made.path("outside"));
+    fs::create_dir(&outside).unwrap();
+    fs::create_dir(&out).unwrap();
+    symlink(&outside, out.join("a")).unwrap();
+    imager!["extract", "-q", made.image, "a", out].refused("file-exists");
+    let run = imager!["extract", "-q", "--overwrite", made.image, "a", out];
+    let run = run.fails("files-incomplete", FAILED);
+    assert!(run.stderr.contains("is there already"), "{}", run.stderr);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    // A file is put in the place of a link, not behind it.
+    fs::remove_file(out.join("a")).unwrap();
+    fs::create_dir_all(out.join("a/b")).unwrap();
+    fs::write(outside.join("target"), b"mine").unwrap();
+    symlink(outside.join("target"), out.join("a/b/file")).unwrap();
+    imager!["extract", "-q", "--overwrite", made.image, "a", out].ok();
+    assert_eq!(fs::read(outside.join("target")).unwrap(), b"mine");
+    assert_eq!(fs::read(out.join("a/b/file")).unwrap(), b"from the image");
+}
+
+/// Without its bytes a file is not there at all; the others are.
+#[test]
+fn sectors_that_were_lost_are_never_zeros_of_a_file() {
+    for (imaged, sector) in [(disks::gpt(), 512u64), (disks::gpt_4k(), 4096)] {
+        let dir = folder();
+        let part = &imaged.disk.partitions[1];
+        // The largest file begins with noise that occurs once.
+        let first = testkit::build::Tree::new(if sector == 512 { 1 } else { 2 }, 24, 150_000);
+        let (name, contents) = first.files().next().unwrap();
+        let disk = peek(&imaged.disk.path, part.start, part.size as usize);
+        let at = disk
+            .chunks(1024)
+            .position(|block| block == &contents[..1024])
+            .unwrap() as u64
+            * 1024;
+        let bad = (part.start + at) / sector + 8 * 4096 / sector;
+        let device = FaultyDevice::new(&imaged.disk.path, dir.path(), sector as u32)
+            .bad(std::slice::from_ref(&(bad..bad + 1)), sector);
+        let image = dir.path().join("image");
+        imager!["backup", "-q", "--skip-bad", device.path(), image].ok();
+        drop(device);
+
+        let run = imager!["cat", "--partition", "2", image, name].fails("file-unreadable", FAILED);
+        assert!(run.stdout.len() < contents.len());
+        assert!(
+            contents.starts_with(&run.stdout),
+            "what came before is right"
+        );
+        assert!(
+            run.stderr.contains("does not hold all of it"),
+            "{}",
+            run.stderr
+        );
+        let out = dir.path().join("out");
+        let run = imager![
+            "extract",
+            "-q",
+            "--json",
+            "--partition",
+            "2",
+            image,
+            "/",
+            out
+        ];
+        let run = run.fails("files-incomplete", FAILED);
+        assert!(run.stderr.contains(&name), "{}", run.stderr);
+        let mut wanted = first.hashes();
+        wanted.remove(&name);
+        assert_eq!(testkit::build::hashes_of(&out), wanted);
+    }
+}
+
+#[test]
+fn without_root_owners_stay_and_set_id_bits_go() {
+    let made = Made::new(16 * MIB, &["mkfs.ext4", "-q"], |root| {
+        fs::write(root.join("tool"), b"#!").unwrap();
+        super::tool(&["chmod", "4755"], &[&root.join("tool")]);
+        fs::write(root.join("data"), noise(1, 100_000)).unwrap();
+    });
+    let out = made.path("out");
+    fs::create_dir(&out).unwrap();
+    super::tool(&["chmod", "777"], &[&out, made.dir.path()]);
+    super::tool(&["chmod", "644"], &[&made.image]);
+    let program = made.path("imager");
+    fs::copy(env!("CARGO_BIN_EXE_imager"), &program).unwrap();
+    super::tool(
+        &[
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ],
+        &[
+            &program,
+            Path::new("extract"),
+            Path::new("-q"),
+            &made.image,
+            Path::new("tool"),
+            &out,
+        ],
+    );
+    let there = fs::metadata(out.join("tool")).unwrap();
+    assert_eq!((there.mode() & 0o7777, there.uid()), (0o755, 65534));
+}
