@@ -155,7 +155,8 @@ build_programs() {
     mkdir -p "$OUT/bin"
     local program
     for program in imager deployd deployctl; do
-        install -m 755 "$CARGO_TARGET_DIR/$TARGET/release/$program" "$OUT/bin/$program"
+        # Cargo forgets to strip a program whose package has a profile of its own.
+        install -s -m 755 "$CARGO_TARGET_DIR/$TARGET/release/$program" "$OUT/bin/$program"
         prove_static "$OUT/bin/$program"
     done
 }
