@@ -297,6 +297,12 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::ImageUntrusted, "signatures"),
     (Code::ImageLocked, "encryption"),
     (Code::ImageNotEncrypted, "encryption"),
+    (Code::ImportUnsupported, "import_clonezilla"),
+    (Code::ImportIncomplete, "import_partclone"),
+    (Code::FileNotFound, "inside::choice"),
+    (Code::FileExists, "inside::extract"),
+    (Code::FileUnreadable, "inside::hostile"),
+    (Code::FilesIncomplete, "inside::extract"),
     (
         Code::TableNotReread,
         "tests/tests/guest.rs: a kernel that has partitions",
