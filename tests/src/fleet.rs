@@ -190,6 +190,7 @@ impl Fleet {
         for disk in &machine.disks {
             command.arg("--disk").arg(disk);
         }
+        command.args(&machine.options);
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -223,6 +224,8 @@ pub struct Machine {
     pub number: u8,
     /// Its disks, in their order.
     pub disks: Vec<PathBuf>,
+    /// More options of its target, as for keys.
+    pub options: Vec<String>,
 }
 
 impl Machine {
@@ -231,6 +234,7 @@ impl Machine {
         Machine {
             number,
             disks: disks.iter().map(|disk| disk.to_path_buf()).collect(),
+            options: Vec::new(),
         }
     }
 

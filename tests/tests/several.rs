@@ -23,9 +23,14 @@ struct Stage {
 
 impl Stage {
     fn new() -> Stage {
+        Stage::of(&[24, 40, 32])
+    }
+
+    /// With disks of so many MiB.
+    fn of(sizes: &[u64]) -> Stage {
         let fleet = Fleet::new(&[]).unwrap();
-        let disks: Vec<PathBuf> = [24, 40, 32]
-            .into_iter()
+        let disks: Vec<PathBuf> = sizes
+            .iter()
             .enumerate()
             .map(|(n, mib)| {
                 let path = fleet.dir().join(format!("disk-{n}.img"));
@@ -153,6 +158,8 @@ fn a_disk_that_cannot_be_read_keeps_all_images_from_appearing() {
     assert!(stage.names().is_empty());
     fs::rename(&gone, &stage.machine.disks[2]).unwrap();
     stage.ctl(&["clear", &stage.name]);
+    // Numbers are those of the last check-in, which had one disk less.
+    stage.fleet.register(&stage.machine).unwrap();
     stage.ctl(&[&order[..], &disks].concat());
     stage.done();
     assert_eq!(stage.names(), ["gold", "gold"]);
@@ -220,6 +227,60 @@ fn a_power_cut_in_the_middle_is_gone_on_from_whatever_each_disk_has() {
     let skipped = end.json["skipped_bytes"].as_u64().unwrap();
     assert!(skipped > 16 * MIB, "{skipped} bytes were found");
     (0..3).for_each(|at| stage.assert_same(at));
+}
+
+/// One disk was whole, another half-made when the power went; the images are encrypted.
+#[test]
+fn what_is_whole_stays_and_the_rest_goes_on_with_keyed_names_too() {
+    let mut stage = Stage::of(&[8, 40]);
+    let file = |name: &str| stage.fleet.dir().join(name).display().to_string();
+    let (key, identity) = (file("key"), file("identity"));
+    let imager = |arguments: &[&str]| {
+        let mut command = stage.fleet.program("imager");
+        let run = command.args(arguments).output().unwrap();
+        assert!(run.status.success(), "{run:?}");
+        String::from_utf8(run.stdout).unwrap()
+    };
+    let recipient = imager(&["key", "new", "--identity", &identity]);
+    imager(&["key", "new", "--recipient", recipient.trim(), &key]);
+    stage.machine.options = ["--key", &key, "--identity", &identity]
+        .map(str::to_owned)
+        .into();
+    stage.ctl(&["backup", &stage.name, "--image", "gold", "--all-disks"]);
+    stage.done();
+    stage.wipe();
+    let order = [
+        "restore",
+        &stage.name,
+        "--image",
+        "gold",
+        "--yes",
+        "--rate",
+        "8M",
+    ];
+    let error = stage.fleet.ctl(&order).unwrap_err().to_string();
+    assert!(error.contains("serial number is encrypted"), "{error}");
+    let disks = ["--disk", "number=0", "--disk", "number=1"];
+    stage.ctl(&[&order[..], &disks].concat());
+    let mut target = stage.boot();
+    // The first disk's tables are there: they are the last that is written to it.
+    let whole = || {
+        let (was, is) = (&stage.copies[0], &stage.machine.disks[0]);
+        let (was, is) = (fs::read(was).unwrap(), fs::read(is).unwrap());
+        let tail = was.len() - (17 << 10);
+        was[..17 << 10] == is[..17 << 10] && was[tail..] == is[tail..]
+    };
+    assert!(target.until(whole).unwrap());
+    target.kill().unwrap();
+    let other = fs::read(stage.disk(1)).unwrap();
+    assert!(
+        other[..512].iter().all(|byte| *byte == 0),
+        "it was finished, too"
+    );
+    let end = stage.done();
+    let held = format!("{} holds the whole image already", stage.disk(0));
+    assert!(end.said.contains(&held), "{}", end.said);
+    (0..2).for_each(|at| stage.assert_same(at));
 }
 
 #[test]
