@@ -218,11 +218,13 @@ pub fn images(images: &[ImageView]) -> String {
     let rows: Vec<Vec<String>> = images
         .iter()
         .map(|i| {
-            let name = if i.newest {
-                i.name.clone()
-            } else {
-                format!("{} (earlier)", i.name)
-            };
+            let mut name = i.name.clone();
+            if i.set.is_some() {
+                name += &format!(", disk {}", i.part + 1);
+            }
+            if !i.newest {
+                name += " (earlier)";
+            }
             let name = match (i.pinned, i.is_damaged()) {
                 (false, false) => name,
                 (true, false) => format!("{name} (pinned)"),
