@@ -35,7 +35,9 @@ pub fn measure(built: &Built) -> io::Result<()> {
             "\nCodecs, {}; target and server share the cores",
             place.title()
         );
-        for (rate, burst) in LINKS {
+        let asked = std::env::var("BENCH_LINK").unwrap_or_default();
+        let wanted = |link: &(&str, &str)| asked.is_empty() || asked == link.0;
+        for (rate, burst) in LINKS.into_iter().filter(wanted) {
             link(built, &place, rate, burst, runs)?;
         }
     }
