@@ -162,7 +162,7 @@ impl Work<'_> {
             }
             Kind::Special(_) => self.account.specials += 1,
             Kind::File => {
-                if node.links > 1 && self.linked(path, name, node) {
+                if node.links > 1 && self.linked(name, node) {
                     self.account.hard_links += 1;
                     return Ok(false);
                 }
@@ -178,7 +178,7 @@ impl Work<'_> {
     }
 
     /// One more name for a file that was made already; if that cannot be, it is made again.
-    fn linked(&self, _path: &[u8], name: &[u8], node: &Node) -> bool {
+    fn linked(&self, name: &[u8], node: &Node) -> bool {
         let Some(known) = self.known.get(&node.id) else {
             return false;
         };

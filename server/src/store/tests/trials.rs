@@ -89,6 +89,11 @@ async fn given(f: &Fixture, image: &str, wanted: &[Hash]) -> Vec<Vec<u8>> {
     let (mut decoder, mut payload, mut chunks) = (Decoder::new(), Vec::new(), Vec::new());
     while let Some(header) = records.next_record(&mut payload).unwrap() {
         let mut plain = Vec::new();
+        assert_eq!(
+            Some(&header.name),
+            wanted.get(chunks.len()),
+            "another chunk"
+        );
         decoder.decode(&header, &payload, 0, &mut plain).unwrap();
         assert_eq!(Hash::of(&plain), header.name);
         chunks.push(plain);
