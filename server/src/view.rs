@@ -255,7 +255,7 @@ pub enum JobRequest {
         /// Go on past sectors that cannot be read.
         #[serde(default)]
         skip_bad: bool,
-        /// Several disks: one image each, published together. `disk` is not looked at then.
+        /// Several disks: one image each, published together. Given without `disk`.
         #[serde(default)]
         disks: Vec<DiskSelector>,
         /// All fixed disks of the machine's last check-in.
@@ -281,7 +281,7 @@ pub enum JobRequest {
         /// Hash what the disk holds, and write only what differs.
         #[serde(default)]
         reuse: bool,
-        /// The disks that the images of a set go to, in its order.
+        /// The disks that the images of a set go to, in its order; a single one is as `disk`.
         #[serde(default)]
         disks: Vec<DiskSelector>,
         /// All images of the set, each to the disk that it was made of.

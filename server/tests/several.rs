@@ -8,7 +8,7 @@ mod support;
 use serde_json::{Value, json};
 use server::daemon::Server;
 use support::{Http, Image, Session, Target, blocking, start};
-use wire::{BeginWrite, Code, DiskInfo, JobKind, Published};
+use wire::{BeginWrite, Code, DiskInfo, DiskState, JobKind, JobOutcome, Published, Report};
 
 const ORDERS: &str = "/api/machines/pc-525400000001/executions";
 
@@ -31,7 +31,7 @@ fn stage(server: &Server) -> (Http, Target) {
     (Http::new(server, &server.app.admin_token), target)
 }
 
-fn order(admin: &Http, job: Value) -> Result<Value, (u16, wire::Report)> {
+fn order(admin: &Http, job: Value) -> Result<Value, (u16, Report)> {
     admin.json("POST", ORDERS, &json!({ "job": job }))
 }
 
@@ -118,6 +118,11 @@ async fn done_is_believed_of_all_disks_only() {
         order(&admin, job).unwrap();
         let session = target.job();
         assert!(session.job.resumed.is_empty() && !session.job.resume);
+        // A target that does not know sets gets no image that it could write to some disk.
+        let JobKind::Restore { root, set, .. } = &session.job.kind else {
+            panic!("{:?}", session.job.kind)
+        };
+        assert_eq!((root.as_str(), set.len()), ("", 2));
         let begin = |session: &Session, part: u32, disk: DiskInfo| {
             let message = BeginWrite {
                 part,
@@ -177,6 +182,92 @@ async fn all_disks_that_were_begun_and_done_are_done() {
         session.done().unwrap();
         let all: Value = admin.json("GET", ORDERS, &()).unwrap();
         assert_eq!(all[0]["state"], "done");
+        server
+    })
+    .await;
+    server.stop().await;
+}
+
+/// What names a disk is never passed over: a job would go to another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_one_disk_means_that_disk_and_two_ways_to_name_disks_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let server = blocking(move || {
+        let (admin, target) = stage(&server);
+        let published = backed_up(&admin, &target);
+        let one = json!([{ "serial": "second" }]);
+        let restore = |more: Value| {
+            let mut job = json!({ "kind": "restore", "image": published[0].image });
+            job.as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            job
+        };
+        order(&admin, restore(json!({ "disks": one }))).unwrap();
+        let session = target.job();
+        let JobKind::Restore { disk, set, .. } = &session.job.kind else {
+            panic!("{:?}", session.job.kind)
+        };
+        let serial = disk.as_ref().and_then(|disk| disk.serial.as_deref());
+        assert_eq!((serial, set.len()), (Some("second"), 0));
+        let report = Report::new(Code::Interrupted, "stopped", DiskState::Untouched);
+        session.finish(JobOutcome::Failed { report }).unwrap();
+        let cleared = admin.bytes("POST", "/api/machines/pc-525400000001/clear", &[]);
+        cleared.unwrap();
+
+        let first = json!({ "number": 0 });
+        let both = json!([{ "number": 0 }, { "number": 1 }]);
+        for named in [
+            json!({ "disk": first, "disks": one }),
+            json!({ "disk": first, "disks": both }),
+            json!({ "disk": first, "all_disks": true }),
+            json!({ "disks": both, "all_disks": true }),
+            json!({ "disks": one, "all_disks": true }),
+        ] {
+            let mut backup = json!({ "kind": "backup", "image": "new" });
+            backup
+                .as_object_mut()
+                .unwrap()
+                .extend(named.as_object().unwrap().clone());
+            let mut whole = restore(named.clone());
+            whole["image"] = "gold".into();
+            for job in [restore(named.clone()), whole, backup] {
+                let refused = order(&admin, job.clone()).map(|_| ()).unwrap_err();
+                assert_eq!(refused.1.code, Code::Usage, "{job}: {refused:?}");
+            }
+        }
+        server
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_of_retention_are_applied_after_a_backup_of_several_disks_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let server = blocking(move || {
+        let (admin, target) = stage(&server);
+        let rule = json!({ "policy": { "last": 1 } });
+        admin.json::<Value>("PUT", "/api/retention", &rule).unwrap();
+        backed_up(&admin, &target);
+        let newer = backed_up(&admin, &target);
+        let began = std::time::Instant::now();
+        loop {
+            let all: Vec<Value> = admin.json("GET", "/api/images", &()).unwrap();
+            if all.len() == newer.len() {
+                assert!(
+                    newer
+                        .iter()
+                        .all(|new| all.iter().any(|i| i["id"] == new.image))
+                );
+                break;
+            }
+            // What the server does by itself takes a moment.
+            assert!(began.elapsed().as_secs() < 60, "{} images", all.len());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
         server
     })
     .await;

@@ -13,7 +13,7 @@ use crate::db::{Conn, chunks, images, machines};
 use crate::failure::{Failure, Outcome};
 use crate::secrets;
 use crate::view::{JobRequest, NewExecution};
-use wire::{Code, JobKind};
+use wire::{Code, DiskSelector, JobKind};
 
 /// The machine that people mean by a name, id or address.
 ///
@@ -139,6 +139,7 @@ async fn job(
                     format!("the name \"{image}\" is that of an image of machine \"{owner}\"");
                 return Err(Failure::new(Code::ImageExists, found));
             }
+            one_way(disk.as_ref(), &disks, all_disks)?;
             let mut disk = choices::disk(machine, disk)?;
             let mut disks = set::disks(machine, disks, all_disks)?;
             if disks.len() == 1 {
@@ -173,9 +174,14 @@ async fn job(
             force,
             mut scope,
             reuse,
-            disks,
+            mut disks,
             all_disks,
         } => {
+            one_way(disk.as_ref(), &disks, all_disks)?;
+            let disk = match disks.len() {
+                1 => disks.pop(),
+                _ => disk,
+            };
             let reference = image;
             let Some(image) = images::by_reference(conn, &reference).await? else {
                 return Err(Failure::new(
@@ -219,7 +225,12 @@ async fn job(
                 disk,
                 image: image.id,
                 image_name: image.name,
-                root: image.root,
+                // A target that does not know sets would write the first image to the only
+                // disk that it takes for meant: it gets a root that no image has.
+                root: match set.is_empty() {
+                    true => image.root,
+                    false => String::new(),
+                },
                 verify,
                 force,
                 scope,
@@ -229,6 +240,17 @@ async fn job(
             Ok((job, Some(id)))
         }
     }
+}
+
+/// Disks are named in one way, so that none of what was said is passed over.
+fn one_way(disk: Option<&DiskSelector>, disks: &[DiskSelector], all: bool) -> Outcome<()> {
+    let ways = [disk.is_some(), !disks.is_empty(), all];
+    if ways.iter().filter(|&&way| way).count() > 1 {
+        return Err(Failure::usage(
+            "disks are named by one of disk, disks and all_disks",
+        ));
+    }
+    Ok(())
 }
 
 /// Refuses names that are hard to type, to show or to keep apart.

@@ -102,6 +102,20 @@ pub fn length(headers: &HeaderMap) -> Option<u64> {
 /// never an end. What is left when the reader has failed is read and thrown away, up to
 /// a limit: a sender that is cut off in mid-body often does not see the answer.
 pub async fn feed<T>(body: Body, work: impl AsyncFnOnce(BodyReader) -> T) -> T {
+    feed_and_drain(body, DRAINED, work).await
+}
+
+/// As [`feed`], of a body that may be long and be answered without being read: manifests
+/// that are sent again, because the first answer was lost.
+pub async fn feed_whole<T>(body: Body, work: impl AsyncFnOnce(BodyReader) -> T) -> T {
+    feed_and_drain(body, usize::MAX, work).await
+}
+
+async fn feed_and_drain<T>(
+    body: Body,
+    drained: usize,
+    work: impl AsyncFnOnce(BodyReader) -> T,
+) -> T {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(FRAMES);
     let feeding = async move {
         let mut stream = body.into_data_stream();
@@ -113,7 +127,7 @@ pub async fn feed<T>(body: Body, work: impl AsyncFnOnce(BodyReader) -> T) -> T {
             };
             let broken = frame.is_err();
             if sender.send(frame).await.is_err() {
-                return drain_stream(&mut stream, DRAINED).await;
+                return drain_stream(&mut stream, drained).await;
             }
             if broken {
                 return;
@@ -196,5 +210,39 @@ async fn read_file(mut file: tokio::fs::File, sender: mpsc::Sender<io::Result<By
         if sender.send(frame).await.is_err() || broken {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DRAINED, feed, feed_whole};
+    use axum::body::{Body, Bytes};
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const FRAME: usize = 1 << 20;
+    const SENT: usize = DRAINED / FRAME + 100;
+
+    /// A body that is longer than what is read of a refused one, and how much of it was.
+    fn long() -> (Body, Arc<AtomicUsize>) {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&taken);
+        let frame = Bytes::from(vec![0; FRAME]);
+        let frames = (0..SENT).map(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, Infallible>(frame.clone())
+        });
+        (Body::from_stream(futures_util::stream::iter(frames)), taken)
+    }
+
+    #[tokio::test]
+    async fn an_answer_waits_for_the_whole_of_a_manifest_that_came_before() {
+        let (body, taken) = long();
+        feed(body, async |reader| drop(reader)).await;
+        assert!(taken.load(Ordering::SeqCst) < SENT, "a body without end");
+        let (body, taken) = long();
+        feed_whole(body, async |reader| drop(reader)).await;
+        assert_eq!(taken.load(Ordering::SeqCst), SENT);
     }
 }

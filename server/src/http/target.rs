@@ -220,7 +220,7 @@ async fn put_manifest(
     let (execution, body) = with_body(backup(&app, &id, &headers).await, body).await?;
     let machine = db::machines::by_id(&mut *app.db.read().await?, &execution.machine).await?;
     let name = machine.map(|machine| machine.name).unwrap_or_default();
-    body::feed(body, async |reader| {
+    body::feed_whole(body, async |reader| {
         // Of its own, so that it ends in order although the target may hang up.
         let publishing = tokio::spawn(async move {
             let published = app
@@ -246,12 +246,15 @@ async fn put_manifests(
     let (execution, body) = with_body(backup(&app, &id, &headers).await, body).await?;
     let machine = db::machines::by_id(&mut *app.db.read().await?, &execution.machine).await?;
     let name = machine.map(|machine| machine.name).unwrap_or_default();
-    body::feed(body, async |reader| {
+    body::feed_whole(body, async |reader| {
         // As for one.
         let publishing = tokio::spawn(async move {
-            app.store
+            let published = app
+                .store
                 .publish_set(&execution, &name, reader, db::now())
-                .await
+                .await?;
+            tokio::spawn(async move { crate::care::apply(&app).await });
+            Ok(published)
         });
         publishing.await?
     })

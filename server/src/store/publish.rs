@@ -366,6 +366,10 @@ fn receive_all(
     as_set: bool,
 ) -> Outcome<Vec<(Layout, Root)>> {
     let damaged = |found: String| Failure::new(Code::ImageDamaged, found);
+    let unread = |e: io::Error| match e.kind() {
+        io::ErrorKind::UnexpectedEof => damaged("the length of a manifest is missing".to_owned()),
+        _ => broke_off(&e),
+    };
     let mut received = Vec::with_capacity(paths.len());
     for path in paths {
         if !as_set {
@@ -373,8 +377,7 @@ fn receive_all(
             continue;
         }
         let mut length = [0; 8];
-        body.read_exact(&mut length)
-            .map_err(|e| damaged(format!("the length of a manifest is missing: {e}")))?;
+        body.read_exact(&mut length).map_err(unread)?;
         let mut part = (&mut body).take(u64::from_le_bytes(length));
         received.push(receive(path, room, &mut part)?);
         if part.limit() > 0 {
@@ -384,11 +387,12 @@ fn receive_all(
     match body.read(&mut [0]) {
         Ok(0) => Ok(received),
         Ok(_) => Err(damaged("something follows the last manifest".to_owned())),
-        Err(e) => Err(Failure::new(
-            Code::ConnectionLost,
-            format!("the upload broke off: {e}"),
-        )),
+        Err(e) => Err(broke_off(&e)),
     }
+}
+
+fn broke_off(e: &io::Error) -> Failure {
+    Failure::new(Code::ConnectionLost, format!("the upload broke off: {e}"))
 }
 
 /// Writes the body to `path`, durable, and checks all of it.
@@ -402,12 +406,7 @@ fn receive(path: &PathBuf, room: u64, body: &mut dyn Read) -> Outcome<(Layout, R
         let count = match body.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
-            Err(e) => {
-                return Err(Failure::new(
-                    Code::ConnectionLost,
-                    format!("the upload broke off: {e}"),
-                ));
-            }
+            Err(e) => return Err(broke_off(&e)),
         };
         file.write_all(&buffer[..count]).map_err(|e| io(&e))?;
     }

@@ -1,6 +1,6 @@
 //! Tests of images that are published together.
 
-use super::{Fixture, Sample, body, sample};
+use super::{Fixture, Sample, body, broken_body, sample};
 use crate::db::executions::Execution;
 use crate::db::images;
 use wire::{Code, DiskSelector, JobKind};
@@ -92,6 +92,12 @@ async fn one_that_is_wrong_keeps_all_from_appearing() {
         );
         assert_eq!(f.visible().await, 0);
         assert!(f.files("manifests").is_empty());
+    }
+    // Wherever the connection breaks, the images have no part in it.
+    for end in [0, 5, 8, 40, framed(&[&a.manifest]).len() + 3, whole.len()] {
+        let broken = broken_body(&whole[..end]);
+        let failure = f.store.publish_set(&e, "pc", broken, 1).await.unwrap_err();
+        assert_eq!(failure.report.code, Code::ConnectionLost, "{end}");
     }
     // Nor as the manifest of one disk, as an older target would send it.
     assert!(f.publish(&e, &a.manifest).await.is_err());
