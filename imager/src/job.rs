@@ -1,8 +1,10 @@
 //! Jobs that a server gives to a target.
 //!
 //! Owns: composing a disk, the engine and the server's routes into one execution, and
-//! the truth about the disk in its report. Does not own: check-in, reporting the final
-//! state, or the console (`target`).
+//! the truth about the disk in its report. Does not own: jobs of several disks (`sets`),
+//! check-in, reporting the final state, or the console (`target`).
+
+mod sets;
 
 use crate::backup::{self, upload};
 use crate::keyring::Keyring;
@@ -10,16 +12,15 @@ use crate::progress::ProgressSink;
 use crate::remote::Remote;
 use crate::restore::fetch::ServerSource;
 use crate::restore::{self, Guard, Plan, Source};
-use crate::several::{self, Gate, GatePlace};
-use crate::{bad_ranges, disks, in_use, machine, old_tables, report, source};
+use crate::several::{self, GatePlace};
+use crate::{bad_ranges, disks, in_use, machine, old_tables, source};
 use blockdev::Device;
+use image::Layout;
 use image::record::Compression;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use wire::{
-    BeginWrite, Code, Codec, DiskCheck, DiskImage, DiskInfo, DiskState, Job, JobKind, Report, Step,
-    Summary,
+    BeginWrite, Code, Codec, DiskCheck, DiskInfo, DiskState, Job, JobKind, Report, Step, Summary,
 };
 
 /// What a job that succeeded has to say.
@@ -96,7 +97,7 @@ pub fn run(
                 back_up(disk, &options, remote, progress)
             } else {
                 let chosen = several::select(disks, several.iter())?;
-                back_up_set(&chosen, &options, remote, progress)
+                sets::back_up(&chosen, &options, remote, progress)
             }
         }
         JobKind::Restore {
@@ -128,9 +129,10 @@ pub fn run(
                     .and_then(|disk| restore_disk(disk, &wanted, None, remote, progress))
                     .map_err(|report| since_resumed(job.resume, report))
             } else {
-                let chosen = several::select(disks, set.iter().map(|part| &part.disk));
-                let chosen = chosen.map_err(|r| since_resumed(job.resume, untouched(r)))?;
-                restore_set(&chosen, set, &wanted, &job.resumed, remote, progress)
+                let chosen = several::select(disks, set.iter().map(|part| &part.disk))
+                    .and_then(|chosen| several::told_apart(chosen, disks, &job.resumed))
+                    .map_err(|report| since_resumed(job.resume, untouched(report)))?;
+                sets::restore(&chosen, set, &wanted, &job.resumed, remote, progress)
             }
         }
     }?;
@@ -188,159 +190,6 @@ struct Wanted<'a> {
     reuse: bool,
 }
 
-/// Disks that are backed up at a time: each one has its buffers.
-const BACKUPS_AT_ONCE: usize = 2;
-
-/// One image of each disk; they are published together.
-fn back_up_set(
-    chosen: &[&DiskInfo],
-    options: &backup::Options,
-    remote: &Remote,
-    progress: &dyn ProgressSink,
-) -> Result<JobResult, Report> {
-    let mut looked_at = Vec::with_capacity(chosen.len());
-    for disk in chosen {
-        let path = Path::new(&disk.path);
-        in_use::refuse_if_written(path)?;
-        let device = source::open(path, None)?;
-        let plan = backup::Plan::make(&device, disk, machine::describe(), options, progress)?;
-        looked_at.push((device, plan));
-    }
-    // Nothing is published if one of them fails, so the others need not go on.
-    let failed = AtomicBool::new(false);
-    let results = several::side_by_side(chosen, BACKUPS_AT_ONCE, progress, |at, progress| {
-        let Some((device, plan)) = looked_at.get(at) else {
-            return Err(report::thread_lost(DiskState::NotInvolved));
-        };
-        let progress = Unless {
-            inner: progress,
-            failed: &failed,
-        };
-        let sent = upload::send_chunks(device, plan, options, remote, &progress);
-        sent.map_err(|report| {
-            let other_failed = failed.swap(true, Ordering::Relaxed);
-            match report.code {
-                Code::Interrupted if other_failed && !progress.inner.interrupted() => Report {
-                    found: "stopped, because another disk of the job failed".to_owned(),
-                    ..report
-                },
-                _ => report,
-            }
-        })
-    });
-    let sent = several::all(chosen, results)?;
-    let mut done = JobResult {
-        summary: Summary::default(),
-        warnings: Vec::new(),
-    };
-    let mut manifests = Vec::with_capacity(sent.len());
-    for ((device, plan), sent) in looked_at.iter().zip(sent) {
-        done.warnings.extend(plan.warnings());
-        let lost = bad_ranges::warning_of_backup(&plan.layout, &sent.bad);
-        done.warnings.extend(lost);
-        let manifest = sent.manifest.len() as u64;
-        add(
-            &mut done.summary,
-            &Summary {
-                disk_bytes: device.size_bytes(),
-                used_bytes: plan.used_bytes(),
-                wire_bytes: sent.wire_bytes + manifest,
-                ..Summary::default()
-            },
-        );
-        manifests.push(sent.manifest);
-    }
-    progress.step(Step::Finishing, 0);
-    let published = remote.put_manifests(&manifests)?;
-    for (disk, image) in chosen.iter().zip(&published) {
-        progress.note(&format!("image {} of {} published", image.image, disk.path));
-    }
-    if published.len() != chosen.len() {
-        let found = format!(
-            "{} disks were backed up, and the server has {} images of them",
-            chosen.len(),
-            published.len()
-        );
-        return Err(Report::new(Code::Internal, found, DiskState::NotInvolved));
-    }
-    Ok(done)
-}
-
-/// A sink that also ends the work when another disk has failed.
-struct Unless<'a> {
-    inner: &'a dyn ProgressSink,
-    failed: &'a AtomicBool,
-}
-
-impl ProgressSink for Unless<'_> {
-    fn step(&self, step: Step, total_bytes: u64) {
-        self.inner.step(step, total_bytes);
-    }
-
-    fn advance(&self, plain_bytes: u64, wire_bytes: u64) {
-        self.inner.advance(plain_bytes, wire_bytes);
-    }
-
-    fn note(&self, text: &str) {
-        self.inner.note(text);
-    }
-
-    fn interrupted(&self) -> bool {
-        self.failed.load(Ordering::Relaxed) || self.inner.interrupted()
-    }
-}
-
-fn add(sum: &mut Summary, one: &Summary) {
-    sum.disk_bytes += one.disk_bytes;
-    sum.used_bytes += one.used_bytes;
-    sum.skipped_bytes += one.skipped_bytes;
-    sum.wire_bytes += one.wire_bytes;
-}
-
-/// Each image to its disk, side by side; the first is written when all can be. A disk that
-/// fails does not keep the others from becoming whole.
-fn restore_set(
-    chosen: &[&DiskInfo],
-    set: &[DiskImage],
-    wanted: &Wanted<'_>,
-    resumed: &[u32],
-    remote: &Remote,
-    progress: &dyn ProgressSink,
-) -> Result<JobResult, Report> {
-    let gate = Gate::new(chosen.len());
-    let results = several::side_by_side(chosen, chosen.len(), progress, |at, progress| {
-        let mut place = gate.place();
-        let (Some(disk), Some(part)) = (chosen.get(at), set.get(at)) else {
-            return Err(report::thread_lost(DiskState::Untouched));
-        };
-        let number = at as u32;
-        let resume = resumed.contains(&number);
-        let wanted = Wanted {
-            root: &part.root,
-            options: restore::Options {
-                reuse: wanted.reuse || resume,
-                ..wanted.options.clone()
-            },
-            resume,
-            force: wanted.force,
-            keyring: wanted.keyring,
-            reuse: wanted.reuse,
-        };
-        let remote = remote.for_part(number);
-        restore_disk(disk, &wanted, Some(&mut place), &remote, progress)
-            .map_err(|report| since_resumed(resume, report))
-    });
-    let mut done = JobResult {
-        summary: Summary::default(),
-        warnings: Vec::new(),
-    };
-    for one in several::all(chosen, results)? {
-        add(&mut done.summary, &one.summary);
-        done.warnings.extend(one.warnings);
-    }
-    Ok(done)
-}
-
 /// This start has not written; an earlier one of the same restore had begun to.
 fn since_resumed(resumed: bool, report: Report) -> Report {
     match report.disk {
@@ -373,52 +222,91 @@ fn restore_disk(
     if wanted.resume && !restore::is_unfinished(&device, image.layout(), &wanted.options.scope)? {
         // Of several disks one may have been finished when the power went.
         if let Some(place) = &mut place
-            && let Some(bytes) = restore::held(&device, path, &image, progress)?
+            && let Some(held) = restore::held(&device, path, &image, progress)?
         {
             place.ready();
             progress.note(&format!("{} holds the whole image already", disk.path));
             let summary = Summary {
                 disk_bytes,
-                used_bytes: bytes,
-                skipped_bytes: bytes,
+                used_bytes: held.bytes,
+                skipped_bytes: held.bytes,
                 ..Summary::default()
             };
+            let lost = bad_ranges::warning_of_image(image.layout(), &held.bad);
             return Ok(JobResult {
                 summary,
-                warnings: Vec::new(),
+                warnings: lost.into_iter().collect(),
             });
         }
-        // Either tables were written and only the report was lost, or nothing was written
-        // yet. Restoring again could destroy what was written since.
-        let found = format!(
-            "an earlier run of this restore had announced to write {}, and the disk does not \
-             show a half-made restore: that run was complete, or it had not begun",
-            disk.path
-        );
-        return Err(
-            Report::new(Code::TargetSilent, found, DiskState::Unknown).with_advice(
-                "Let the machine boot its own disk and look. If it is not what you want, clear the \
-             error and restore again.",
-            ),
-        );
+        return Err(not_half_made(disk, place.is_some()));
     }
+    // What an earlier start left, and the look has just confirmed.
+    let half_made = wanted.resume && place.is_some();
+    let restored = restore_image(device, disk, &mut image, wanted, place, remote, progress);
+    restored.map_err(|report| match report.disk {
+        DiskState::Untouched if half_made => Report {
+            disk: DiskState::Incomplete,
+            ..report
+        },
+        _ => report,
+    })
+}
+
+/// Either tables were written and only the report was lost, or nothing was written yet.
+/// Restoring again could destroy what was written since.
+fn not_half_made(disk: &DiskInfo, one_of_several: bool) -> Report {
+    let found = format!(
+        "an earlier run of this restore had announced to write {}, and the disk does not \
+         show a half-made restore: that run was complete, or it had not begun",
+        disk.path
+    );
+    let advice = match one_of_several {
+        false => {
+            "Let the machine boot its own disk and look. If it is not what you want, clear the \
+             error and restore again."
+        }
+        // The machine may not be able to.
+        true => {
+            "Other disks of the job may be half-made, so the machine may not boot. Save what is \
+             worth it on this disk, if it was used since; then clear the error and restore all \
+             of them again."
+        }
+    };
+    Report::new(Code::TargetSilent, found, DiskState::Unknown).with_advice(advice)
+}
+
+/// The checks that go before the first write, and the restore.
+fn restore_image(
+    device: Device,
+    disk: &DiskInfo,
+    image: &mut ServerSource,
+    wanted: &Wanted<'_>,
+    place: Option<&mut GatePlace<'_>>,
+    remote: &Remote,
+    progress: &dyn ProgressSink,
+) -> Result<JobResult, Report> {
+    let (path, disk_bytes) = (Path::new(&disk.path), device.size_bytes());
     let mut warnings = Vec::new();
     // An image of another kind of machine would be restored, but not boot.
     // What a resumed restore left there says nothing, nor do partitions that stay.
     let whole = !wanted.resume && wanted.options.scope.is_default();
-    let now = whole.then(|| restore::show::look(&device)).flatten();
+    let now = whole
+        .then(|| restore::show::look(&device, progress))
+        .flatten();
     match machine::misfit(image.layout(), now.as_ref()) {
         Some(report) if !wanted.force => return Err(report),
         misfit => warnings.extend(misfit),
     }
+    let layout = image.layout().clone();
     let mut guard = ServerGuard {
         disk,
+        layout: &layout,
         remote,
         progress,
         place,
     };
     let options = &wanted.options;
-    let done = restore::run(device, path, &mut image, &mut guard, options, progress)?;
+    let done = restore::run(device, path, image, &mut guard, options, progress)?;
     if let Some(grown) = &done.grown {
         progress.note(grown);
     }
@@ -447,6 +335,7 @@ fn compression(codec: Codec, level: i32) -> Compression {
 
 struct ServerGuard<'a, 'g> {
     disk: &'a DiskInfo,
+    layout: &'a Layout,
     remote: &'a Remote,
     progress: &'a dyn ProgressSink,
     /// Where the other disks of the job are waited for.
@@ -454,12 +343,16 @@ struct ServerGuard<'a, 'g> {
 }
 
 impl Guard for ServerGuard<'_, '_> {
-    fn before_write(&mut self, device: &Device, _plan: &Plan) -> Result<(), Report> {
-        if let Some(place) = &mut self.place {
-            place.pass(device.path(), &|| self.progress.interrupted())?;
-        }
+    fn before_write(&mut self, device: &Device, plan: &Plan) -> Result<(), Report> {
         let old = old_tables::read(device, self.disk.clone());
         self.remote.put_tables(&old).map_err(untouched)?;
+        // What can fail without a word of the server on the disk comes before the gate, behind
+        // which disks are written.
+        if let Some(place) = &mut self.place {
+            self.progress
+                .step(Step::Preparing, plan.used_bytes(self.layout));
+            place.pass(device.path(), &|| self.progress.interrupted())?;
+        }
         self.remote
             .begin_write(&BeginWrite {
                 part: self.remote.part(),

@@ -13,15 +13,16 @@ const END_BYTES: u64 = 64 << 10;
 /// Reads the tables: exactly their sectors if they can be understood, else both ends of
 /// the disk. What cannot be read is left out: it could not be put back either.
 pub fn read(device: &Device, disk: DiskInfo) -> OldTables {
-    let options = diskmap::ScanOptions::default();
-    let scanned = diskmap::scan(&source::Reader(device), source::geometry(device), &options);
+    // What the partitions hold is not asked: on a large or failing disk that takes long.
+    let table = diskmap::table::read(&source::Reader(device), source::geometry(device));
     let blob = |offset: u64, data: &[u8]| TableBlob {
         offset,
         data: STANDARD.encode(data),
     };
-    let blobs = match scanned {
-        Ok(map) if !map.blobs.is_empty() => {
-            map.blobs.iter().map(|b| blob(b.offset, &b.data)).collect()
+    let blobs = match table {
+        Ok(Some(table)) if !table.blobs.is_empty() => {
+            let blobs = table.blobs.iter();
+            blobs.map(|b| blob(b.offset, &b.data)).collect()
         }
         _ => {
             let size = device.size_bytes();

@@ -1,18 +1,21 @@
 //! Several disks in one job.
 //!
-//! Owns: running them side by side, the moment at which all of them may be written, and
-//! one report that names every disk. Does not own: what is done with one disk
-//! ([`crate::job`]).
+//! Owns: which disks they are, running them side by side, and one report that names every
+//! disk. Does not own: the moment at which all of them may be written (`gate`), what is done
+//! with one disk ([`crate::job`]).
+
+mod gate;
+
+pub use gate::{Gate, GatePlace};
 
 use crate::progress::ProgressSink;
 use crate::progress::joined::{Child, Joined};
 use crate::target::panic_report;
 use crate::{disks, report};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::thread::Builder;
 use wire::{Code, DiskInfo, DiskSelector, DiskState, Report};
 
 /// The disks that are meant, in order.
@@ -39,40 +42,124 @@ pub fn select<'a>(
     Ok(found)
 }
 
-/// Works on all disks, at most `at_once` at a time, and returns what became of each.
+/// Refuses disks of a restore that cannot be told apart: by the server, which would take
+/// one for the other, or (of those that an earlier start has begun to write) after a boot
+/// that counts disks otherwise. `all`: the disks of the machine; `resumed`: positions in
+/// `chosen`.
+///
+/// # Errors
+/// `target-ambiguous`, with the disks.
+pub fn told_apart<'a>(
+    chosen: Vec<&'a DiskInfo>,
+    all: &[DiskInfo],
+    resumed: &[u32],
+) -> Result<Vec<&'a DiskInfo>, Report> {
+    let refuse = |found: String, advice: &str| {
+        let report = Report::new(Code::TargetAmbiguous, found, DiskState::Untouched);
+        Err(report.with_advice(advice))
+    };
+    let identity = |disk: &DiskInfo| (disk.serial.clone(), disk.wwn.clone(), disk.size_bytes);
+    for (at, disk) in chosen.iter().enumerate() {
+        let mut others = chosen.iter().skip(at + 1);
+        let twin = others.find(|other| !is_anonymous(disk) && identity(other) == identity(disk));
+        if let Some(twin) = twin {
+            let found = format!(
+                "{} and {} have one serial number ({:?}), WWN ({:?}) and size",
+                disk.path, twin.path, disk.serial, disk.wwn
+            );
+            return refuse(
+                found,
+                "Restore the images one by one, by their ids, with only one of these disks \
+                 connected.",
+            );
+        }
+    }
+    let begun = resumed.iter().filter_map(|at| chosen.get(*at as usize));
+    for disk in begun.filter(|disk| is_anonymous(disk)) {
+        let twin = all.iter().find(|other| {
+            other.path != disk.path && is_anonymous(other) && identity(other) == identity(disk)
+        });
+        if let Some(twin) = twin {
+            let found = format!(
+                "an earlier start began to write {}, which has neither serial number nor WWN, \
+                 and {} has its size: which of them it was cannot be told",
+                disk.path, twin.path
+            );
+            return refuse(
+                found,
+                "Look which disk is which now, clear the error and order the restore again: it \
+                 writes all disks anew.",
+            );
+        }
+    }
+    Ok(chosen)
+}
+
+/// Whether nothing but its path tells a disk from another one of its size.
+fn is_anonymous(disk: &DiskInfo) -> bool {
+    disk.serial.is_empty() && disk.wwn.is_empty()
+}
+
+/// How disks are worked on side by side.
+pub struct Together<'a> {
+    /// How many at a time.
+    pub at_once: usize,
+    /// Bytes of each disk, as far as they are known.
+    pub totals: Vec<u64>,
+    /// What is known of a disk after a panic.
+    pub panicked: DiskState,
+    /// Called if not as many threads could be started as were wanted: what waits for all
+    /// disks would wait for ever. All disks are worked on nevertheless.
+    pub not_started: &'a (dyn Fn() + Sync),
+}
+
+/// Works on all disks and returns what became of each.
 pub fn side_by_side<T: Send>(
     disks: &[&DiskInfo],
-    at_once: usize,
+    together: &Together<'_>,
     progress: &dyn ProgressSink,
     work: impl Fn(usize, &Child<'_>) -> Result<T, Report> + Sync,
 ) -> Vec<Result<T, Report>> {
-    let joined = Joined::new(progress, disks.len());
+    let joined = Joined::new(progress, disks.len(), &together.totals);
     let next = AtomicUsize::new(0);
     let results: Vec<Mutex<Option<Result<T, Report>>>> =
         disks.iter().map(|_| Mutex::new(None)).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..at_once.min(disks.len()) {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, Ordering::SeqCst);
-                    let Some(slot) = results.get(at) else {
-                        return;
-                    };
-                    let one = || work(at, &joined.part(at));
-                    let result = catch_unwind(AssertUnwindSafe(one)).unwrap_or_else(|panic| {
-                        Err(panic_report(panic.as_ref(), DiskState::Unknown))
-                    });
-                    joined.ended(at);
-                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-                }
-            });
+    let take = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::SeqCst);
+            let Some(slot) = results.get(at) else {
+                return;
+            };
+            let one = || work(at, &joined.part(at));
+            let result = catch_unwind(AssertUnwindSafe(one))
+                .unwrap_or_else(|panic| Err(panic_report(panic.as_ref(), together.panicked)));
+            joined.ended(at);
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         }
+    };
+    std::thread::scope(|scope| {
+        // The last one is this thread.
+        for _ in 1..together.at_once.min(disks.len()) {
+            if Builder::new().spawn_scoped(scope, take).is_err() {
+                (together.not_started)();
+                break;
+            }
+        }
+        take();
     });
     let taken = results.into_iter().map(|slot| {
         let result = slot.into_inner().unwrap_or_else(PoisonError::into_inner);
-        result.unwrap_or_else(|| Err(report::thread_lost(DiskState::Unknown)))
+        result.unwrap_or_else(|| Err(report::thread_lost(together.panicked)))
     });
     taken.collect()
+}
+
+/// A disk whose work could not begin.
+fn no_thread(disk: DiskState) -> Report {
+    let found = "the kernel gives no more threads, so that not all disks can be worked on";
+    let report = Report::new(Code::Internal, found, disk);
+    report
+        .with_advice("The machine has too little memory for so many disks in one job: name fewer.")
 }
 
 /// All results, or one report that says what became of each disk. Its code is that of the
@@ -112,7 +199,8 @@ pub fn all<T>(disks: &[&DiskInfo], results: Vec<Result<T, Report>>) -> Result<Ve
     })
 }
 
-fn name(disk: &DiskInfo) -> String {
+/// A disk as it is named in the report of a job of several.
+pub fn name(disk: &DiskInfo) -> String {
     if disk.serial.is_empty() {
         disk.path.clone()
     } else {
@@ -144,140 +232,25 @@ fn worst<T>(results: &[Result<T, Report>]) -> DiskState {
     }
 }
 
-/// Disks that are written at a time: each one has its connections and buffers.
-const WRITTEN_AT_ONCE: usize = 4;
-/// How often a disk that waits for its turn looks whether the job is to stop.
-const LOOK: Duration = Duration::from_millis(200);
-
-/// Lets the first write to any disk happen only after the checks of all have passed, and
-/// only so many be written at a time.
-pub struct Gate {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-struct State {
-    /// Disks whose checks are not over.
-    left: usize,
-    /// Whether none has failed until now.
-    good: bool,
-    /// Disks that are being written.
-    written: usize,
-}
-
-impl Gate {
-    /// For so many disks.
-    pub fn new(disks: usize) -> Self {
-        Gate {
-            state: Mutex::new(State {
-                left: disks,
-                good: true,
-                written: 0,
-            }),
-            changed: Condvar::new(),
-        }
-    }
-
-    /// The place of one disk, which counts as failed if it is dropped before it has passed.
-    pub fn place(&self) -> GatePlace<'_> {
-        GatePlace {
-            gate: self,
-            told: false,
-            writes: false,
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self, good: bool) {
-        let mut state = self.state();
-        state.left = state.left.saturating_sub(1);
-        state.good &= good;
-        self.changed.notify_all();
-    }
-
-    fn all_good(&self) -> bool {
-        let state = self.changed.wait_while(self.state(), |s| s.left > 0);
-        state.unwrap_or_else(PoisonError::into_inner).good
-    }
-
-    /// Takes a turn to write; `false` if the job is to stop before there is one.
-    fn turn(&self, stop: &dyn Fn() -> bool) -> bool {
-        let mut state = self.state();
-        while state.written >= WRITTEN_AT_ONCE {
-            if stop() {
-                return false;
-            }
-            let waited = self.changed.wait_timeout(state, LOOK);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.written += 1;
-        true
-    }
-}
-
-/// One disk before the gate.
-pub struct GatePlace<'a> {
-    gate: &'a Gate,
-    told: bool,
-    writes: bool,
-}
-
-impl GatePlace<'_> {
-    /// This disk's checks have passed, or it needs no writing.
-    pub fn ready(&mut self) {
-        if !std::mem::replace(&mut self.told, true) {
-            self.gate.tell(true);
-        }
-    }
-
-    /// Waits for the others, and then for its turn, which lasts as long as the place.
-    /// `stop` says whether the job is to stop.
-    ///
-    /// # Errors
-    /// One of them cannot be written, or the job is to stop.
-    pub fn pass(&mut self, path: &Path, stop: &dyn Fn() -> bool) -> Result<(), Report> {
-        self.ready();
-        let left = |why: &str| {
-            let found = format!("{} was left as it is, {why}", path.display());
-            Err(Report::new(Code::Interrupted, found, DiskState::Untouched))
-        };
-        if !self.gate.all_good() {
-            return left("because another disk of the job cannot be written");
-        }
-        self.writes = self.gate.turn(stop);
-        match self.writes {
-            true => Ok(()),
-            false => left("because the job was stopped by an operator"),
-        }
-    }
-}
-
-impl Drop for GatePlace<'_> {
-    fn drop(&mut self) {
-        if !self.told {
-            self.gate.tell(false);
-        }
-        if self.writes {
-            self.gate.state().written -= 1;
-            self.gate.changed.notify_all();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Gate, GatePlace, WRITTEN_AT_ONCE, all, side_by_side};
+    use super::{Together, all, side_by_side, told_apart};
     use crate::progress::Silent;
-    use std::path::Path;
     use wire::{Code, DiskInfo, DiskState, Report};
 
     fn disk(path: &str) -> DiskInfo {
         DiskInfo {
             path: path.into(),
             ..DiskInfo::default()
+        }
+    }
+
+    fn together(at_once: usize, panicked: DiskState) -> Together<'static> {
+        Together {
+            at_once,
+            totals: Vec::new(),
+            panicked,
+            not_started: &|| {},
         }
     }
 
@@ -313,61 +286,62 @@ mod tests {
         let list: Vec<DiskInfo> = (0..5).map(|n| disk(&format!("/dev/{n}"))).collect();
         let disks: Vec<&DiskInfo> = list.iter().collect();
         for at_once in [1, 2, 8] {
-            let results = side_by_side(&disks, at_once, &Silent, |at, _| Ok(at));
+            let results = side_by_side(
+                &disks,
+                &together(at_once, DiskState::Unknown),
+                &Silent,
+                |at, _| Ok(at),
+            );
             assert_eq!(all(&disks, results).unwrap(), [0, 1, 2, 3, 4]);
         }
     }
 
     #[test]
-    fn a_panic_is_one_disks_failure() {
+    fn a_panic_is_one_disks_failure_and_no_backup_touches_a_disk() {
         let (a, b) = (disk("/dev/a"), disk("/dev/b"));
-        let results = side_by_side(&[&a, &b], 2, &Silent, |at, _| {
-            assert_eq!(at, 0, "on purpose");
-            Ok(())
-        });
-        let report = all(&[&a, &b], results).unwrap_err();
-        assert_eq!(
-            (report.code, report.disk),
-            (Code::Internal, DiskState::Unknown)
-        );
-    }
-
-    #[test]
-    fn nobody_passes_the_gate_if_one_cannot() {
-        let gate = Gate::new(2);
-        let passed = std::thread::scope(|scope| {
-            let first = scope.spawn(|| gate.place().pass(Path::new("/dev/a"), &|| false));
-            drop(gate.place());
-            first.join().unwrap()
-        });
-        assert_eq!(passed.unwrap_err().disk, DiskState::Untouched);
-        let gate = Gate::new(2);
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| gate.place().pass(Path::new("/dev/a"), &|| false).unwrap());
-            }
-        });
-    }
-
-    #[test]
-    fn a_few_are_written_at_a_time_and_who_waits_hears_an_interrupt() {
-        let path = Path::new("/dev/a");
-        let gate = Gate::new(WRITTEN_AT_ONCE + 1);
-        let mut places: Vec<_> = (0..=WRITTEN_AT_ONCE).map(|_| gate.place()).collect();
-        places.iter_mut().for_each(GatePlace::ready);
-        let mut late = places.pop().unwrap();
-        for place in &mut places {
-            place.pass(path, &|| false).unwrap();
+        for state in [DiskState::Unknown, DiskState::NotInvolved] {
+            let results = side_by_side(&[&a, &b], &together(2, state), &Silent, |at, _| {
+                assert_eq!(at, 0, "on purpose");
+                Ok(())
+            });
+            let report = all(&[&a, &b], results).unwrap_err();
+            assert_eq!((report.code, report.disk), (Code::Internal, state));
         }
-        let stopped = late.pass(path, &|| true).unwrap_err();
-        assert_eq!(
-            (stopped.code, stopped.disk),
-            (Code::Interrupted, DiskState::Untouched)
+    }
+
+    #[test]
+    fn disks_that_one_could_be_taken_for_the_other_are_refused() {
+        let of = |path: &str, serial: &str, size_bytes| DiskInfo {
+            serial: serial.into(),
+            size_bytes,
+            ..disk(path)
+        };
+        let refused = |disks: &[DiskInfo], chosen: usize, resumed: &[u32]| {
+            let chosen = disks.iter().take(chosen).collect();
+            told_apart(chosen, disks, resumed).is_err_and(|report| {
+                assert_eq!(
+                    (report.code, report.disk),
+                    (Code::TargetAmbiguous, DiskState::Untouched)
+                );
+                assert!(report.found.contains("/dev/a") && report.found.contains("/dev/b"));
+                true
+            })
+        };
+        // Two adapters with the serial number of their kind.
+        let bridges = [of("/dev/a", "123", 9), of("/dev/b", "123", 9)];
+        assert!(refused(&bridges, 2, &[]));
+        let sizes = [of("/dev/a", "123", 9), of("/dev/b", "123", 8)];
+        assert!(!refused(&sizes, 2, &[0, 1]));
+        // Named by path they can be written, but after a boot nobody knows which was which.
+        let nameless = [of("/dev/a", "", 9), of("/dev/b", "", 9)];
+        assert!(!refused(&nameless, 2, &[]));
+        assert!(refused(&nameless, 2, &[0, 1]));
+        assert!(refused(&nameless, 2, &[1]));
+        assert!(
+            refused(&nameless, 1, &[0]),
+            "the other one is not of the job"
         );
-        std::thread::scope(|scope| {
-            let passed = scope.spawn(|| late.pass(path, &|| false));
-            places.pop();
-            passed.join().unwrap().unwrap();
-        });
+        let known = [of("/dev/a", "", 9), of("/dev/b", "7", 9)];
+        assert!(!refused(&known, 2, &[0, 1]));
     }
 }

@@ -23,6 +23,10 @@ const BATCH_BYTES: usize = 8 << 20;
 /// Batches in flight, each on its own connection.
 const SENDERS: usize = 3;
 
+/// Said where a manifest was not taken, because an earlier one of the execution was.
+pub const PUBLISHED_BEFORE: &str = "the server had published what this execution read at an \
+    earlier start of the machine already; that stays, and not what was read now";
+
 /// Consecutive chunks.
 struct Batch {
     first: usize,
@@ -80,10 +84,7 @@ pub fn send(
     let manifest = sent.manifest.as_slice();
     let published = remote.put_manifest(manifest.len() as u64, || Ok(manifest))?;
     if published.root != sent.root {
-        progress.note(
-            "the server had published this execution's image from an earlier start of the \
-             machine already; that one stays",
-        );
+        progress.note(PUBLISHED_BEFORE);
     }
     Ok(Sent {
         published,

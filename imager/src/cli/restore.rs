@@ -6,6 +6,7 @@
 use super::keys::ReadKeys;
 use super::shown::Shown;
 use super::{Output, info, print_warnings, warnings_json};
+use crate::progress::Silent;
 use crate::restore::stream::ContainerSource;
 use crate::restore::{self, Guard, Plan, Source, show};
 use crate::{bad_ranges, disks, in_use, machine, old_tables, report, source, trust};
@@ -222,7 +223,7 @@ fn view<'a>(
         plan,
         layout,
         disk,
-        map: show::look(device),
+        map: show::look(device, &Silent),
         warnings: misfit(device, layout, scope).into_iter().collect(),
     }
 }
@@ -230,7 +231,7 @@ fn view<'a>(
 /// What is told of an image of another kind of machine: a warning here, where the disk may
 /// be one of that other machine. A raw file may be for any machine.
 fn misfit(device: &Device, layout: &Layout, scope: &RestoreScope) -> Option<Report> {
-    let now = || show::look(device).filter(|_| scope.is_default());
+    let now = || show::look(device, &Silent).filter(|_| scope.is_default());
     (device.kind() == Kind::Block)
         .then(|| machine::misfit(layout, now().as_ref()))
         .flatten()

@@ -7,8 +7,14 @@ use super::ProgressSink;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use wire::Step;
 
-/// The steps whose bytes are added up, in order.
-const STEPS: [Step; 3] = [Step::Running, Step::Verifying, Step::Finishing];
+/// The steps of a disk, in order.
+const STEPS: [Step; 4] = [
+    Step::Preparing,
+    Step::Running,
+    Step::Verifying,
+    Step::Finishing,
+];
+const RUNNING: usize = 1;
 
 /// Adds up the progress of the parts of a job.
 pub struct Joined<'a> {
@@ -18,6 +24,8 @@ pub struct Joined<'a> {
 
 struct State {
     parts: Vec<Part>,
+    /// Whether a disk has begun to transfer; what is shown never goes back before that.
+    begun: bool,
     /// The step that is shown, and its bytes.
     shown: Option<(usize, u64)>,
 }
@@ -30,14 +38,37 @@ struct Part {
     done: [u64; STEPS.len()],
 }
 
+impl State {
+    /// The step of the slowest disk, once one transfers: those that wait are about to.
+    fn slowest(&self) -> usize {
+        let slowest = self.parts.iter().map(|part| part.at).min().unwrap_or(0);
+        match self.begun {
+            true => slowest.max(RUNNING),
+            false => 0,
+        }
+    }
+
+    /// Bytes of a step that are done, of how many.
+    fn sum(&self, step: usize) -> (u64, u64) {
+        let parts = self.parts.iter();
+        let sums = parts.map(|part| (part.done[step], part.total[step]));
+        sums.fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+    }
+}
+
 impl<'a> Joined<'a> {
-    /// For `parts` disks. The look at the disks is over: what is not transferring yet is
-    /// about to.
-    pub fn new(inner: &'a dyn ProgressSink, parts: usize) -> Self {
+    /// For `parts` disks, of each of which so many bytes will be transferred, as far as that
+    /// is known.
+    pub fn new(inner: &'a dyn ProgressSink, parts: usize, totals: &[u64]) -> Self {
+        let mut parts = vec![Part::default(); parts];
+        for (part, total) in parts.iter_mut().zip(totals) {
+            part.total[RUNNING] = *total;
+        }
         Joined {
             inner,
             state: Mutex::new(State {
-                parts: vec![Part::default(); parts],
+                parts,
+                begun: false,
                 shown: None,
             }),
         }
@@ -59,19 +90,30 @@ impl<'a> Joined<'a> {
 
     fn step(&self, at: usize, step: Step, total: u64) {
         let mut state = self.state();
+        let before = state.shown.map(|(shown, _)| state.sum(shown).0);
         let position = STEPS.iter().position(|s| *s == step).unwrap_or(0);
+        state.begun |= position == RUNNING;
         if let Some(part) = state.parts.get_mut(at) {
             part.at = position;
-            part.total[position] = total;
+            if position == 0 {
+                // Of what is prepared it is told how much will be transferred.
+                part.total[RUNNING] = total.max(part.total[RUNNING]);
+            } else {
+                part.total[position] = total;
+            }
             part.done[position] = 0;
+            for passed in RUNNING..position {
+                part.done[passed] = part.total[passed];
+            }
         }
-        let slowest = state.parts.iter().map(|part| part.at).min().unwrap_or(0);
-        let total = state.parts.iter().map(|part| part.total[slowest]).sum();
+        let slowest = state.slowest();
+        let (done, total) = state.sum(slowest);
         if state.shown != Some((slowest, total)) {
             state.shown = Some((slowest, total));
-            let done = state.parts.iter().map(|part| part.done[slowest]).sum();
             self.inner.step(STEPS[slowest], total);
             self.inner.advance(done, 0);
+        } else if let Some(more) = before.and_then(|before| done.checked_sub(before)) {
+            self.inner.advance(more, 0);
         }
     }
 
@@ -122,7 +164,7 @@ mod tests {
     #[test]
     fn the_slowest_disk_says_the_step_and_all_are_added_up() {
         let tracker = Tracker::new(|_| {});
-        let joined = Joined::new(&tracker, 2);
+        let joined = Joined::new(&tracker, 2, &[]);
         let (a, b) = (joined.part(0), joined.part(1));
         let seen = || {
             let seen = tracker.snapshot().unwrap();
@@ -145,5 +187,38 @@ mod tests {
         assert_eq!(seen().0, Step::Verifying);
         joined.ended(0);
         assert_eq!(seen().0, Step::Finishing);
+    }
+
+    #[test]
+    fn while_disks_are_checked_nothing_runs_and_those_that_wait_count() {
+        let tracker = Tracker::new(|_| {});
+        let joined = Joined::new(&tracker, 3, &[0, 0, 50]);
+        let (a, b) = (joined.part(0), joined.part(1));
+        let seen = || {
+            let seen = tracker.snapshot().unwrap();
+            (seen.step, seen.done, seen.total)
+        };
+        a.step(Step::Preparing, 0);
+        a.step(Step::Preparing, 100);
+        // It holds its image already, which is looked at before any disk is written.
+        b.step(Step::Preparing, 0);
+        b.step(Step::Verifying, 30);
+        b.advance(20, 0);
+        assert_eq!(seen().0, Step::Preparing);
+        joined.ended(1);
+        assert_eq!(seen().0, Step::Preparing);
+        a.step(Step::Running, 100);
+        assert_eq!(seen(), (Step::Running, 0, 150));
+        a.advance(90, 0);
+        a.step(Step::Verifying, 100);
+        // The rest is on the disk, too: heads come later, but are counted here.
+        assert_eq!(seen(), (Step::Running, 100, 150));
+        joined.ended(0);
+        let c = joined.part(2);
+        c.step(Step::Preparing, 50);
+        assert_eq!(seen(), (Step::Running, 100, 150));
+        c.step(Step::Running, 50);
+        c.advance(10, 0);
+        assert_eq!(seen(), (Step::Running, 110, 150));
     }
 }

@@ -177,6 +177,13 @@ impl Remote {
         }
     }
 
+    /// The same conversation over connections of its own, which ends when `stop` is set, too.
+    #[must_use]
+    pub fn until(&self, stop: Arc<AtomicBool>) -> Self {
+        let inner = Arc::clone(&self.observer);
+        self.observed_by(Arc::new(retry::Until { inner, stop }))
+    }
+
     /// The same conversation over connections of its own, on which nothing is waited for
     /// longer than `limit`. For what is sent again and again anyway.
     #[must_use]

@@ -4,6 +4,7 @@
 
 use super::failure::{Failure, report};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use wire::{Code, Report};
 
@@ -62,6 +63,24 @@ impl Observer for Unobserved {
     fn recovered(&self, _what: &'static str) {}
     fn cancelled(&self) -> bool {
         false
+    }
+}
+
+/// Hears what another observer hears, and also ends the retries when `stop` is set.
+pub(super) struct Until {
+    pub inner: Arc<dyn Observer>,
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Observer for Until {
+    fn retrying(&self, retrying: &Retrying<'_>) {
+        self.inner.retrying(retrying);
+    }
+    fn recovered(&self, what: &'static str) {
+        self.inner.recovered(what);
+    }
+    fn cancelled(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.inner.cancelled()
     }
 }
 

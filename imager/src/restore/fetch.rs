@@ -97,6 +97,11 @@ impl ServerSource {
     pub fn pages(&self) -> &[PackedPage] {
         &self.pages
     }
+
+    /// What the image does not have.
+    pub fn bad(&self) -> &[BadRange] {
+        &self.bad
+    }
 }
 
 impl Source for ServerSource {

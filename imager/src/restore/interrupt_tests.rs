@@ -148,3 +148,18 @@ fn a_scan_of_a_disk_ends_with_the_next_read() {
     let report = plan_of(&path, &sink).map(|_| ()).unwrap_err();
     assert_eq!(report.code, Code::Interrupted);
 }
+
+/// A large or failing disk is not scanned on for minutes, while other disks wait for this one.
+#[test]
+fn the_look_at_what_a_disk_holds_ends_when_the_job_is_to_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk");
+    testkit::build::DiskBuilder::gpt(8 << 20, 512)
+        .raw(4 << 20, 1)
+        .build(&path);
+    let device = crate::source::open(&path, None).unwrap();
+    assert!(super::show::look(&device, &Silent).is_some());
+    let stopped = StopsAt::new(Step::Preparing);
+    stopped.step(Step::Preparing, 0);
+    assert!(super::show::look(&device, &stopped).is_none());
+}

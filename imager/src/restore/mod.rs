@@ -165,15 +165,24 @@ fn reread(device: &Device, path: &Path) -> Option<Report> {
     })
 }
 
-/// How many bytes of the image the disk holds, if it holds all of it: every chunk, heads
-/// and tables too, read past the page cache. That is what a restore leaves of which only
-/// the last word was lost. Nothing is written. The image is one of a whole disk.
+/// An image that a disk holds already.
+pub struct Held {
+    /// Bytes of it.
+    pub bytes: u64,
+    /// What the image does not have, and the disk has zeros for.
+    pub bad: Vec<BadRange>,
+}
+
+/// What the disk holds of the image, if it holds all of it: every chunk, heads and tables
+/// too, read past the page cache. (Of what lies behind the last partition and does not fit
+/// whole, nothing need be there.) That is what a restore leaves of which only the last word
+/// was lost. Nothing is written. The image is one of a whole disk.
 pub fn held(
     device: &Device,
     path: &Path,
     image: &fetch::ServerSource,
     progress: &dyn ProgressSink,
-) -> Result<Option<u64>, Report> {
+) -> Result<Option<Held>, Report> {
     let unknown = |report: Report| Report {
         disk: DiskState::Unknown,
         ..report
@@ -185,10 +194,12 @@ pub fn held(
     let writer = CellWriter::new(device, layout, &plan, progress).of_key(image.key());
     let pages = image.pages();
     let looked = tables::prove(device, path, plan.tables())
-        .and_then(|()| verify::heads(path, &writer, pages))
-        .and_then(|()| verify::data(path, &writer, pages, progress));
+        .and_then(|()| verify::held(path, &writer, pages, progress));
     match looked {
-        Ok(()) => Ok(Some(bytes)),
+        Ok(()) => Ok(Some(Held {
+            bytes,
+            bad: plan.written_of(image.bad()),
+        })),
         Err(report) if report.code == Code::VerifyMismatch => Ok(None),
         Err(report) => Err(unknown(report)),
     }

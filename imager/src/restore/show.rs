@@ -5,6 +5,7 @@
 
 use super::plan::{NewPartition, Plan, TableChange};
 use crate::map::printable;
+use crate::progress::ProgressSink;
 use crate::source;
 use blockdev::Device;
 use diskmap::{DiskMap, ScanOptions};
@@ -27,9 +28,9 @@ pub struct View<'a> {
     pub warnings: Vec<Report>,
 }
 
-/// Looks at what the disk holds now.
-pub fn look(device: &Device) -> Option<DiskMap> {
-    let reader = source::Reader(device);
+/// Looks at what the disk holds now, until the job is to stop.
+pub fn look(device: &Device, progress: &dyn ProgressSink) -> Option<DiskMap> {
+    let reader = source::Watched(device, progress);
     diskmap::scan(&reader, source::geometry(device), &ScanOptions::default()).ok()
 }
 

@@ -20,6 +20,45 @@ use wire::{Code, DiskState, Report};
 /// How many places are named.
 const NAMED: usize = 16;
 
+/// Which chunks are looked at.
+#[derive(Clone, Copy)]
+enum What {
+    Data,
+    Heads,
+    /// All but those of gaps that did not fit whole: there is no telling of these without
+    /// their bytes, and nothing needs them.
+    Whole,
+}
+
+impl What {
+    fn is_meant(self, writer: &CellWriter<'_>, cell: &CellMap) -> bool {
+        let Some(place) = writer.place(cell) else {
+            return false;
+        };
+        match self {
+            What::Data => !writer.is_head(cell),
+            What::Heads => writer.is_head(cell),
+            What::Whole => !(super::write::is_clipped(cell, place) && is_of_gap(writer, cell)),
+        }
+    }
+}
+
+fn is_of_gap(writer: &CellWriter<'_>, cell: &CellMap) -> bool {
+    let region = writer.layout().regions.get(cell.region as usize);
+    region.is_some_and(|region| region.kind == "gap")
+}
+
+/// Reads every chunk of an image that may stand on the disk, of which nothing was written
+/// by this writer.
+pub fn held(
+    path: &Path,
+    writer: &CellWriter<'_>,
+    pages: &[PackedPage],
+    progress: &dyn ProgressSink,
+) -> Result<(), Report> {
+    check(path, writer, pages, What::Whole, Some(progress))
+}
+
 /// Reads back every chunk but the heads.
 pub fn data(
     path: &Path,
@@ -27,19 +66,19 @@ pub fn data(
     pages: &[PackedPage],
     progress: &dyn ProgressSink,
 ) -> Result<(), Report> {
-    check(path, writer, pages, false, Some(progress))
+    check(path, writer, pages, What::Data, Some(progress))
 }
 
 /// Reads back the heads.
 pub fn heads(path: &Path, writer: &CellWriter<'_>, pages: &[PackedPage]) -> Result<(), Report> {
-    check(path, writer, pages, true, None)
+    check(path, writer, pages, What::Heads, None)
 }
 
 fn check(
     path: &Path,
     writer: &CellWriter<'_>,
     pages: &[PackedPage],
-    heads: bool,
+    what: What,
     progress: Option<&dyn ProgressSink>,
 ) -> Result<(), Report> {
     writer
@@ -85,8 +124,7 @@ fn check(
                 if let Some(progress) = progress {
                     super::stop_if_asked(progress, DiskState::Incomplete)?;
                 }
-                let now = writer.wants(&cell) && writer.is_head(&cell) == heads;
-                if now && work_tx.send((cell, chunk)).is_err() {
+                if what.is_meant(writer, &cell) && work_tx.send((cell, chunk)).is_err() {
                     return Err(report::thread_lost(DiskState::Incomplete));
                 }
             }
