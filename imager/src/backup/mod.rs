@@ -243,7 +243,10 @@ fn describe(map: &DiskMap, info: &DiskInfo, machine: Machine, cell_size: u32) ->
         warnings: map
             .warnings
             .iter()
-            .map(|w| format!("{}: {}", w.kind.code(), w.detail))
+            .map(|w| {
+                let told = report::warning(w);
+                format!("{}: {}", told.code, told.found)
+            })
             .collect(),
         encryption: None,
     }

@@ -43,12 +43,14 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         return Err(Report::new(Code::Usage, found, DiskState::NotInvolved));
     };
     let shown = Shown::start("extract", args.quiet);
-    let account = args.inside.with(shown.sink(), |opened| {
-        files(args, opened, paths, Path::new(destination), shown.sink())
+    let (account, mut warnings) = args.inside.with(shown.sink(), |opened| {
+        let account = files(args, opened, paths, Path::new(destination), shown.sink())?;
+        Ok((account, opened.warnings.to_vec()))
     })?;
     drop(shown);
-    let specials = special_warning(&account);
-    super::print_warnings(&specials);
+    let left_out = special_warning(&account);
+    super::print_warnings(&left_out);
+    warnings.extend(left_out);
     if let Some(report) = extract::incomplete(&account) {
         return Err(report);
     }
@@ -81,7 +83,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             "hard_links": hard_links,
             "bytes": bytes,
             "passed_over": passed,
-            "warnings": warnings_json(&specials),
+            "warnings": warnings_json(&warnings),
         }),
         aside: false,
     })

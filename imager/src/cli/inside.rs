@@ -4,7 +4,7 @@
 //! own: what is looked for.
 
 use super::keys::ReadKeys;
-use super::opened;
+use super::{opened, print_warnings};
 use crate::files::{self, Fail, Part, Tree};
 use crate::map::printable;
 use crate::progress::ProgressSink;
@@ -36,6 +36,8 @@ pub struct Opened<'a> {
     pub label: String,
     /// The file system.
     pub tree: &'a dyn Tree,
+    /// What was told at backup of its state; it was printed already.
+    pub warnings: &'a [Report],
 }
 
 impl Inside {
@@ -51,9 +53,8 @@ impl Inside {
         let region = &layout.regions[number];
         let label = label(region);
         let part = part(&image, number, progress, &label)?;
-        for warning in unclean(layout, region) {
-            eprintln!("warning: {}", printable(warning, 400));
-        }
+        let warnings = unsound(layout, region);
+        print_warnings(&warnings);
         // A library that reads a file system may trip over a damaged one.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let tree = files::open(&part).map_err(|fail| fail.report(&label))?;
@@ -62,6 +63,7 @@ impl Inside {
                 file_system: &region.file_system,
                 label: label.clone(),
                 tree: &*tree,
+                warnings: &warnings,
             })
         }));
         outcome.unwrap_or_else(|_| Err(Fail::damaged("its reader gave up on it").report(&label)))
@@ -157,11 +159,60 @@ fn list<'a>(regions: impl Iterator<Item = &'a Region>) -> String {
     }
 }
 
-/// What was told at backup of the state of that file system.
-fn unclean<'a>(layout: &'a Layout, region: &Region) -> impl Iterator<Item = &'a String> {
-    let start = format!("fs-dirty: {}", label(region));
-    layout
-        .warnings
-        .iter()
-        .filter(move |warning| warning.starts_with(&start))
+/// What was told at backup of the state of that file system. Older versions did not say of
+/// which partition a warning is: then it may be this one.
+fn unsound(layout: &Layout, region: &Region) -> Vec<Report> {
+    let of = |warning: &String| {
+        let (code, found) = warning.split_once(": ")?;
+        let codes = [Code::FsDirty, Code::FsDamaged, Code::ReadError];
+        let code = codes.into_iter().find(|known| known.as_str() == code)?;
+        let is_other = about(found).is_some_and(|about| Some(about) != number(region));
+        let report = Report::new(code, printable(found, 400), DiskState::NotInvolved);
+        (!is_other).then_some(report)
+    };
+    layout.warnings.iter().filter_map(of).collect()
+}
+
+/// The partition that a warning names.
+fn about(found: &str) -> Option<u32> {
+    let (number, _) = found.strip_prefix("partition ")?.split_once(": ")?;
+    number.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Layout, Region, unsound};
+
+    #[test]
+    fn warnings_of_this_partition_and_those_of_none() {
+        let layout = Layout {
+            warnings: [
+                "fs-dirty: partition 2: now",
+                "fs-dirty: partition 22: other",
+                "fs-damaged: partition 2: two",
+                "read-error: partition 2: three",
+                "fs-dirty: as older versions said it",
+                "gpt-damaged: the backup table",
+            ]
+            .map(String::from)
+            .to_vec(),
+            ..Layout::default()
+        };
+        let region = Region {
+            kind: "partition".into(),
+            number: Some(2),
+            ..Region::default()
+        };
+        let told = unsound(&layout, &region);
+        let told: Vec<_> = told.iter().map(|report| &report.found[..]).collect();
+        assert_eq!(
+            told,
+            [
+                "partition 2: now",
+                "partition 2: two",
+                "partition 2: three",
+                "as older versions said it"
+            ]
+        );
+    }
 }

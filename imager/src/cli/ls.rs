@@ -2,7 +2,7 @@
 //!
 //! Owns: its options, and how files are listed. Does not own: reading the file system.
 
-use super::Output;
+use super::{Output, warnings_json};
 use super::inside::{Inside, Opened};
 use crate::extract::shown;
 use crate::files::path::find;
@@ -120,10 +120,11 @@ impl<'a> List<'a> {
             return Ok(());
         }
         let head = format!(
-            "{{\"partition\": {}, \"file_system\": {}, \"path\": {}, \"entries\": [",
+            "{{\"partition\": {}, \"file_system\": {}, \"path\": {}, \"warnings\": {}, \"entries\": [",
             json!(self.opened.number),
             json!(self.opened.file_system),
             json!(format!("/{}", String::from_utf8_lossy(&self.base))),
+            warnings_json(self.opened.warnings),
         );
         self.print(&head)
     }

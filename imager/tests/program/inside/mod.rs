@@ -10,6 +10,7 @@ mod extract;
 mod fat;
 mod hostile;
 mod ntfs;
+mod warned;
 
 use crate::disks::folder;
 use crate::imager;
