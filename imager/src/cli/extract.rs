@@ -11,6 +11,7 @@ use crate::files::path::{Found, find};
 use crate::files::{Fail, Kind};
 use crate::progress::ProgressSink;
 use serde_json::json;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -111,6 +112,7 @@ fn files(
         let found = find(opened.tree, path, false);
         all.push(found.map_err(|fail| fail.report(&shown(&opened.label, path)))?);
     }
+    refuse_twins(opened, &all)?;
     let plain = |fail: Fail| fail.report(&destination.display().to_string());
     let into = Folder::destination(destination).map_err(plain)?;
     if !args.overwrite {
@@ -131,15 +133,44 @@ fn files(
     Ok(account)
 }
 
+/// Refuses paths that would be made under one name; with `/`, all names in it count.
+fn refuse_twins(opened: &Opened<'_>, all: &[Found]) -> Result<(), Report> {
+    if all.len() < 2 {
+        return Ok(());
+    }
+    let mut names = HashSet::new();
+    for found in all {
+        let name = last_name(found);
+        let new: Vec<Vec<u8>> = if name.is_empty() && found.node.kind == Kind::Directory {
+            let items = opened.tree.list(&found.node);
+            let items = items.map_err(|fail| fail.report(&shown(&opened.label, b"")))?;
+            items.into_iter().map(|item| item.name).collect()
+        } else {
+            vec![name.to_vec()]
+        };
+        let twin = new.into_iter().find(|name| !names.insert(name.clone()));
+        if let Some(name) = twin {
+            let name = crate::map::printable(&String::from_utf8_lossy(&name), 255);
+            let found = format!("two of the paths would both be made as {name}");
+            return Err(
+                Report::new(Code::FileExists, found, DiskState::NotInvolved)
+                    .with_advice("Extract them into different folders."),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn last_name(found: &Found) -> &[u8] {
+    let mut parts = found.path.rsplit(|&byte| byte == b'/');
+    parts.next().unwrap_or_default()
+}
+
 fn refuse_taken(into: &Folder, all: &[Found], destination: &Path) -> Result<(), Report> {
     let place = destination.display().to_string();
     let plain = |fail: Fail| fail.report(&place);
     for found in all {
-        let name = found
-            .path
-            .rsplit(|&byte| byte == b'/')
-            .next()
-            .unwrap_or_default();
+        let name = last_name(found);
         let there = if name.is_empty() && found.node.kind == Kind::Directory {
             let empty = into.is_empty().map_err(plain)?;
             (!empty).then(|| format!("{place} is not empty"))

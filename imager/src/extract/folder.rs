@@ -1,8 +1,8 @@
 //! Making files in a folder, and nowhere else.
 //!
 //! Owns: that a name stays in the folder that it is made in, that nothing is followed or
-//! replaced unasked, and that a file has its name only once it is complete. Does not own:
-//! what is made.
+//! replaced unasked, and that a file has its name only once it is written. Does not own:
+//! what is made, or that it is on the medium before [`Folder::sync`].
 //!
 //! Every step goes from one open folder to the next by a single name, never by a path, and
 //! never through a link: whatever an image calls its files, and whoever moves folders about
@@ -11,16 +11,19 @@
 use crate::files::{Fail, Node, Time};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, UtimensatFlags, fchmod, fstatat, futimens, mkdirat, utimensat};
+use nix::sys::stat::{Mode, UtimensatFlags, fchmod, fstat, fstatat, futimens, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{
     Gid, Uid, UnlinkatFlags, fchown, fchownat, geteuid, linkat, symlinkat, unlinkat,
 };
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 use wire::{Code, DiskState, Report};
 
 /// Set-user-ID and set-group-ID: they give rights to whoever owns the file, so they go only
@@ -28,7 +31,17 @@ use wire::{Code, DiskState, Report};
 const SET_IDS: u16 = 0o6000;
 
 /// An open folder.
-pub struct Folder(OwnedFd);
+pub struct Folder {
+    fd: OwnedFd,
+    /// Inodes of what this run made in it where it may replace: what is there already is
+    /// replaced, what the same run made is not. Names cannot tell: those of some file
+    /// systems are the same in other letter cases.
+    made: Rc<RefCell<HashSet<u64>>>,
+}
+
+/// What tells a file apart from all others: its file system and its inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity(u64, u64);
 
 /// A file that is being made under a name of its own; dropping it removes it.
 pub struct NewFile<'a> {
@@ -102,13 +115,20 @@ impl Folder {
         })?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = openat(AT_FDCWD, path, flags, Mode::empty());
-        Ok(Folder(fd.map_err(|errno| failed(&shown, errno))?))
+        Ok(Folder::of(fd.map_err(|errno| failed(&shown, errno))?))
+    }
+
+    fn of(fd: OwnedFd) -> Folder {
+        Folder {
+            fd,
+            made: Rc::default(),
+        }
     }
 
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> Result<bool, Fail> {
         let copy = openat(
-            &self.0,
+            &self.fd,
             ".",
             OFlag::O_RDONLY | OFlag::O_DIRECTORY,
             Mode::empty(),
@@ -124,32 +144,49 @@ impl Folder {
 
     /// Whether something of that name is in it.
     pub fn has(&self, bytes: &[u8]) -> Result<bool, Fail> {
-        match fstatat(&self.0, name(bytes)?, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
+        Ok(self.identity(name(bytes)?)?.is_some())
+    }
+
+    /// What stands under that name, if anything does.
+    fn identity(&self, name: &OsStr) -> Result<Option<Identity>, Fail> {
+        match fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(there) => Ok(Some(Identity(there.st_dev, there.st_ino))),
+            Err(Errno::ENOENT) => Ok(None),
             Err(errno) => Err(failed("the destination", errno)),
+        }
+    }
+
+    /// Refuses a name under which this run made something already.
+    fn refuse_own(&self, name: &OsStr) -> Result<(), Fail> {
+        let there = self.identity(name)?;
+        match there.filter(|there| self.made.borrow().contains(&there.1)) {
+            Some(_) => Err(taken(name)),
+            None => Ok(()),
         }
     }
 
     /// Makes a folder in it; with `merge` one that is there will do.
     pub fn folder(&self, bytes: &[u8], merge: bool) -> Result<Folder, Fail> {
         let name = name(bytes)?;
-        match mkdirat(&self.0, name, Mode::S_IRWXU) {
-            Err(Errno::EEXIST) if !merge => return Err(taken(name)),
-            Err(errno) if errno != Errno::EEXIST => {
-                return Err(failed(&name.to_string_lossy(), errno));
-            }
-            _ => {}
+        match mkdirat(&self.fd, name, Mode::S_IRWXU) {
+            Err(Errno::EEXIST) if merge => self.refuse_own(name)?,
+            Err(Errno::EEXIST) => return Err(taken(name)),
+            Err(errno) => return Err(failed(&name.to_string_lossy(), errno)),
+            Ok(()) => {}
         }
-        self.enter(bytes)
+        let folder = self.enter(bytes)?;
+        if merge && let Some(made) = self.identity(name)? {
+            self.made.borrow_mut().insert(made.1);
+        }
+        Ok(folder)
     }
 
     /// Opens a folder in it; a link to one is none.
     pub fn enter(&self, bytes: &[u8]) -> Result<Folder, Fail> {
         let name = name(bytes)?;
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        match openat(&self.0, name, flags, Mode::empty()) {
-            Ok(fd) => Ok(Folder(fd)),
+        match openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Folder::of(fd)),
             Err(Errno::ENOTDIR | Errno::ELOOP) => Err(taken(name)),
             Err(errno) => Err(failed(&name.to_string_lossy(), errno)),
         }
@@ -160,7 +197,7 @@ impl Folder {
         let name = partial_name()?;
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&self.0, &*name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+        let fd = openat(&self.fd, &*name, flags, Mode::S_IRUSR | Mode::S_IWUSR);
         let fd = fd.map_err(|errno| failed("a new file", errno))?;
         Ok(NewFile {
             folder: self,
@@ -180,12 +217,12 @@ impl Folder {
     ) -> Result<(), Fail> {
         let name = name(bytes)?;
         let partial = partial_name()?;
-        symlinkat(OsStr::from_bytes(target), &self.0, &*partial)
+        symlinkat(OsStr::from_bytes(target), &self.fd, &*partial)
             .map_err(|errno| failed("a new link", errno))?;
         let settled = self.settle_link(&partial, node);
         let moved = settled.and_then(|()| self.publish(&partial, name, replace));
         if moved.is_err() {
-            let _ = unlinkat(&self.0, &*partial, UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(&self.fd, &*partial, UnlinkatFlags::NoRemoveDir);
         }
         moved
     }
@@ -195,7 +232,7 @@ impl Folder {
         if let Some((user, group)) = node.owner.filter(|_| gives_away()) {
             let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
             fchownat(
-                &self.0,
+                &self.fd,
                 name,
                 Some(user),
                 Some(group),
@@ -205,24 +242,29 @@ impl Folder {
         }
         let (accessed, modified) = times(node);
         let flags = UtimensatFlags::NoFollowSymlink;
-        utimensat(&self.0, name, &accessed, &modified, flags).map_err(failed)
+        utimensat(&self.fd, name, &accessed, &modified, flags).map_err(failed)
     }
 
-    /// Gives a file that was made in `from` one more name here.
+    /// Gives a file that was made in `from` one more name here, if it still is the one that
+    /// has its name there.
     pub fn hard_link(
         &self,
         bytes: &[u8],
         from: &Folder,
-        other: &[u8],
+        (other, identity): (&[u8], Identity),
         replace: bool,
     ) -> Result<(), Fail> {
         let (name, other) = (name(bytes)?, self::name(other)?);
         let partial = partial_name()?;
-        linkat(&from.0, other, &self.0, &*partial, AtFlags::empty())
+        linkat(&from.fd, other, &self.fd, &*partial, AtFlags::empty())
             .map_err(|errno| failed("one more name", errno))?;
-        let moved = self.publish(&partial, name, replace);
+        let moved = match self.identity(&partial) {
+            Ok(there) if there == Some(identity) => self.publish(&partial, name, replace),
+            Ok(_) => Err(taken(other)),
+            Err(fail) => Err(fail),
+        };
         // A rename to another name of the same file does nothing.
-        let _ = unlinkat(&self.0, &*partial, UnlinkatFlags::NoRemoveDir);
+        let _ = unlinkat(&self.fd, &*partial, UnlinkatFlags::NoRemoveDir);
         moved
     }
 
@@ -232,11 +274,13 @@ impl Folder {
             Errno::EEXIST | Errno::EISDIR | Errno::ENOTEMPTY => taken(name),
             errno => failed(&name.to_string_lossy(), errno),
         };
-        if !replace {
+        if replace {
+            self.refuse_own(name)?;
+        } else {
             // Unlike a rename this fails if the name was taken meanwhile.
-            match linkat(&self.0, partial, &self.0, name, AtFlags::empty()) {
+            match linkat(&self.fd, partial, &self.fd, name, AtFlags::empty()) {
                 Ok(()) => {
-                    let removed = unlinkat(&self.0, partial, UnlinkatFlags::NoRemoveDir);
+                    let removed = unlinkat(&self.fd, partial, UnlinkatFlags::NoRemoveDir);
                     return removed.map_err(said);
                 }
                 // File systems without hard links (FAT).
@@ -247,36 +291,41 @@ impl Folder {
                 return Err(taken(name));
             }
         }
-        renameat(&self.0, partial, &self.0, name).map_err(said)
+        let own = self.identity(partial)?.filter(|_| replace);
+        renameat(&self.fd, partial, &self.fd, name).map_err(said)?;
+        self.made.borrow_mut().extend(own.map(|own| own.1));
+        Ok(())
     }
 
     /// Gives the folder itself owner, mode and times; after what is in it.
     pub fn settle(&self, node: &Node) -> Result<(), Fail> {
-        settle(&self.0, node, 0o755)
+        settle(&self.fd, node, 0o755)
     }
 
     /// Waits until all of it is on the medium.
     pub fn sync(&self) -> Result<(), Fail> {
-        nix::unistd::syncfs(&self.0).map_err(|errno| failed("writing to the medium", errno))
+        nix::unistd::syncfs(&self.fd).map_err(|errno| failed("writing to the medium", errno))
     }
 
     /// The same folder once more.
     pub fn again(&self) -> Result<Folder, Fail> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let fd = openat(&self.0, ".", flags, Mode::empty());
-        Ok(Folder(
-            fd.map_err(|errno| failed("the destination", errno))?,
-        ))
+        let fd = openat(&self.fd, ".", flags, Mode::empty());
+        Ok(Folder {
+            fd: fd.map_err(|errno| failed("the destination", errno))?,
+            made: Rc::clone(&self.made),
+        })
     }
 }
 
 impl NewFile<'_> {
     /// Gives it owner, mode, times, and its name.
-    pub fn publish(mut self, bytes: &[u8], node: &Node, replace: bool) -> Result<(), Fail> {
+    pub fn publish(mut self, bytes: &[u8], node: &Node, replace: bool) -> Result<Identity, Fail> {
         settle(&self.file, node, 0o644)?;
+        let there = fstat(&self.file).map_err(|errno| failed("a new file", errno))?;
         self.folder.publish(&self.name, name(bytes)?, replace)?;
         self.published = true;
-        Ok(())
+        Ok(Identity(there.st_dev, there.st_ino))
     }
 }
 
@@ -284,7 +333,7 @@ impl Drop for NewFile<'_> {
     fn drop(&mut self) {
         if !self.published {
             // If it cannot be removed, its name still says that it is not complete.
-            let _ = unlinkat(&self.folder.0, &*self.name, UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(&self.folder.fd, &*self.name, UnlinkatFlags::NoRemoveDir);
         }
     }
 }
@@ -321,7 +370,36 @@ fn partial_name() -> Result<OsString, Fail> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_safe;
+    use super::{Folder, is_safe};
+    use crate::files::{Kind, Node};
+
+    /// One more name is for the file that was made, not for what has its name now.
+    #[test]
+    fn names_are_given_only_to_what_was_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::destination(dir.path()).unwrap();
+        let node = Node {
+            id: 1,
+            kind: Kind::File,
+            size: 0,
+            mode: None,
+            owner: None,
+            modified: None,
+            accessed: None,
+            links: 2,
+            at: 1,
+        };
+        let made = |name| folder.file()?.publish(name, &node, true);
+        let first = made(b"first").unwrap();
+        let linked = |name: &[u8]| folder.hard_link(name, &folder, (b"first", first), true);
+        assert!(linked(b"second").is_ok());
+        // A name that is made only once, and one that was put in its place.
+        assert!(linked(b"second").is_err() && made(b"first").is_err());
+        std::fs::remove_file(dir.path().join("first")).unwrap();
+        std::fs::write(dir.path().join("first"), b"another").unwrap();
+        assert!(linked(b"third").is_err());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
 
     #[test]
     fn names_that_lead_elsewhere_are_none() {

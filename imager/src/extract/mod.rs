@@ -9,7 +9,7 @@ use crate::files::path::Found;
 use crate::files::walk::{Visitor, walk};
 use crate::files::{self, Fail, Kind, Node, Piece, Tree};
 use crate::progress::ProgressSink;
-use folder::{Folder, is_safe};
+use folder::{Folder, Identity, is_safe};
 use image::record::is_zero;
 use nix::errno::Errno;
 use std::collections::HashMap;
@@ -97,8 +97,8 @@ struct Work<'a> {
     account: &'a mut Account,
     /// From the destination to the folder that is being filled.
     folders: Vec<Folder>,
-    /// Where files with several names were made, from the destination.
-    known: HashMap<u64, Vec<u8>>,
+    /// Where files with several names were made, from the destination, and as what.
+    known: HashMap<u64, (Vec<u8>, Identity)>,
     top: &'a Folder,
 }
 
@@ -166,11 +166,11 @@ impl Work<'_> {
                     self.account.hard_links += 1;
                     return Ok(false);
                 }
-                self.file(folder, name, node)?;
+                let identity = self.file(folder, name, node)?;
                 self.account.files += 1;
                 self.account.bytes = self.account.bytes.saturating_add(node.size);
                 if node.links > 1 && self.known.len() < MAX_LINKS {
-                    self.known.insert(node.id, path.to_vec());
+                    self.known.insert(node.id, (path.to_vec(), identity));
                 }
             }
         }
@@ -179,7 +179,7 @@ impl Work<'_> {
 
     /// One more name for a file that was made already; if that cannot be, it is made again.
     fn linked(&self, name: &[u8], node: &Node) -> bool {
-        let Some(known) = self.known.get(&node.id) else {
+        let Some((known, identity)) = self.known.get(&node.id) else {
             return false;
         };
         let mut parts: Vec<&[u8]> = known.split(|&byte| byte == b'/').collect();
@@ -198,12 +198,12 @@ impl Work<'_> {
         let folder = self.folders.last();
         folder.is_some_and(|folder| {
             folder
-                .hard_link(name, &from, last, self.options.overwrite)
+                .hard_link(name, &from, (last, *identity), self.options.overwrite)
                 .is_ok()
         })
     }
 
-    fn file(&self, folder: &Folder, name: &[u8], node: &Node) -> Result<(), Fail> {
+    fn file(&self, folder: &Folder, name: &[u8], node: &Node) -> Result<Identity, Fail> {
         let new = folder.file()?;
         let mut at = 0u64;
         files::read(self.tree, node, &mut |piece| {

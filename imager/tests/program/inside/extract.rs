@@ -155,3 +155,27 @@ fn without_root_owners_stay_and_set_id_bits_go() {
     let there = fs::metadata(out.join("tool")).unwrap();
     assert_eq!((there.mode() & 0o7777, there.uid()), (0o755, 65534));
 }
+
+/// What a run made it does not replace itself, whatever it may replace.
+#[test]
+fn two_paths_of_one_name() {
+    let made = Made::new(16 * MIB, &["mkfs.ext4", "-q"], |root| {
+        for user in ["anna", "bert"] {
+            fs::create_dir_all(root.join(user)).unwrap();
+            fs::write(root.join(user).join(".bashrc"), user).unwrap();
+        }
+        fs::write(root.join(".bashrc"), b"of nobody").unwrap();
+    });
+    let out = made.path("out");
+    let paths = ["anna/.bashrc", "bert/.bashrc"];
+    for [one, other] in [paths, ["/", paths[0]], ["anna", "/anna/"]] {
+        for more in ["-q", "--overwrite"] {
+            let run = imager!["extract", "--json", more, made.image, one, other, out];
+            let run = run.refused("file-exists");
+            assert!(run.stderr.contains("two of the paths"), "{}", run.stderr);
+            assert!(!out.exists(), "something was made");
+        }
+    }
+    imager!["extract", "-q", made.image, paths[0], "bert", out].ok();
+    assert_eq!(fs::read(out.join(".bashrc")).unwrap(), b"anna");
+}

@@ -88,6 +88,47 @@ fn a_link_and_a_folder_of_one_name() {
     }
 }
 
+/// Names that are the same at the destination: the second one does not replace the first.
+#[test]
+fn two_things_of_one_name() {
+    let made = hostile(
+        |root| {
+            fs::write(root.join("twin-a"), b"first").unwrap();
+            fs::write(root.join("twin-b"), b"second").unwrap();
+            symlink("twin-a", root.join("link-a")).unwrap();
+            symlink("twin-b", root.join("link-b")).unwrap();
+            fs::create_dir(root.join("fold-a")).unwrap();
+            fs::create_dir(root.join("fold-b")).unwrap();
+            fs::write(root.join("fold-b/inner"), b"x").unwrap();
+            // A file with two names, one of which is a twin.
+            fs::write(root.join("pair-a"), b"pair").unwrap();
+            fs::hard_link(root.join("pair-a"), root.join("pair-b")).unwrap();
+        },
+        |disk| {
+            for name in ["twin", "link", "fold", "pair"] {
+                let (one, other) = (format!("{name}-a"), format!("{name}-b"));
+                rename_in_place(disk, other.as_bytes(), one.as_bytes());
+            }
+        },
+    );
+    for there in [false, true] {
+        let out = made.path(&format!("out {there}"));
+        fs::create_dir(&out).unwrap();
+        if there {
+            fs::write(out.join("twin-a"), b"mine").unwrap();
+            fs::create_dir(out.join("fold-a")).unwrap();
+        }
+        let run = imager!["extract", "-q", "--overwrite", made.image, "/", out];
+        let run = run.fails("files-incomplete", FAILED);
+        let four = "4 could not be extracted";
+        assert!(run.stderr.contains(four), "{}", run.stderr);
+        let twin = fs::read(out.join("twin-a")).unwrap();
+        assert!([&b"first"[..], b"second"].contains(&&twin[..]));
+        assert!(fs::read_link(out.join("link-a")).is_ok());
+        assert_eq!(fs::read(out.join("pair-a")).unwrap(), b"pair");
+    }
+}
+
 #[test]
 fn a_folder_inside_of_itself_ends() {
     let made = hostile(
