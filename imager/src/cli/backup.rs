@@ -1,9 +1,10 @@
 //! `imager backup`.
 //!
-//! Owns: its options, the refusal of disks in use, and that a file appears under its
-//! name only when it is complete. Does not own: the copying (`crate::backup`).
+//! Owns: its options, and the refusal of disks in use. Does not own: the copying
+//! (`crate::backup`), the file under its name (`partial`).
 
 use super::keys::SealKeys;
+use super::partial::{PartialFile, failed};
 use super::shown::Shown;
 use super::{Output, print_warnings, warnings_json};
 use crate::backup::{Options, Plan, container};
@@ -12,8 +13,6 @@ use crate::partitions::Given;
 use crate::progress::Silent;
 use crate::{bad_ranges, disks, in_use, machine, report, source};
 use image::record::Compression;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 use std::fs::File;
 use std::io::BufWriter;
@@ -121,8 +120,8 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         let out = out.map_err(|e| failed(&args.file, &e))?;
         container::write(&device, &plan, &options, out, shown.sink())?.1
     } else {
-        let part = PartialFile::create(&args.file)?;
-        let out = BufWriter::with_capacity(256 << 10, &*part.file);
+        let part = PartialFile::create(&args.file, &[disk])?;
+        let out = BufWriter::with_capacity(256 << 10, part.writer());
         let (out, written) = container::write(&device, &plan, &options, out, shown.sink())?;
         out.into_inner().map_err(|e| report::output(e.error()))?;
         part.publish(args.overwrite)?;
@@ -203,90 +202,4 @@ pub(super) fn compression(codec: &str, level: i32) -> Result<Compression, Report
             }
         },
     }
-}
-
-/// A file that gets its name only when it is complete, and is removed if it is not. It
-/// is locked as long as it is written, so that two runs never write the same one.
-pub(super) struct PartialFile {
-    file: Flock<File>,
-    partial: PathBuf,
-    name: PathBuf,
-    published: bool,
-}
-
-impl PartialFile {
-    pub(super) fn create(name: &Path) -> Result<Self, Report> {
-        let mut partial = name.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&partial)
-            .map_err(|e| failed(&partial, &e))?;
-        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err((_, Errno::EWOULDBLOCK)) => {
-                let found = format!("another run is writing {}", partial.display());
-                return Err(
-                    Report::new(Code::ImageExists, found, DiskState::NotInvolved)
-                        .with_advice("Wait for it to end, or choose another name."),
-                );
-            }
-            Err((_, errno)) => return Err(failed(&partial, &errno.into())),
-        };
-        // What an earlier, killed run left there is of no use to anybody. A pipe has
-        // nothing to cut off.
-        if file.metadata().is_ok_and(|there| there.is_file()) {
-            file.set_len(0).map_err(|e| failed(&partial, &e))?;
-        }
-        Ok(PartialFile {
-            file,
-            partial,
-            name: name.to_owned(),
-            published: false,
-        })
-    }
-
-    /// What is written into it.
-    pub(super) fn writer(&self) -> &File {
-        &self.file
-    }
-
-    pub(super) fn publish(mut self, overwrite: bool) -> Result<(), Report> {
-        let mut sync = || -> std::io::Result<()> {
-            self.file.sync_all()?;
-            if overwrite {
-                std::fs::rename(&self.partial, &self.name)?;
-            } else {
-                // Unlike a rename this fails if the name was taken meanwhile.
-                match std::fs::hard_link(&self.partial, &self.name) {
-                    Ok(()) => std::fs::remove_file(&self.partial)?,
-                    Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(e),
-                    // File systems without hard links (FAT).
-                    Err(_) => std::fs::rename(&self.partial, &self.name)?,
-                }
-            }
-            self.published = true;
-            let folder = self.name.parent().filter(|p| !p.as_os_str().is_empty());
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-        };
-        sync().map_err(|e| failed(&self.name, &e))
-    }
-}
-
-impl Drop for PartialFile {
-    fn drop(&mut self) {
-        if !self.published {
-            // If it cannot be removed, its name still says that it is no image.
-            let _ = std::fs::remove_file(&self.partial);
-        }
-    }
-}
-
-fn failed(path: &Path, error: &std::io::Error) -> Report {
-    let mut report = report::output(error);
-    report.found = format!("{}: {error}", path.display());
-    report
 }

@@ -3,7 +3,7 @@
 //! Owns: its options, the choice of the format by the name, and what it says. Does not
 //! own: the formats (`crate::export`).
 
-use super::backup::PartialFile;
+use super::partial::PartialFile;
 use super::keys::ReadKeys;
 use super::shown::Shown;
 use super::{Output, opened, print_warnings, warnings_json};
@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
 
     let started = Instant::now();
     let shown = Shown::start("export", args.quiet);
-    let part = PartialFile::create(&args.out)?;
+    let part = PartialFile::create(&args.out, &[&args.image])?;
     let length = export::write(&image, format, part.writer(), shown.sink())?;
     part.publish(args.overwrite)?;
     drop(shown);

@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         Ok((account, opened.warnings.to_vec()))
     })?;
     drop(shown);
-    let left_out = special_warning(&account);
+    let left_out = left_out(&account);
     super::print_warnings(&left_out);
     warnings.extend(left_out);
     if let Some(report) = extract::incomplete(&account) {
@@ -62,6 +62,8 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         hard_links,
         bytes,
         specials: passed,
+        streams,
+        bare,
         ..
     } = account;
     let counted = |count, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
@@ -84,17 +86,30 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             "hard_links": hard_links,
             "bytes": bytes,
             "passed_over": passed,
+            "streams_left_out": streams,
+            "without_attributes": bare,
             "warnings": warnings_json(&warnings),
         }),
         aside: false,
     })
 }
 
-fn special_warning(account: &Account) -> Vec<Report> {
+/// What was not made of what is complete otherwise.
+fn left_out(account: &Account) -> Vec<Report> {
     let passed = account.specials;
-    let found = format!("{passed} devices, pipes and sockets were passed over");
-    let report = Report::new(Code::FilesIncomplete, found, DiskState::NotInvolved);
-    (passed > 0).then_some(report).into_iter().collect()
+    let specials = format!("{passed} devices, pipes and sockets were passed over");
+    let streams = account.streams;
+    let others = format!("{streams} streams beside the contents of files were left out");
+    let bare = account.bare;
+    let attributes = format!(
+        "{bare} files and folders were made without their extended attributes (access control \
+         lists, capabilities and others)"
+    );
+    [(passed, specials), (streams, others), (bare, attributes)]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(_, found)| Report::new(Code::FilesIncomplete, found, DiskState::NotInvolved))
+        .collect()
 }
 
 fn files(

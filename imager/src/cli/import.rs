@@ -2,7 +2,8 @@
 //!
 //! Owns: its options and what it says. Does not own: the import (`crate::import`).
 
-use super::backup::{PartialFile, compression};
+use super::backup::compression;
+use super::partial::PartialFile;
 use super::shown::Shown;
 use super::{Output, print_warnings, warnings_json};
 use crate::import::{self, Format, Imported};
@@ -85,7 +86,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     let source: Imported = import::open(&args.source, &options, shown.sink())?;
     let (plan, warnings) = import::plan(&source, &args.source, &options, shown.sink())?;
     print_warnings(&warnings);
-    let part = PartialFile::create(&args.file)?;
+    let part = PartialFile::create(&args.file, &[&args.source])?;
     let out = BufWriter::with_capacity(256 << 10, part.writer());
     let (out, written) = import::write(&source, &plan, &options, out, shown.sink())?;
     out.into_inner().map_err(|e| report::output(e.error()))?;

@@ -18,6 +18,7 @@ mod ls;
 mod map;
 mod nbd;
 mod opened;
+mod partial;
 mod restore;
 mod shown;
 mod shrink;

@@ -2,7 +2,7 @@
 //!
 //! Owns: its options and what it says. Does not own: how it is done (`crate::shrink`).
 
-use super::backup::PartialFile;
+use super::partial::PartialFile;
 use super::shown::Shown;
 use super::{Output, info, print_warnings, warnings_json};
 use crate::{report, shrink};
@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     }
     let started = Instant::now();
     let shown = Shown::start("shrink", args.quiet);
-    let part = PartialFile::create(&args.out)?;
+    let part = PartialFile::create(&args.out, &[&args.file])?;
     let out = BufWriter::with_capacity(256 << 10, part.writer());
     let input = Box::new(BufReader::with_capacity(256 << 10, file));
     let (out, done) = shrink::run(input, args.to, &args.scratch, out, shown.sink())?;

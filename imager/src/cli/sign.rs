@@ -3,7 +3,7 @@
 //! Owns: its options, and that the file stays whole whatever happens. Does not own: where
 //! the signature goes (`image::sign`).
 
-use super::backup::PartialFile;
+use super::partial::PartialFile;
 use super::shown::Shown;
 use super::{Output, info, key, keys};
 use crate::keyring::{KeySource, Keyring};
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         text.insert_str(0, "The key has signed this image before.\n");
     } else {
         file.rewind().map_err(|e| report::output(&e))?;
-        let part = PartialFile::create(&args.file)?;
+        let part = PartialFile::create(&args.file, &[&args.file])?;
         sign::copy_signed(&mut file, &mut part.writer(), &key).map_err(|e| match e {
             image::Error::Io { source, .. } => report::output(&source),
             other => damaged(other),

@@ -371,7 +371,7 @@ fn partial_name() -> Result<OsString, Fail> {
 #[cfg(test)]
 mod tests {
     use super::{Folder, is_safe};
-    use crate::files::{Kind, Node};
+    use crate::files::{Besides, Kind, Node};
 
     /// One more name is for the file that was made, not for what has its name now.
     #[test]
@@ -387,6 +387,7 @@ mod tests {
             modified: None,
             accessed: None,
             links: 2,
+            besides: Besides::default(),
             at: 1,
         };
         let made = |name| folder.file()?.publish(name, &node, true);

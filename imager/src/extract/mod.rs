@@ -40,6 +40,10 @@ pub struct Account {
     pub bytes: u64,
     /// Devices, pipes and sockets that were passed over.
     pub specials: u64,
+    /// Streams beside the contents of files that were made.
+    pub streams: u64,
+    /// Files, folders and links that were made without their extended attributes.
+    pub bare: u64,
     /// What could not be made, the first ones.
     pub failures: Vec<Report>,
     /// How many those were.
@@ -138,6 +142,18 @@ impl Work<'_> {
     }
 
     fn made(&mut self, path: &[u8], name: &[u8], node: &Node) -> Result<bool, Fail> {
+        let specials = self.account.specials;
+        let hard_links = self.account.hard_links;
+        let enter = self.make_new(path, name, node)?;
+        // What was passed over, or is one more name, has left nothing out.
+        if (specials, hard_links) == (self.account.specials, self.account.hard_links) {
+            self.account.streams += u64::from(node.besides.streams);
+            self.account.bare += u64::from(node.besides.attributes);
+        }
+        Ok(enter)
+    }
+
+    fn make_new(&mut self, path: &[u8], name: &[u8], node: &Node) -> Result<bool, Fail> {
         if !is_safe(name) {
             return Err(Fail::damaged("its name is none that a file can have"));
         }

@@ -9,7 +9,7 @@
 mod names;
 
 use super::bytes::{le16, le32};
-use super::{Fail, Item, Kind, MAX_ENTRIES, Node, Part, Piece, Sink, Time, Tree};
+use super::{Besides, Fail, Item, Kind, MAX_ENTRIES, Node, Part, Piece, Sink, Time, Tree};
 use names::Names;
 use time::{Date, Month, PrimitiveDateTime};
 
@@ -215,6 +215,7 @@ impl Tree for Fat<'_> {
             modified: None,
             accessed: None,
             links: 1,
+            besides: Besides::default(),
             at: ROOT,
         })
     }
@@ -285,6 +286,7 @@ impl Tree for Fat<'_> {
             modified: time_of(le16(&entry, 24), le16(&entry, 22)),
             accessed: time_of(le16(&entry, 18), 0),
             links: 1,
+            besides: Besides::default(),
             at,
         })
     }

@@ -59,6 +59,15 @@ pub struct Time {
     pub nanos: u32,
 }
 
+/// What a file has beside its content, and what is not read of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Besides {
+    /// Streams of other names.
+    pub streams: u32,
+    /// There are extended attributes: access control lists, capabilities, anything.
+    pub attributes: bool,
+}
+
 /// What is known of a file without reading it.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -78,6 +87,8 @@ pub struct Node {
     pub accessed: Option<Time>,
     /// Names that it has.
     pub links: u32,
+    /// What it has beside its content.
+    pub besides: Besides,
     /// Where its reader finds it again.
     pub at: u64,
 }

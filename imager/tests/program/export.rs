@@ -4,7 +4,7 @@
 //! Owns: what the exported files hold, and what is refused. Does not own: reading an image
 //! at random (`crates/image`).
 
-use crate::disks::{self, Imaged, MIB, folder};
+use crate::disks::{self, Imaged, MIB, copy, folder};
 use crate::imager;
 use crate::run::{FAILED, USAGE};
 use serde_json::Value;
@@ -277,4 +277,39 @@ fn what_the_image_lacks_is_said() {
     assert_eq!(said["partial"], true);
     assert_eq!(said["warnings"][0]["code"], "image-partial");
     good(&tool("qemu-img", &["check"], &[&out]));
+}
+
+/// The name under which the new file is made on the way may be that of something else.
+#[test]
+fn what_is_read_is_never_emptied() {
+    let dir = folder();
+    let image = copy(&disks::bare().image, dir.path().join("x.raw.partial"));
+    let out = dir.path().join("x.raw");
+    let before = disks::hash(&image);
+    imager!["export", "-q", "--json", image, out].refused("image-exists");
+    assert_eq!(disks::hash(&image), before);
+    // The same file by a link, and anybody's file by a link.
+    for (name, other) in [("y.raw", &image), ("z.raw", &dir.path().join("mine"))] {
+        fs::write(dir.path().join("mine"), b"mine").unwrap();
+        let partial = dir.path().join(format!("{name}.partial"));
+        for symbolic in [true, false] {
+            let _ = fs::remove_file(&partial);
+            if symbolic {
+                std::os::unix::fs::symlink(other, &partial).unwrap();
+            } else {
+                fs::hard_link(other, &partial).unwrap();
+            }
+            let out = dir.path().join(name);
+            imager!["export", "-q", "--json", image, out].refused("image-exists");
+            imager!["backup", "-q", disks::bare().disk.path, out].refused("image-exists");
+            assert_eq!(disks::hash(&image), before);
+            assert_eq!(fs::read(dir.path().join("mine")).unwrap(), b"mine");
+        }
+    }
+    // A disk in a file is read, too.
+    let disk = copy(&disks::bare().disk.path, dir.path().join("disk.partial"));
+    let before = disks::hash(&disk);
+    imager!["backup", "-q", disk, dir.path().join("disk")].refused("image-exists");
+    imager!["import", "-q", disk, dir.path().join("disk")].refused("image-exists");
+    assert_eq!(disks::hash(&disk), before);
 }

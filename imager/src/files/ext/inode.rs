@@ -4,7 +4,7 @@
 
 use super::sb::Super;
 use crate::files::bytes::{le16, le32};
-use crate::files::{Fail, Kind, Node, Time};
+use crate::files::{Besides, Fail, Kind, Node, Time};
 
 /// Bytes of block numbers, of an extent tree's root, or of a short target.
 const BLOCK: usize = 60;
@@ -13,6 +13,9 @@ const COMPRESSED: u32 = 0x4;
 const ENCRYPTED: u32 = 0x800;
 const EXTENTS: u32 = 0x8_0000;
 const INLINE: u32 = 0x1000_0000;
+
+/// What extended attributes in an inode begin with.
+const ATTRIBUTES: u32 = 0xea02_0000;
 
 /// A decoded inode.
 pub(super) struct Inode {
@@ -25,10 +28,18 @@ pub(super) struct Inode {
     links: u16,
     modified: Time,
     accessed: Time,
+    has_attributes: bool,
+}
+
+/// Whether there are extended attributes, in a block of their own or behind the fields.
+fn has_attributes(raw: &[u8], extra: usize) -> bool {
+    let behind = 128 + extra;
+    let inside = raw.len() > 128 && le32(raw, behind) == ATTRIBUTES && le32(raw, behind + 4) != 0;
+    inside || le32(raw, 0x68) != 0 || le16(raw, 0x76) != 0
 }
 
 impl Inode {
-    /// Decodes the first bytes of an inode, 128 at least.
+    /// Decodes all bytes of an inode, 128 at least.
     pub fn decode(number: u64, raw: &[u8], sb: &Super) -> Result<Inode, Fail> {
         let mode = le16(raw, 0);
         let mut block = [0; BLOCK];
@@ -65,6 +76,7 @@ impl Inode {
             links: le16(raw, 0x1a),
             modified: time(0x10, 0x88),
             accessed: time(8, 0x8c),
+            has_attributes: has_attributes(raw, usize::from(extra)),
         })
     }
 
@@ -94,6 +106,10 @@ impl Inode {
             modified: Some(self.modified),
             accessed: Some(self.accessed),
             links: u32::from(self.links),
+            besides: Besides {
+                streams: 0,
+                attributes: self.has_attributes,
+            },
             at: self.number,
         })
     }

@@ -1,7 +1,8 @@
 //! NTFS.
 //!
 //! Owns: what [`Tree`] asks for, and files that are links or stored in special ways. Does
-//! not own: file records (`record`), runs of clusters (`runs`), directories (`index`).
+//! not own: file records (`record`), where they stand (`table`), runs of clusters (`runs`),
+//! directories (`index`).
 //!
 //! Structures after the documentation of the Linux-NTFS project. The log is not replayed:
 //! what it would finish or undo was told at backup (`fs-dirty`).
@@ -9,9 +10,10 @@
 mod index;
 mod record;
 mod runs;
+mod table;
 
 use super::bytes::{le16, le32, le64};
-use super::{Fail, Item, Kind, Node, Part, Piece, Sink, Time, Tree};
+use super::{Besides, Fail, Item, Kind, Node, Part, Piece, Sink, Time, Tree};
 use record::{Attribute, File, Stream};
 use runs::Run;
 use std::cell::RefCell;
@@ -33,6 +35,7 @@ const STANDARD_INFORMATION: u32 = 0x10;
 const FILE_NAME: u32 = 0x30;
 const DATA: u32 = 0x80;
 const REPARSE_POINT: u32 = 0xc0;
+const EA: u32 = 0xe0;
 
 const TAG_MOUNT_POINT: u32 = 0xa000_0003;
 const TAG_SYMLINK: u32 = 0xa000_000c;
@@ -48,7 +51,7 @@ pub struct Ntfs<'a> {
     table: Vec<Run>,
     table_size: u64,
     /// The record that was read last: files are asked for several things in a row.
-    last: RefCell<Option<(u64, std::rc::Rc<File>)>>,
+    last: RefCell<Option<std::rc::Rc<File>>>,
 }
 
 impl<'a> Ntfs<'a> {
@@ -84,31 +87,12 @@ impl<'a> Ntfs<'a> {
             table_size: 0,
             last: RefCell::default(),
         };
-        // The first records are where the boot sector says; they tell where all are.
+        // The first record is where the boot sector says; it tells where all are.
         let first = le64(&boot, 0x30);
         if first >= fs.clusters {
             return Err(Fail::damaged("its file table is outside"));
         }
-        fs.table = vec![Run {
-            at: 0,
-            cluster: Some(first),
-            count: (FIRST_USER * record_size).div_ceil(cluster),
-        }];
-        fs.table_size = FIRST_USER * record_size;
-        let own = fs.load(0)?;
-        let table = own.stream(DATA, &[])?;
-        let Some(Stream::Clusters {
-            runs,
-            size,
-            initialised,
-            ..
-        }) = table
-        else {
-            return Err(Fail::damaged("its file table has no data"));
-        };
-        fs.table = runs;
-        fs.table_size = size.min(initialised);
-        fs.last.take();
+        fs.open_table(first)?;
         Ok(fs)
     }
 
@@ -157,19 +141,22 @@ impl<'a> Ntfs<'a> {
 
     fn file(&self, reference: u64) -> Result<std::rc::Rc<File>, Fail> {
         let number = reference & NUMBER;
-        if let Some((last, file)) = &*self.last.borrow()
-            && *last == number
-        {
-            return Ok(std::rc::Rc::clone(file));
-        }
-        let file = std::rc::Rc::new(self.load(number)?);
+        let last = self.last.borrow().as_ref().map(std::rc::Rc::clone);
+        let file = match last.filter(|last| last.number == number) {
+            Some(last) => last,
+            None => {
+                let file = std::rc::Rc::new(self.load(number)?);
+                *self.last.borrow_mut() = Some(std::rc::Rc::clone(&file));
+                file
+            }
+        };
+        // Every name has to be right, also of a record that another name led to.
         let sequence = (reference >> 48) as u16;
         if sequence != 0 && file.sequence != sequence {
             return Err(Fail::damaged(
                 "its name leads to a record that another file has now",
             ));
         }
-        *self.last.borrow_mut() = Some((number, std::rc::Rc::clone(&file)));
         Ok(file)
     }
 
@@ -230,6 +217,10 @@ impl Tree for Ntfs<'_> {
             Stream::Resident { value, .. } => value.get(0x41) != Some(&index::DOS),
             Stream::Clusters { .. } => false,
         });
+        let streams = file
+            .attributes
+            .iter()
+            .filter(|part| part.kind == DATA && !part.name.is_empty() && part.lowest == 0);
         Ok(Node {
             id: file.number,
             kind,
@@ -239,6 +230,10 @@ impl Tree for Ntfs<'_> {
             modified: Some(time(8)),
             accessed: Some(time(0x18)),
             links: names.count() as u32,
+            besides: Besides {
+                streams: streams.count() as u32,
+                attributes: file.attributes.iter().any(|one| one.kind == EA),
+            },
             at,
         })
     }
@@ -274,7 +269,8 @@ impl Tree for Ntfs<'_> {
             }
         }
         match file.stream(DATA, &[])? {
-            None => Ok(()),
+            // Every file has one, be it empty.
+            None => Err(Fail::damaged("it has no content, not even an empty one")),
             Some(Stream::Resident { value, .. }) => sink(Piece::Data(&value)),
             Some(Stream::Clusters {
                 runs,

@@ -179,3 +179,30 @@ fn two_paths_of_one_name() {
     imager!["extract", "-q", made.image, paths[0], "bert", out].ok();
     assert_eq!(fs::read(out.join(".bashrc")).unwrap(), b"anna");
 }
+
+/// What a file has beside its content is counted, once for each.
+#[test]
+fn extended_attributes_are_told() {
+    let made = Made::new(16 * MIB, &["mkfs.ext4", "-q"], |root| {
+        fs::write(root.join("plain"), b"p").unwrap();
+        fs::write(root.join("small"), b"s").unwrap();
+        fs::write(root.join("large"), b"l").unwrap();
+        fs::write(root.join("cleared"), b"c").unwrap();
+        fs::create_dir(root.join("folder")).unwrap();
+        let script = "import os, sys; os.chdir(sys.argv[1]); \
+             os.setxattr('small', 'user.a', b'x'); \
+             os.setxattr('cleared', 'user.a', b'x'); os.removexattr('cleared', 'user.a'); \
+             os.setxattr('large', 'user.a', b'x' * 900); \
+             os.setxattr('folder', 'security.any', b'x')";
+        super::tool(&["python3", "-c", script], &[root]);
+        fs::hard_link(root.join("small"), root.join("folder/small, too")).unwrap();
+    });
+    let out = made.path("out");
+    let run = imager!["extract", "-q", "--json", made.image, "/", out].warns("files-incomplete");
+    assert_eq!(run.json()["without_attributes"], 3, "{}", run.stderr);
+    assert_eq!(run.json()["warnings"].as_array().unwrap().len(), 1);
+    assert!(run.stderr.contains("3 files and folders"), "{}", run.stderr);
+    let run = imager!["extract", "-q", "--json", made.image, "plain", made.path("other")].ok();
+    assert_eq!(run.json()["without_attributes"], 0);
+    assert_eq!(run.stderr, "");
+}

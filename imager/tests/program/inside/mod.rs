@@ -10,6 +10,7 @@ mod extract;
 mod fat;
 mod hostile;
 mod ntfs;
+mod ntfs_state;
 mod warned;
 
 use crate::disks::folder;
