@@ -128,8 +128,9 @@ fn ext_of_any_kind() {
     std::os::unix::fs::symlink("x".repeat(90), root.join("folder/link")).unwrap();
     for options in [
         "extent",
+        "extent,^metadata_csum",
         "^extent,^64bit,^metadata_csum",
-        "meta_bg,^resize_inode,^has_journal",
+        "meta_bg,^resize_inode,^has_journal,^metadata_csum",
     ] {
         let _ = fs::remove_file(&disk);
         File::create(&disk).unwrap().set_len(2 << 20).unwrap();
@@ -152,7 +153,7 @@ fn ext_of_any_kind() {
                     block.iter().any(|&byte| byte != 0) && block[..8] != block[8..16]
                 }),
         );
-        run("ext4", &bytes, &hot, 400);
+        run("ext4", &bytes, &hot, 300);
     }
 }
 

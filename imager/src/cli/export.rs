@@ -3,8 +3,8 @@
 //! Owns: its options, the choice of the format by the name, and what it says. Does not
 //! own: the formats (`crate::export`).
 
-use super::partial::PartialFile;
 use super::keys::ReadKeys;
+use super::partial::PartialFile;
 use super::shown::Shown;
 use super::{Output, opened, print_warnings, warnings_json};
 use crate::export::{self, Format};

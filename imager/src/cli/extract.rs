@@ -167,10 +167,8 @@ fn refuse_twins(opened: &Opened<'_>, all: &[Found]) -> Result<(), Report> {
         if let Some(name) = twin {
             let name = crate::map::printable(&String::from_utf8_lossy(&name), 255);
             let found = format!("two of the paths would both be made as {name}");
-            return Err(
-                Report::new(Code::FileExists, found, DiskState::NotInvolved)
-                    .with_advice("Extract them into different folders."),
-            );
+            return Err(Report::new(Code::FileExists, found, DiskState::NotInvolved)
+                .with_advice("Extract them into different folders."));
         }
     }
     Ok(())

@@ -2,8 +2,8 @@
 //!
 //! Owns: its options, and how files are listed. Does not own: reading the file system.
 
-use super::{Output, warnings_json};
 use super::inside::{Inside, Opened};
+use super::{Output, warnings_json};
 use crate::extract::shown;
 use crate::files::path::find;
 use crate::files::walk::{Visitor, sorted, walk};

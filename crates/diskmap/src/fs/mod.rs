@@ -25,7 +25,7 @@ mod xfs;
 use crate::extents::{Extent, Extents};
 use crate::table;
 use crate::view::{ReadFailure, View};
-pub use ext::ExtJournal;
+pub use ext::{ExtChecksums, ExtInodeChecksums, ExtJournal, WrongSum};
 pub(crate) use whole_disk::{DiskRaid, whole_disk};
 
 /// Space behind a file system that is kept, counted from the end of the region:

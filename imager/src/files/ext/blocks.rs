@@ -6,10 +6,11 @@
 //! An extent that was reserved and never written reads as zeros: what stands in its blocks
 //! belongs to whoever had them before.
 
-use super::Ext;
 use super::inode::Inode;
+use super::{Ext, wrong_sum};
 use crate::files::Fail;
 use crate::files::bytes::{le16, le32};
+use diskmap::ExtInodeChecksums;
 
 const MAGIC: u16 = 0xf30a;
 /// Levels of a tree of extents below its root.
@@ -33,6 +34,7 @@ type Found<'a> = dyn FnMut(Run) -> Result<(), Fail> + 'a;
 /// A walk over the blocks of a file.
 struct Walk<'w, 'a> {
     fs: &'w Ext<'a>,
+    sums: Option<ExtInodeChecksums>,
     /// Next block of the file.
     at: u64,
     /// Blocks of the file.
@@ -47,6 +49,7 @@ impl Ext<'_> {
         inode.check_readable()?;
         let mut walk = Walk {
             fs: self,
+            sums: inode.sums,
             at: 0,
             end: inode.size.div_ceil(self.sb.block_size),
             empty: 0,
@@ -106,6 +109,12 @@ impl Walk<'_, '_> {
                 let block = u64::from(le32(entry, 4)) | u64::from(le16(entry, 8)) << 32;
                 let before = self.at;
                 let below = self.fs.block(block)?;
+                if self
+                    .sums
+                    .is_some_and(|sums| !sums.extents_are_right(&below))
+                {
+                    return Err(wrong_sum("its tree of extents"));
+                }
                 self.node(&below, depth - 1)?;
                 // Each node has to bring the walk on, or it could go on for ever.
                 if self.at == before && self.at < self.end {

@@ -4,9 +4,10 @@
 //! entries stand in the leaves, and inner nodes look like empty blocks.
 
 use super::inode::Inode;
-use super::{Ext, Piece};
+use super::{Ext, Piece, wrong_sum};
 use crate::files::bytes::{le16, le32};
 use crate::files::{Fail, Item, MAX_ENTRIES};
+use diskmap::ExtInodeChecksums;
 
 /// Longest directory that is read, in bytes: what the kernel makes without large_dir.
 const MAX_DIRECTORY: u64 = 2 << 30;
@@ -21,6 +22,8 @@ impl Ext<'_> {
         let mut items = Vec::new();
         let mut block: Vec<u8> = Vec::with_capacity(size);
         let mut left = inode.size;
+        let has_hashes = inode.has_hashes() && self.sb.has_hashes();
+        let mut is_first = true;
         self.runs(inode, &mut |run| {
             self.give(run, &mut left, &mut |piece| {
                 let Piece::Data(mut bytes) = piece else {
@@ -31,6 +34,15 @@ impl Ext<'_> {
                     block.extend_from_slice(here);
                     bytes = rest;
                     if block.len() == size {
+                        let is_inner = has_hashes && (is_first || is_one_entry(&block));
+                        is_first = false;
+                        let is_right = |sums: ExtInodeChecksums| match is_inner {
+                            true => sums.hashes_are_right(&block),
+                            false => sums.names_are_right(&block),
+                        };
+                        if inode.sums.is_some_and(|sums| !is_right(sums)) {
+                            return Err(wrong_sum("a block of the directory"));
+                        }
                         decode(&block, self.sb.short_names(), &mut items)?;
                         block.clear();
                     }
@@ -45,18 +57,27 @@ impl Ext<'_> {
     }
 }
 
+/// Whether the first entry of a block takes all of it, as in inner nodes of hash trees.
+fn is_one_entry(block: &[u8]) -> bool {
+    length(block, block.len()) == block.len()
+}
+
+/// The length of an entry, as it is stored in blocks of that size.
+fn length(entry: &[u8], block: usize) -> usize {
+    match usize::from(le16(entry, 4)) {
+        // Blocks of 64 KiB have no room for their own length.
+        0 | 0xffff if block == 1 << 16 => 1 << 16,
+        length => length,
+    }
+}
+
 /// Decodes a block of a directory.
 fn decode(block: &[u8], short_names: bool, items: &mut Vec<Item>) -> Result<(), Fail> {
     let mut at = 0;
     while at < block.len() {
         let entry = &block[at..];
         let inode = le32(entry, 0);
-        let stored = le16(entry, 4);
-        // Blocks of 64 KiB have no room for their own length.
-        let length = match usize::from(stored) {
-            0 | 0xffff if block.len() == 1 << 16 => 1 << 16,
-            length => length,
-        };
+        let length = length(entry, block.len());
         let named = if short_names {
             usize::from(entry.get(6).copied().unwrap_or(0))
         } else {

@@ -5,12 +5,13 @@
 use super::sb::Super;
 use crate::files::bytes::{le16, le32};
 use crate::files::{Besides, Fail, Kind, Node, Time};
+use diskmap::ExtInodeChecksums;
 
 /// Bytes of block numbers, of an extent tree's root, or of a short target.
 const BLOCK: usize = 60;
 
-const COMPRESSED: u32 = 0x4;
 const ENCRYPTED: u32 = 0x800;
+const INDEX: u32 = 0x1000;
 const EXTENTS: u32 = 0x8_0000;
 const INLINE: u32 = 0x1000_0000;
 
@@ -23,6 +24,8 @@ pub(super) struct Inode {
     pub mode: u16,
     pub size: u64,
     pub block: [u8; BLOCK],
+    /// The checksums of its blocks, if they have any.
+    pub sums: Option<ExtInodeChecksums>,
     flags: u32,
     owner: (u32, u32),
     links: u16,
@@ -71,6 +74,7 @@ impl Inode {
             mode,
             size: u64::from(le32(raw, 4)) | high,
             block,
+            sums: None,
             flags: le32(raw, 0x20),
             owner: (id(2, 0x78), id(0x18, 0x7a)),
             links: le16(raw, 0x1a),
@@ -118,14 +122,17 @@ impl Inode {
     pub fn check_readable(&self) -> Result<(), Fail> {
         let why = if self.flags & ENCRYPTED != 0 {
             "it is encrypted by the file system"
-        } else if self.flags & COMPRESSED != 0 {
-            "it is compressed by the file system"
         } else if self.flags & INLINE != 0 {
             "its content is in its inode (inline_data), which is not read"
         } else {
             return Ok(());
         };
         Err(Fail::Unsupported(why.to_owned()))
+    }
+
+    /// Whether a directory's names are found by a hash tree.
+    pub fn has_hashes(&self) -> bool {
+        self.flags & INDEX != 0
     }
 
     /// Whether its blocks are in a tree of extents.

@@ -12,7 +12,7 @@ mod sb;
 
 use super::{Fail, Item, Kind, MAX_TARGET, Node, Part, Piece, Sink, Tree};
 use blocks::Run;
-use diskmap::ExtJournal;
+use diskmap::{ExtChecksums, ExtJournal};
 use inode::Inode;
 use sb::Super;
 
@@ -25,13 +25,22 @@ const SHARE: u64 = 1 << 20;
 pub struct Ext<'a> {
     part: &'a Part<'a>,
     sb: Super,
+    /// Those of its metadata, if it has any.
+    sums: Option<ExtChecksums>,
     journal: Option<ExtJournal<'a>>,
 }
 
 impl<'a> Ext<'a> {
     /// Opens it; a journal that was not replayed counts as if it was.
     pub fn open(part: &'a Part<'a>) -> Result<Self, Fail> {
-        let sb = Super::decode(&part.bytes(1024, 1024)?)?;
+        let raw = part.bytes(1024, 1024)?;
+        let sb = Super::decode(&raw)?;
+        let sums = if sb.has_checksums() {
+            let sums = ExtChecksums::new(&raw);
+            Some(sums.ok_or_else(|| Fail::damaged("its superblock is damaged"))?)
+        } else {
+            None
+        };
         let journal = if sb.needs_replay() {
             ExtJournal::open(part.disk(), part.start(), part.size()).map_err(|why| {
                 Fail::Unsupported(format!(
@@ -41,7 +50,12 @@ impl<'a> Ext<'a> {
         } else {
             None
         };
-        Ok(Ext { part, sb, journal })
+        Ok(Ext {
+            part,
+            sb,
+            sums,
+            journal,
+        })
     }
 
     /// Fills `buf` with what stands at byte `from` of a block, which it must not leave.
@@ -88,13 +102,22 @@ impl<'a> Ext<'a> {
         let (block, from) = self.sb.descriptor(group);
         let mut raw = vec![0; self.sb.descriptor_size as usize];
         self.read_block(block, from, &mut raw)?;
+        let sums = self.sums.as_ref();
+        if sums.is_some_and(|sums| !sums.descriptor_is_right(group, &raw)) {
+            return Err(wrong_sum(&format!("the descriptor of group {group}")));
+        }
         let table = self.sb.inode_table(&raw);
         let at = (index % self.sb.inodes_per_group) * self.sb.inode_size;
         let size = self.sb.block_size;
-        let mut raw = vec![0; self.sb.inode_size.min(256) as usize];
+        let mut raw = vec![0; self.sb.inode_size as usize];
         let block = table.checked_add(at / size).ok_or_else(bad)?;
         self.read_block(block, at % size, &mut raw)?;
-        Inode::decode(number, &raw, &self.sb)
+        let mut inode = Inode::decode(number, &raw, &self.sb)?;
+        if let Some(sums) = sums {
+            let sums = sums.inode(number, &raw);
+            inode.sums = sums.map_err(|_| wrong_sum(&format!("inode {number}")))?;
+        }
+        Ok(inode)
     }
 
     /// Gives what a run of blocks holds, `left` bytes at most.
@@ -156,6 +179,11 @@ impl<'a> Ext<'a> {
         })?;
         Ok(all)
     }
+}
+
+/// The kernel refuses what it does not find as it was written, too.
+fn wrong_sum(what: &str) -> Fail {
+    Fail::damaged(format!("the checksum of {what} is wrong"))
 }
 
 impl Tree for Ext<'_> {

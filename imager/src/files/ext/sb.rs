@@ -1,7 +1,7 @@
 //! The superblock, and where the groups' descriptors are.
 //!
 //! Owns: the refusal of features under which files would be read wrongly. Does not own:
-//! checking bitmaps, counters and checksums (`diskmap`, when the image is made).
+//! checking bitmaps and counters (`diskmap`, when the image is made), checksums (`diskmap`, too).
 
 use crate::files::Fail;
 use crate::files::bytes::{le16, le32};
@@ -28,7 +28,10 @@ const RECOVER: u32 = 0x4;
 const META_BG: u32 = 0x10;
 const B64: u32 = 0x80;
 const LARGE_DIR: u32 = 0x4000;
+const DIR_INDEX: u32 = 0x20;
 const SPARSE_SUPER: u32 = 0x1;
+const GROUP_CHECKSUMS: u32 = 0x10;
+const METADATA_CHECKSUMS: u32 = 0x400;
 const SPARSE_SUPER2: u32 = 0x200;
 
 /// What is needed of the superblock; sizes in bytes.
@@ -103,6 +106,16 @@ impl Super {
     /// Whether the journal has to be replayed before the file system is used.
     pub fn needs_replay(&self) -> bool {
         self.incompat & RECOVER != 0
+    }
+
+    /// Whether descriptors, or all metadata, have checksums.
+    pub fn has_checksums(&self) -> bool {
+        self.ro_compat & (GROUP_CHECKSUMS | METADATA_CHECKSUMS) != 0
+    }
+
+    /// Whether directories may have hash trees.
+    pub fn has_hashes(&self) -> bool {
+        self.compat & DIR_INDEX != 0
     }
 
     /// Whether directory entries tell what they name.

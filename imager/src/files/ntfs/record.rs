@@ -427,7 +427,10 @@ mod tests {
         assert_eq!(all.len(), 3);
         let one = &all[2];
         assert_eq!((one.kind, one.lowest, one.record), (0x80, 9, 70));
-        assert_eq!((one.sequence, one.id, &one.name[..]), (3, 5, &b"a\0b\0"[..]));
+        assert_eq!(
+            (one.sequence, one.id, &one.name[..]),
+            (3, 5, &b"a\0b\0"[..])
+        );
         for (at, byte) in [(4, 0), (4, 25), (4, 33), (6, 4), (7, 200)] {
             let mut raw = raw.clone();
             raw[at] = byte;

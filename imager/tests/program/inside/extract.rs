@@ -202,7 +202,15 @@ fn extended_attributes_are_told() {
     assert_eq!(run.json()["without_attributes"], 3, "{}", run.stderr);
     assert_eq!(run.json()["warnings"].as_array().unwrap().len(), 1);
     assert!(run.stderr.contains("3 files and folders"), "{}", run.stderr);
-    let run = imager!["extract", "-q", "--json", made.image, "plain", made.path("other")].ok();
+    let run = imager![
+        "extract",
+        "-q",
+        "--json",
+        made.image,
+        "plain",
+        made.path("other")
+    ]
+    .ok();
     assert_eq!(run.json()["without_attributes"], 0);
     assert_eq!(run.stderr, "");
 }

@@ -6,11 +6,13 @@
 
 mod choice;
 mod ext;
+mod ext_sums;
 mod extract;
 mod fat;
 mod hostile;
 mod ntfs;
 mod ntfs_state;
+mod ntfs_table;
 mod warned;
 
 use crate::disks::folder;

@@ -58,8 +58,9 @@ fn a_stale_name_is_not_another_file() {
         let reference = |name: &str| {
             let name: Vec<u8> = name.encode_utf16().flat_map(u16::to_le_bytes).collect();
             let key = 0x42 + name.len() as u64;
-            let entries = (0x52..disk.len() - name.len())
-                .filter(|&at| disk[at..].starts_with(&name) && number(disk, at - 0x52 + 10, 2) == key);
+            let entries = (0x52..disk.len() - name.len()).filter(|&at| {
+                disk[at..].starts_with(&name) && number(disk, at - 0x52 + 10, 2) == key
+            });
             let entries: Vec<usize> = entries.map(|at| at - 0x52).collect();
             assert_eq!(entries.len(), 1, "entries of an index");
             entries[0]
@@ -75,7 +76,11 @@ fn a_stale_name_is_not_another_file() {
     assert_eq!(fs::read(out.join("folder/b stays")).unwrap(), b"b stays");
     imager!["cat", made.image, "folder/c stale"].fails("file-unreadable", FAILED);
     let run = imager!["ls", "-l", made.image, "folder"].fails("file-unreadable", FAILED);
-    assert!(run.stderr.contains("another file has now"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("another file has now"),
+        "{}",
+        run.stderr
+    );
 }
 
 /// Pieces and holes by turns, so many that the list of clusters needs records of its own.
@@ -132,7 +137,9 @@ fn a_file_without_any_content_is_damaged() {
         fs::write(root.join("empty"), b"").unwrap();
     });
     let made = changed(made, |disk, path| {
-        let at = disk.windows(16).position(|bytes| bytes == b"the only content");
+        let at = disk
+            .windows(16)
+            .position(|bytes| bytes == b"the only content");
         let at = at.unwrap() - 24;
         assert_eq!(number(disk, at, 4), 0x80);
         poke(path, at as u64, &0x100u32.to_le_bytes());
@@ -160,6 +167,17 @@ fn other_streams_are_told() {
     assert_eq!(run.json()["streams_left_out"], 2, "{}", run.stderr);
     assert!(run.stderr.contains("2 streams beside"), "{}", run.stderr);
     assert_eq!(fs::read(out.join("file")).unwrap(), b"content");
-    let run = imager!["extract", "-q", "--json", made.image, "plain", made.path("other")].ok();
-    assert_eq!((&run.json()["streams_left_out"], &run.stderr[..]), (&0.into(), ""));
+    let run = imager![
+        "extract",
+        "-q",
+        "--json",
+        made.image,
+        "plain",
+        made.path("other")
+    ]
+    .ok();
+    assert_eq!(
+        (&run.json()["streams_left_out"], &run.stderr[..]),
+        (&0.into(), "")
+    );
 }

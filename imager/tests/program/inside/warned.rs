@@ -27,7 +27,17 @@ fn all(dir: &TempDir, image: &Path, partition: &str, file: &str) -> Vec<Run> {
         imager!["ls", image, "--partition", partition].ok(),
         imager!["ls", "--json", image, "--partition", partition].ok(),
         imager!["cat", image, "--partition", partition, file].ok(),
-        imager!["extract", "-q", "--json", image, "--partition", partition, "/", out].ok(),
+        imager![
+            "extract",
+            "-q",
+            "--json",
+            image,
+            "--partition",
+            partition,
+            "/",
+            out
+        ]
+        .ok(),
     ]
 }
 

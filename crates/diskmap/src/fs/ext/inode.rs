@@ -1,12 +1,11 @@
 //! The inode of the journal and the blocks of its file.
 //!
-//! Owns: finding an inode, its checksum, and its extent tree or indirect blocks. Does
-//! not own: what the file holds.
+//! Owns: finding an inode, and its extent tree or indirect blocks. Does not own: checksums
+//! (`sums`), what the file holds.
 
 use super::super::{Fault, damaged};
-use super::{Superblock, group};
-use crate::bytes::{array, le16, le32};
-use crate::checksum::crc32c;
+use super::{Superblock, group, sums};
+use crate::bytes::{le16, le32};
 use crate::extents::Extent;
 use crate::view::View;
 
@@ -19,8 +18,6 @@ const MAX_EXTENT: u16 = 1 << 15;
 /// More pieces than this have only journals that nobody made: 2^18 blocks of a journal of
 /// 1 GiB, each apart from the others, are the most that a tool makes without being asked.
 const MAX_RUNS: usize = 1 << 19;
-/// Bytes of an inode that are always there.
-const OLD_INODE: usize = 128;
 
 /// An inode whose checksum is right.
 pub(super) struct Inode {
@@ -57,38 +54,11 @@ impl Inode {
         };
         let offset = group.inode_table * sb.block_size + index * sb.inode_size;
         let raw = view.bytes(offset, sb.inode_size as usize)?;
-        let generation = array::<4>(&raw, 0x64).unwrap_or_default();
-        let own = (number as u32).to_le_bytes();
-        let inode = Inode {
-            seed: crc32c(crc32c(sb.seed, &own), &generation),
-            raw,
-        };
-        if sb.metadata_checksums() && !inode.checksum_is_right() {
+        let seed = sums::inode_seed(sb.seed, number, &raw);
+        if sb.metadata_checksums() && !sums::inode_is_right(seed, &raw) {
             return damaged("wrong checksum of its journal's inode");
         }
-        Ok(inode)
-    }
-
-    fn checksum_is_right(&self) -> bool {
-        let raw = &self.raw;
-        let part = |from: usize, to: usize| raw.get(from..to).unwrap_or_default();
-        let zero = [0u8; 2];
-        let mut crc = crc32c(crc32c(self.seed, part(0, 0x7c)), &zero);
-        crc = crc32c(crc, part(0x7e, OLD_INODE));
-        // The upper half is there if the inode says that its fields reach so far.
-        let wide = raw.len() > OLD_INODE && le16(raw, 0x80).is_some_and(|extra| extra >= 4);
-        if wide {
-            crc = crc32c(crc32c(crc, part(OLD_INODE, 0x82)), &zero);
-            crc = crc32c(crc, part(0x84, raw.len()));
-        } else {
-            crc = crc32c(crc, part(OLD_INODE, raw.len()));
-        }
-        let half = |at| u32::from(le16(raw, at).unwrap_or(0));
-        if wide {
-            crc == half(0x7c) | half(0x82) << 16
-        } else {
-            crc & 0xffff == half(0x7c)
-        }
+        Ok(Inode { raw, seed })
     }
 
     /// The first `len` blocks of the file, or only the first run of them.
@@ -176,11 +146,9 @@ impl Walk<'_> {
         if half(0) != EXTENT_MAGIC || depth > MAX_DEPTH || !falls || !fits {
             return damaged("the extent tree of its journal is damaged");
         }
-        if above.is_some() && self.sb.metadata_checksums() {
-            let end = 12 + usize::from(most) * 12;
-            if le32(node, end) != Some(crc32c(self.seed, &node[..end])) {
-                return damaged("wrong checksum in the extent tree of its journal");
-            }
+        let summed = above.is_some() && self.sb.metadata_checksums();
+        if summed && !sums::extents_are_right(self.seed, node) {
+            return damaged("wrong checksum in the extent tree of its journal");
         }
         for entry in node[12..].chunks_exact(12).take(usize::from(count)) {
             let first = le32(entry, 0).map(u64::from);

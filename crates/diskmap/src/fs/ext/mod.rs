@@ -32,6 +32,7 @@ mod later;
 mod layout;
 mod log;
 mod replay;
+mod sums;
 mod superblock;
 mod verdict;
 
@@ -41,6 +42,7 @@ use crate::checksum::crc32c;
 use crate::view::{ReadFailure, View};
 pub use later::ExtJournal;
 use replay::Replay;
+pub use sums::{ExtChecksums, ExtInodeChecksums, WrongSum};
 use superblock::Superblock;
 use verdict::State;
 
