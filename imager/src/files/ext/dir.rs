@@ -83,7 +83,7 @@ fn decode(block: &[u8], short_names: bool, items: &mut Vec<Item>) -> Result<(), 
         } else {
             usize::from(le16(entry, 6))
         };
-        if length < 8 || length % 4 != 0 || length > entry.len() || 8 + named > length {
+        if length < 8 || !length.is_multiple_of(4) || length > entry.len() || 8 + named > length {
             return Err(Fail::damaged(
                 "an entry of the directory has an impossible length",
             ));
