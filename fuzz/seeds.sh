@@ -303,6 +303,53 @@ seed_ntfs() {
     done
 }
 
+# parts IMAGE KNOBS: the sectors of a disk that are neither empty nor of an empty log, as the
+# files target reads them
+parts() {
+    local size sector=-1 line
+    size=$(stat -c %s "$work/$1")
+    {
+        printf "\\$2"
+        le $((size / 1024)) 2
+        od -v -An -t x1 -w512 "$work/$1" | while read -r line; do
+            sector=$((sector + 1))
+            [[ $line =~ ^[0\ ]+$ || $line =~ ^[f\ ]+$ ]] && continue
+            le "$sector" 4
+            le 512 2
+            printf '%b' "\\x${line// /\\x}"
+        done
+    } >"$out/$1"
+}
+
+seed_files() {
+    need mke2fs e2fsprogs
+    need mkntfs ntfs-3g
+    need ntfscp ntfs-3g
+    need mkfs.fat dosfstools
+    need mcopy mtools
+    local i=0 options bits
+    mkdir -p "$work/root/folder"
+    seq 1 2000 >"$work/root/folder/file"
+    ln -s ../folder "$work/root/folder/link"
+    truncate -s 300K "$work/root/sparse"
+    for options in extent "extent,^metadata_csum" "^extent,^64bit,^metadata_csum" "meta_bg,^resize_inode,^metadata_csum"; do
+        i=$((i + 1))
+        image "ext$i" 512
+        mke2fs -q -F -t ext4 -b 1024 -N 32 -O "^has_journal,$options" -d "$work/root" "$work/ext$i"
+        parts "ext$i" 0
+    done
+    image ntfs 2048
+    mkntfs -F -q -Q -c 512 "$work/ntfs" 2>/dev/null
+    ntfscp -q "$work/ntfs" "$work/root/folder/file" file 2>/dev/null
+    parts ntfs 011
+    for bits in 12 16; do
+        image "fat$bits" $((bits == 12 ? 256 : 4096))
+        mkfs.fat -F "$bits" -s 1 "$work/fat$bits" >/dev/null
+        mcopy -s -i "$work/fat$bits" "$work/root/folder/file" ::
+        parts "fat$bits" $((bits == 12 ? 2 : 3))
+    done
+}
+
 # part IMAGE SECTOR COUNT: a part as the relocate target reads it
 part() {
     le "$2" 4
