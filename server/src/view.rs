@@ -98,6 +98,9 @@ pub struct ExecutionView {
     pub disks: Vec<DiskSelector>,
     /// Disk that a restore has begun to overwrite; the first one of several.
     pub writes_to: Option<DiskInfo>,
+    /// All disks that a restore of several has begun to overwrite.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writes_to_all: Vec<DiskInfo>,
     /// State.
     pub state: State,
     /// What it waits for, since when, and what would end that.
@@ -292,6 +295,23 @@ pub enum JobRequest {
     DiskCheck,
 }
 
+/// Where one image of a set goes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Placement {
+    /// Id of the image.
+    pub image: String,
+    /// Size of the disk that it was made of, in bytes.
+    pub size_bytes: u64,
+    /// Model of that disk; empty if it is not known, or encrypted.
+    pub model: String,
+    /// Serial number of that disk; empty as the model.
+    pub serial: String,
+    /// The disk that it goes to, as an order would name it.
+    pub disk: DiskSelector,
+    /// That disk, if the machine had it at its last check-in.
+    pub known: Option<DiskInfo>,
+}
+
 fn default_level() -> i32 {
     1
 }
@@ -356,6 +376,12 @@ pub fn execution(app: &App, e: &Execution, machine: &str, now: i64) -> Execution
             _ => RestoreScope::default(),
         },
         writes_to: e.begin_write.as_ref().map(|begun| begun.disk.clone()),
+        writes_to_all: match (&e.begin_write, &e.job) {
+            (Some(first), JobKind::Restore { set, .. }) if !set.is_empty() => {
+                first.all().map(|begun| begun.disk.clone()).collect()
+            }
+            _ => Vec::new(),
+        },
         disks: match &e.job {
             JobKind::Backup { disks, .. } => disks.clone(),
             JobKind::Restore { set, .. } => set.iter().map(|part| part.disk.clone()).collect(),

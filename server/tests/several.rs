@@ -273,3 +273,62 @@ async fn rules_of_retention_are_applied_after_a_backup_of_several_disks_too() {
     .await;
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_where_is_shown_before_it_is_ordered_and_ordered_as_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path()).await;
+    let state = dir.path().to_owned();
+    let server = blocking(move || {
+        let (admin, target) = stage(&server);
+        let published = backed_up(&admin, &target);
+        let ctl = |more: &[&str]| {
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_deployctl"))
+                .arg("--state")
+                .arg(&state)
+                .args(["--server", &support::base(&server)])
+                .args(["restore", "pc-525400000001", "--image", "gold"])
+                .args(more)
+                .stdin(std::process::Stdio::null())
+                .output()
+                .unwrap();
+            (
+                output.status.success(),
+                String::from_utf8(output.stderr).unwrap(),
+            )
+        };
+        let swapped = ["--disk", "number=1", "--disk", "number=0"];
+        let (ordered, shown) = ctl(&swapped);
+        assert!(!ordered, "nobody has confirmed it");
+        let all: Vec<Value> = admin.json("GET", ORDERS, &()).unwrap();
+        assert_eq!(all.len(), 1, "only the backup");
+        // The image of each disk, by its size, and what will be overwritten.
+        let places = [("256 KiB", "second"), ("448 KiB", "disk-of-")];
+        let mut rest = shown.as_str();
+        for (part, (size, serial)) in places.iter().enumerate() {
+            let head = format!("image of disk {} ({size}", part + 1);
+            let at = rest
+                .find(&head)
+                .unwrap_or_else(|| panic!("{head}: {shown}"));
+            rest = &rest[at..];
+            let line = rest.lines().nth(1).unwrap();
+            assert!(line.contains("goes to") && line.contains(serial), "{shown}");
+        }
+        // A disk that the machine has not shown is said to be that.
+        let (_, shown) = ctl(&["--disk", "/dev/none", "--disk", "number=0"]);
+        assert!(
+            shown.contains("/dev/none, which the server has not seen"),
+            "{shown}"
+        );
+        assert!(ctl(&[&swapped[..], &["--yes"]].concat()).0);
+        let session = target.job();
+        let JobKind::Restore { set, .. } = &session.job.kind else {
+            panic!("{:?}", session.job.kind)
+        };
+        assert_eq!(set[0].image, published[0].image);
+        assert_eq!(set[0].disk.serial.as_deref(), Some("second"));
+        server
+    })
+    .await;
+    server.stop().await;
+}

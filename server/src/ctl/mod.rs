@@ -14,7 +14,8 @@ mod watch;
 use crate::http::api::{ImageInfo, LogView, Rename};
 use crate::store::check::Verified;
 use crate::view::{
-    ExecutionView, ImageView, JobRequest, MachineView, NewExecution, Overview, VersionView,
+    ExecutionView, ImageView, JobRequest, MachineView, NewExecution, Overview, Placement,
+    VersionView,
 };
 use args::{Backup, Cli, Command, Images, Machines, Restore, Retention};
 use client::{Answer, Client, Problem, encode};
@@ -178,8 +179,35 @@ fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
         ))
         .with_advice("Name one disk for one image; an image of several is named by its id."));
     }
+    let job = JobRequest::Restore {
+        disk: args::only(&arguments.disk).map(args::disk),
+        disks: args::several(&arguments.disk),
+        all_disks: set && arguments.disk.is_empty(),
+        // The one that is shown, even if a newer one appears meanwhile.
+        image: image.image.id.clone(),
+        verify: !arguments.no_verify,
+        force: arguments.force,
+        scope: arguments.scope(),
+        reuse: arguments.reuse,
+    };
+    let mut new = NewExecution {
+        job,
+        after: arguments.after.into(),
+        rate: arguments.rate,
+    };
     let warning = show::clean(&if set {
-        show::what_of_a_set(&machine, &image, &arguments.disk)
+        let path = format!("/machines/{}/placements", encode(&machine.id));
+        let placements: Vec<Placement> = client.post(&path, &new)?;
+        let warning = show::what_of_a_set(&machine, &image, &placements);
+        // What was shown is what is ordered, whatever the machine shows meanwhile.
+        if let JobRequest::Restore {
+            disks, all_disks, ..
+        } = &mut new.job
+        {
+            *disks = placements.into_iter().map(|one| one.disk).collect();
+            *all_disks = false;
+        }
+        warning
     } else {
         show::what_will_be_overwritten(
             &machine,
@@ -197,22 +225,6 @@ fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
             "the restore was not confirmed; nothing was ordered",
         ));
     }
-    let job = JobRequest::Restore {
-        disk: args::only(&arguments.disk).map(args::disk),
-        disks: args::several(&arguments.disk),
-        all_disks: set && arguments.disk.is_empty(),
-        // The one that was shown, even if a newer one appears meanwhile.
-        image: image.image.id,
-        verify: !arguments.no_verify,
-        force: arguments.force,
-        scope: arguments.scope(),
-        reuse: arguments.reuse,
-    };
-    let new = NewExecution {
-        job,
-        after: arguments.after.into(),
-        rate: arguments.rate,
-    };
     create(client, json, &machine.id, &new, arguments.wait)
 }
 

@@ -6,7 +6,7 @@ use super::disks;
 use crate::exec::state::State;
 use crate::http::api::ImageInfo;
 use crate::store::check::Verified;
-use crate::view::{ExecutionView, ImageView, MachineView, Overview, VersionView};
+use crate::view::{ExecutionView, ImageView, MachineView, Overview, Placement, VersionView};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use wire::size::{bytes, duration};
@@ -424,26 +424,35 @@ pub fn what_will_be_overwritten(
 }
 
 /// What a restore of several disks will do, for the confirmation.
-pub fn what_of_a_set(machine: &MachineView, info: &ImageInfo, named: &[String]) -> String {
+pub fn what_of_a_set(machine: &MachineView, info: &ImageInfo, placements: &[Placement]) -> String {
     let mut lines = vec![format!(
-        "The images \"{}\" of machine {} ({}) will be written to machine {}.",
+        "The images \"{}\" of machine {} ({}) will be written to machine {}. Everything on these \
+         disks will be overwritten:",
         info.image.name,
         info.image.machine,
         time(info.image.created),
         machine.name
     )];
-    if named.is_empty() {
-        lines.push(
-            "Everything on the disks that they were made of will be overwritten; the machine has:"
-                .to_owned(),
-        );
-        let fixed = machine.disks.iter().filter(|disk| !disk.removable);
-        lines.extend(fixed.map(|disk| format!("  {}", disks::line(disk))));
-    } else {
-        let named = named.join(", ");
+    for (part, one) in placements.iter().enumerate() {
+        let of = [one.model.as_str(), one.serial.as_str()];
+        let of: Vec<&str> = of.into_iter().filter(|text| !text.is_empty()).collect();
+        let made_of = format!("{} {}", bytes(one.size_bytes), of.join(" "));
         lines.push(format!(
-            "Everything on these disks will be overwritten: {named}"
+            "  image of disk {} ({})",
+            part + 1,
+            made_of.trim_end()
         ));
+        lines.push(match &one.known {
+            Some(disk) => format!("    goes to {}", disks::line(disk)),
+            None => {
+                let named = [&one.disk.serial, &one.disk.wwn, &one.disk.path];
+                let named: Vec<&str> = named.into_iter().flatten().map(String::as_str).collect();
+                format!(
+                    "    goes to {}, which the server has not seen at the last check-in",
+                    named.join(" ")
+                )
+            }
+        });
     }
     lines.extend(lost(info));
     lines.join("\n")

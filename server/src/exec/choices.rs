@@ -87,6 +87,15 @@ pub fn identity(disk: &DiskInfo) -> DiskSelector {
     }
 }
 
+/// The disk of the machine's last check-in that a description fits, if it is one.
+pub fn known<'a>(machine: &'a Machine, selector: &DiskSelector) -> Option<&'a DiskInfo> {
+    let mut fitting = machine
+        .disks
+        .iter()
+        .filter(|disk| fits(disk, Some(selector)));
+    fitting.next().filter(|_| fitting.next().is_none())
+}
+
 fn describe_disk(disk: &DiskInfo) -> String {
     format!(
         "{}: {} ({})",

@@ -97,7 +97,11 @@ pub async fn create(
     Ok(execution)
 }
 
-async fn job(
+/// What a target is told to do for a request, and the image that it is about.
+///
+/// # Errors
+/// It cannot work.
+pub(super) async fn job(
     app: &App,
     conn: &mut Conn,
     machine: &Machine,
@@ -217,7 +221,7 @@ async fn job(
                 Vec::new()
             };
             if !scope.is_default() {
-                let layout = app.store.contents(&image.id).await?.layout;
+                let layout = app.store.layout(&image.id).await?;
                 scope::settle(&mut scope, &layout, machine, disk.as_ref())?;
             }
             let id = image.id.clone();

@@ -16,7 +16,7 @@ pub mod rate;
 pub mod registry;
 pub mod run;
 mod scope;
-mod set;
+pub mod set;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -78,8 +78,10 @@ pub(crate) async fn concluded(app: &App, execution: &Execution, now: i64) {
     }
 }
 
-/// A failure of an execution, with what is known about its disk.
+/// A failure of an execution, with what is known about its disks.
 pub(crate) fn failed(execution: &Execution, code: Code, found: impl Into<String>) -> JobOutcome {
+    let mut found = found.into();
+    found.push_str(&set::begun_and_not(execution));
     let disk = match (&execution.job, &execution.begin_write) {
         // It may have written nothing, some, or all of it and only lost its last word.
         (JobKind::Restore { .. }, Some(_)) => DiskState::Unknown,

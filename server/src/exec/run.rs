@@ -152,7 +152,8 @@ fn same_disk(a: &DiskInfo, b: &DiskInfo) -> bool {
     identity && (!anonymous || a.path == b.path)
 }
 
-fn name(disk: &DiskInfo) -> String {
+/// A disk as people are told of it.
+pub(super) fn name(disk: &DiskInfo) -> String {
     let serial = if disk.serial.is_empty() {
         "without serial number".to_owned()
     } else {

@@ -3,13 +3,15 @@
 //! Owns: the choice, settled when a job is ordered. Does not own: the images of a set
 //! ([`crate::store`]), the comparison with the disks that the machine then has (the target).
 
-use super::choices;
+use super::{choices, control, run};
 use crate::app::App;
+use crate::db::executions::Execution;
 use crate::db::images::{self, Image};
 use crate::db::machines::Machine;
 use crate::db::{Conn, chunks};
 use crate::failure::{Failure, Outcome};
-use wire::{Code, DiskImage, DiskInfo, DiskSelector};
+use crate::view::{JobRequest, Placement};
+use wire::{BeginWrite, Code, DiskImage, DiskInfo, DiskSelector, JobKind};
 
 /// Most disks of one job.
 const MAX_DISKS: usize = 64;
@@ -125,9 +127,40 @@ pub async fn images(
     Ok(parts)
 }
 
+/// Which image goes where, as an order of this job would settle it.
+///
+/// # Errors
+/// As for the order; `usage` for a job that is not a restore of several disks.
+pub async fn preview(
+    app: &App,
+    reference: &str,
+    request: JobRequest,
+    now: i64,
+) -> Outcome<Vec<Placement>> {
+    let mut conn = app.db.read().await?;
+    let machine = control::machine(&mut conn, reference).await?;
+    let (job, _) = control::job(app, &mut conn, &machine, request, now).await?;
+    let JobKind::Restore { set, .. } = job else {
+        return Err(Failure::usage("only a restore has images that go to disks"));
+    };
+    let mut placements = Vec::with_capacity(set.len());
+    for part in set {
+        let disk = app.store.layout(&part.image).await?.disk;
+        placements.push(Placement {
+            known: choices::known(&machine, &part.disk).cloned(),
+            disk: part.disk,
+            image: part.image,
+            size_bytes: disk.size_bytes,
+            model: disk.model,
+            serial: disk.serial,
+        });
+    }
+    Ok(placements)
+}
+
 /// The machine's disk that an image was made of.
 async fn own_disk(app: &App, machine: &Machine, image: &Image) -> Outcome<DiskSelector> {
-    let layout = app.store.contents(&image.id).await?.layout;
+    let layout = app.store.layout(&image.id).await?;
     let (serial, wwn) = (&layout.disk.serial, &layout.disk.wwn);
     let known = !serial.is_empty() || !wwn.is_empty();
     let fits = |disk: &&DiskInfo| known && (&disk.serial, &disk.wwn) == (serial, wwn);
@@ -152,6 +185,28 @@ async fn own_disk(app: &App, machine: &Machine, image: &Image) -> Outcome<DiskSe
     }
 }
 
+/// Of a restore of several disks that has begun: which disks may have been written, and
+/// which have not. It completes a sentence; empty for all else.
+pub fn begun_and_not(execution: &Execution) -> String {
+    let (JobKind::Restore { set, .. }, Some(first)) = (&execution.job, &execution.begin_write)
+    else {
+        return String::new();
+    };
+    if set.is_empty() {
+        return String::new();
+    }
+    let begun: Vec<&BeginWrite> = first.all().collect();
+    let written: Vec<String> = begun.iter().map(|one| run::name(&one.disk)).collect();
+    let whole = |(at, _): &(usize, _)| !begun.iter().any(|one| one.part as usize == *at);
+    let not = set.iter().enumerate().filter(whole);
+    let not: Vec<String> = not.map(|(_, part)| named_as(&part.disk)).collect();
+    let mut text = format!("; may have been written: {}", written.join(", "));
+    if !not.is_empty() {
+        text += &format!("; not begun, so untouched: {}", not.join(", "));
+    }
+    text
+}
+
 fn named_as(disk: &DiskSelector) -> String {
     let known = [&disk.serial, &disk.wwn, &disk.path];
     known
@@ -160,4 +215,50 @@ fn named_as(disk: &DiskSelector) -> String {
         .cloned()
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::exec::failed;
+    use crate::exec::state::State;
+    use crate::exec::state::tests::{execution, restore};
+    use wire::{BeginWrite, Code, DiskImage, DiskInfo, DiskSelector, JobKind, JobOutcome};
+
+    #[test]
+    fn a_restore_that_the_server_ends_tells_which_disks_it_had_begun() {
+        let mut e = execution(restore(), State::Running);
+        let found = |e: &_| match failed(e, Code::Interrupted, "ended") {
+            JobOutcome::Failed { report } => report.found,
+            JobOutcome::Done { .. } => panic!("done"),
+        };
+        let disk = |serial: &str| DiskInfo {
+            serial: serial.into(),
+            ..DiskInfo::default()
+        };
+        e.begin_write = Some(disk("A").into());
+        assert_eq!(found(&e), "ended");
+        if let JobKind::Restore { set, .. } = &mut e.job {
+            set.extend(["A", "B", "C"].map(|serial| DiskImage {
+                disk: DiskSelector {
+                    serial: Some(serial.into()),
+                    ..DiskSelector::default()
+                },
+                image: "i".into(),
+                root: "r".into(),
+            }));
+        }
+        let mut begun = BeginWrite::from(disk("A"));
+        begun.others.push(BeginWrite {
+            part: 2,
+            ..BeginWrite::from(disk("C"))
+        });
+        e.begin_write = Some(begun);
+        let found = found(&e);
+        let (written, not) = found.split_once("untouched: ").unwrap();
+        assert!(
+            written.contains("serial A") && written.contains("serial C"),
+            "{found}"
+        );
+        assert_eq!(not, "B");
+    }
 }

@@ -9,7 +9,10 @@ use crate::exec::{self, control};
 use crate::failure::{Failure, Outcome};
 use crate::secrets;
 use crate::store::check::Verified;
-use crate::view::{self, ExecutionView, ImageView, MachineView, Overview, Transfers, VersionView};
+use crate::view::{
+    self, ExecutionView, ImageView, MachineView, NewExecution, Overview, Placement, Transfers,
+    VersionView,
+};
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
@@ -94,6 +97,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/machines/{machine}", get(one_machine).delete(forget))
         .route("/machines/{machine}/rename", post(rename))
         .route("/machines/{machine}/executions", get(history).post(create))
+        .route("/machines/{machine}/placements", post(placements))
         .route("/machines/{machine}/interrupt", post(interrupt))
         .route("/machines/{machine}/clear", post(clear))
         .route("/machines/{machine}/log", get(log))
@@ -216,6 +220,18 @@ async fn create(
 ) -> Outcome<Json<ExecutionView>> {
     let execution = control::create(&app, &machine, body::message(body).await?, db::now()).await?;
     show(&app, &execution).await.map(Json)
+}
+
+/// What an order would write where; nothing is ordered.
+async fn placements(
+    State(app): Shared,
+    Path(machine): Path<String>,
+    body: Body,
+) -> Outcome<Json<Vec<Placement>>> {
+    let request: NewExecution = body::message(body).await?;
+    exec::set::preview(&app, &machine, request.job, db::now())
+        .await
+        .map(Json)
 }
 
 async fn history(

@@ -77,6 +77,16 @@ impl Store {
         .await?
     }
 
+    /// The layout at the beginning of an image's manifest. Of the rest nothing is read, so
+    /// that it can be asked for where others wait.
+    ///
+    /// # Errors
+    /// As [`Store::contents`].
+    pub async fn layout(&self, id: &str) -> Outcome<Layout> {
+        let path = self.manifest_path(id);
+        tokio::task::spawn_blocking(move || Ok(open_manifest(&path)?.layout().clone())).await?
+    }
+
     /// Reads and rehashes every chunk of an image once, and its manifest.
     ///
     /// # Errors
