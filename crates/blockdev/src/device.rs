@@ -3,6 +3,7 @@
 //! Owns: opening and geometry. Does not own: reading and writing (`io`), zeroing and
 //! discarding (`erase`), identity and holders.
 
+use crate::direct::DirectWriter;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::ioctl;
 use nix::errno::Errno;
@@ -38,6 +39,8 @@ pub struct Device {
     pub(crate) uncached: bool,
     /// `uncached` is reached by `O_DIRECT`; else by dropping cached pages.
     direct: bool,
+    /// For large writes past the page cache, if that was asked for.
+    pub(crate) direct_writer: Option<DirectWriter>,
 }
 
 impl Device {
@@ -152,6 +155,7 @@ impl Device {
             read_only: false,
             uncached: false,
             direct: false,
+            direct_writer: None,
             file,
         };
         match device.kind {

@@ -45,8 +45,7 @@ impl Device {
     pub fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
         self.check_range(Operation::Write, offset, buf.len() as u64)?;
         Ok(self
-            .file
-            .write_all_at(buf, offset)
+            .write_through(offset, buf)
             .map_err(|e| Error::new(Operation::Write, self.path(), e).at(offset))?)
     }
 

@@ -15,6 +15,7 @@
 
 mod buffer;
 mod device;
+mod direct;
 mod erase;
 mod error;
 mod holders;

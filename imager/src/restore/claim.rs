@@ -18,7 +18,9 @@ pub fn open(path: &Path, scope: &RestoreScope) -> Result<Device, Report> {
     } else {
         Device::open_write_shared(path)
     };
-    opened.map_err(|e| report::open(&e, DiskState::Untouched))
+    let mut device = opened.map_err(|e| report::open(&e, DiskState::Untouched))?;
+    device.write_directly();
+    Ok(device)
 }
 
 /// Exclusive handles of the partitions that are written, as far as the kernel has nodes

@@ -23,6 +23,9 @@ use wire::{Code, DiskState, Report};
 /// partitioning tool makes; an image that asks for more is not one of ours.
 const MAX_KEPT: usize = 192 << 20;
 
+/// Threads beyond one for each core: while they wait for the disk, the others work.
+pub const WAITING: usize = 2;
+
 /// A container that is read from its start to its end.
 pub struct ContainerSource<R> {
     reader: ContainerReader<R>,
@@ -68,7 +71,7 @@ impl<R: Read> Source for ContainerSource<R> {
     }
 
     fn transfer(&mut self, writer: &CellWriter<'_>) -> Result<Delivered, Report> {
-        let workers = worker_count();
+        let workers = worker_count() + WAITING;
         // The bound of this channel bounds the memory: a record each, and one more in
         // each worker's hands.
         let (work_tx, work_rx) = bounded::<Parcel>(workers * 2 + 2);

@@ -5,6 +5,7 @@
 
 use super::CellWriter;
 use super::on_medium::OnMedium;
+use super::stream::WAITING;
 use crate::backup::container::worker_count;
 use crate::progress::ProgressSink;
 use crate::report;
@@ -87,7 +88,7 @@ fn check(
         .map_err(|e| report::write(&e, DiskState::Incomplete))?;
     let medium =
         Device::open_direct_read(path).map_err(|e| report::open(&e, DiskState::Incomplete))?;
-    let workers = worker_count();
+    let workers = worker_count() + WAITING;
     let wrong: Mutex<Vec<String>> = Mutex::new(Vec::new());
     let stop = AtomicBool::new(false);
     let (work_tx, work_rx) = bounded::<(CellMap, ChunkRef)>(workers * 4);
