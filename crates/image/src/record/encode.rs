@@ -7,6 +7,7 @@ use crate::seal::{self, Bound, ImageKey};
 use crate::{Error, Hash, MAX_CELL_SIZE};
 use std::io;
 use std::sync::Arc;
+use zstd::zstd_safe::CParameter;
 
 /// Compression that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ impl Encoder {
                 encoder.deflate = Some(deflater(level));
             }
             Compression::Zstd(level) => {
-                encoder.zstd = Some(zstd::bulk::Compressor::new(level).map_err(setup)?);
+                encoder.zstd = Some(compressor(level).map_err(setup)?);
             }
         }
         Ok(encoder)
@@ -184,6 +185,20 @@ impl Encoder {
             }
         }
     }
+}
+
+/// A compressor of that level. A cell is compressed alone, so it finds less than a stream
+/// that goes on. At level 3 larger tables and shorter matches give back a third of that,
+/// 1.1 % of the size, for a quarter more time; at level 1 little is lost.
+fn compressor(level: i32) -> io::Result<zstd::bulk::Compressor<'static>> {
+    let mut compressor = zstd::bulk::Compressor::new(level)?;
+    if level == 3 {
+        // zstd takes 16, 17 and 5 for a megabyte.
+        compressor.set_parameter(CParameter::ChainLog(18))?;
+        compressor.set_parameter(CParameter::HashLog(19))?;
+        compressor.set_parameter(CParameter::MinMatch(4))?;
+    }
+    Ok(compressor)
 }
 
 fn deflater(level: u32) -> flate2::Compress {
