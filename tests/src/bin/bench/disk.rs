@@ -8,7 +8,7 @@
 //! so by itself), so is a disk. "Checked" peers use partclone's default checksums.
 
 use crate::run::{self, Figures};
-use crate::setting;
+use crate::{setting, slow};
 use e2e::built::Built;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -236,6 +236,9 @@ fn one(built: &Built, kind: Kind) -> io::Result<()> {
         runs,
     )?;
     read_back(&imager, kind, &place, &ours, runs)?;
+    if kind.is_first() {
+        slow::measure(&imager, &place, &ours, runs)?;
+    }
     println!(
         "  source disk: {}",
         if hash_of(&from)? == before {

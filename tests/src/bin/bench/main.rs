@@ -18,6 +18,7 @@ mod net;
 mod read;
 mod run;
 mod scale;
+mod slow;
 
 use e2e::built::Built;
 use std::process::ExitCode;

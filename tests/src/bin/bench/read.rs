@@ -1,11 +1,11 @@
-//! The baseline of what must be done in any case: reading the used extents of a disk, and
-//! hashing them.
+//! The baseline of what must be done in any case: reading the used extents of a disk and
+//! hashing them, or writing them.
 //!
-//! Owns: a reader as plain as it gets, with a thread for each core that hashes. Does not
-//! own: which extents (they come from `imager map --json --extents`).
+//! Owns: a reader as plain as it gets, with a thread for each core that hashes, and a writer.
+//! Does not own: which extents (they come from `imager map --json --extents`).
 //!
-//! Called as `bench read DISK EXTENTS [hash] [direct]`, a process of its own, so that it
-//! is measured like all others.
+//! Called as `bench read DISK EXTENTS [hash] [direct]` or `bench read DISK EXTENTS write`, a
+//! process of its own, so that it is measured like all others.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -22,9 +22,14 @@ const ALIGN: usize = 4096;
 /// Runs the command line after `read`.
 pub fn main(arguments: &[String]) -> io::Result<()> {
     let [disk, list, how @ ..] = arguments else {
-        return Err(io::Error::other("read DISK EXTENTS [hash] [direct]"));
+        return Err(io::Error::other(
+            "read DISK EXTENTS [hash] [direct], or read DISK EXTENTS write",
+        ));
     };
     let has = |word: &str| how.iter().any(|w| w == word);
+    if has("write") {
+        return write(Path::new(disk), &pieces(&extents(Path::new(list))?));
+    }
     let mut options = OpenOptions::new();
     options.read(true);
     if has("direct") {
@@ -65,6 +70,42 @@ fn pieces(extents: &[(u64, u64)]) -> Vec<(u64, usize)> {
         }
     }
     pieces
+}
+
+/// Writes the pieces past the page cache, two at a time, and makes them durable.
+fn write(disk: &Path, pieces: &[(u64, usize)]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let disk = options
+        .write(true)
+        .custom_flags(nix::libc::O_DIRECT)
+        .open(disk)?;
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let all = || -> io::Result<()> {
+        // Not zeros: a disk may find those easy.
+        let buffer: Vec<u8> = (0..PIECE as usize + ALIGN)
+            .map(|at| {
+                (at as u64)
+                    .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                    .to_le_bytes()[7]
+            })
+            .collect();
+        let start = buffer.as_ptr().align_offset(ALIGN);
+        loop {
+            let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let Some(&(offset, len)) = pieces.get(at) else {
+                return Ok(());
+            };
+            disk.write_all_at(&buffer[start..start + len], offset)?;
+        }
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(all);
+        all()?;
+        other
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("a writer panicked")))
+    })?;
+    disk.sync_all()
 }
 
 fn read(disk: &File, pieces: &[(u64, usize)], hash: bool) -> io::Result<()> {
