@@ -8,6 +8,7 @@
 //! here stays as it was restored, whole and usable, in a larger partition.
 
 use blockdev::PartDevice;
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statvfs::statvfs;
@@ -17,6 +18,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// How long a file system that is busy is waited for, before it is said that it is.
+const BUSY_TRIES: u32 = 50;
+const BUSY_WAIT: Duration = Duration::from_millis(100);
 
 /// What became of a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,10 +197,20 @@ impl Mounted {
         Ok(stat.blocks().saturating_mul(stat.fragment_size()))
     }
 
-    /// Unmounts it, which flushes it.
+    /// Unmounts it, which flushes it. Who looks at it for a moment, as a scan for disks does or
+    /// a program that is just being started, is waited for.
     fn close(mut self) -> Result<(), String> {
         self.open = false;
-        umount2(&self.at, MntFlags::empty()).map_err(|e| format!("It cannot be unmounted: {e}."))
+        let mut tries = 0;
+        loop {
+            match umount2(&self.at, MntFlags::empty()) {
+                Err(Errno::EBUSY) if tries < BUSY_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(BUSY_WAIT);
+                }
+                done => return done.map_err(|e| format!("It cannot be unmounted: {e}.")),
+            }
+        }
     }
 }
 
