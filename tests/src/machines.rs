@@ -109,6 +109,10 @@ impl Pc {
     fn spec(&self, accelerator: Accelerator, boot: &str, disk: &Path) -> Spec {
         let name = format!("{}-{boot}", self.name);
         let mut spec = Spec::new(&name, self.firmware, accelerator);
+        // What a machine has to have at least. OVMF needs more before we are even started.
+        if self.firmware == Firmware::Bios {
+            spec.memory_mib = 512;
+        }
         spec.uuid = Some(self.uuid.to_owned());
         spec.nics.push(Nic::new(self.tap, self.mac));
         spec.disks
