@@ -41,7 +41,8 @@ pub struct Args {
     /// Refuse damaged or unclean file systems instead of copying them whole
     #[arg(long)]
     strict: bool,
-    /// Go on although something may write to the source: the image may be torn
+    /// Go on although something may write to the source: its maps are not trusted, every
+    /// sector is copied, and the image says that it may be torn
     #[arg(long)]
     force: bool,
     /// Replace the image file if it is there
@@ -72,11 +73,11 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         disk: args.disk.clone(),
         backing: args.backing,
         scratch: args.scratch.clone(),
-        in_use: args.force,
         sector_size: args.sector_size,
         backup: backup::Options {
             full: args.full,
             strict: args.strict,
+            in_use: args.force,
             compression: compression(&args.codec, args.level)?,
             ..backup::Options::default()
         },

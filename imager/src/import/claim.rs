@@ -1,36 +1,173 @@
-//! Image files that a virtual machine is writing.
+//! The files of a source, from the first look at them to the end of the job.
 //!
-//! Owns: noticing it by the locks that QEMU holds. Does not own: disks of this machine
-//! (`crate::in_use`).
+//! Owns: that no virtual machine writes to one meanwhile (QEMU's locks), and that a change of
+//! one is noticed. Does not own: disks of this machine (`crate::in_use`).
+//!
+//! An image is read for minutes, and what is read first says where the rest stands: tables
+//! of minute 0 with the clusters of minute 20 are no disk that ever was.
 
 use crate::in_use;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use std::fs::File;
-use std::path::Path;
+use std::cell::RefCell;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use wire::{Code, DiskState, Report};
 
 /// QEMU locks this byte as long as somebody may write to an image (its permission to write
 /// is number 1, and byte 100 is that of number 0).
 const WRITER: libc::off_t = 101;
+/// Who has locked these does not bear that somebody writes (number 1) or changes the size
+/// (number 3): byte 200 and the number of the permission. QEMU asks before it opens.
+const UNSHARED: [libc::off_t; 2] = [201, 203];
 
-/// Refuses a file that something may write to: half of what is read would be older than the
-/// rest.
-pub fn refuse_if_written(path: &Path, file: &File) -> Result<(), Report> {
-    in_use::refuse_if_written(path)?;
-    let mut lock = libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
+/// What tells that a file changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    /// The time that nobody can set back.
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Stamp {
+        Stamp {
+            file: (metadata.dev(), metadata.ino()),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// The files that were opened or read.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// The user knows that something may write to them.
+    forced: bool,
+    files: RefCell<Vec<(PathBuf, Stamp)>>,
+    /// Locks are given up when these are closed.
+    locked: RefCell<Vec<File>>,
+}
+
+impl Claims {
+    /// No files yet; `forced` for a source that something may write to: nothing is refused,
+    /// nobody is hindered.
+    pub fn new(forced: bool) -> Claims {
+        Claims {
+            forced,
+            ..Claims::default()
+        }
+    }
+
+    /// Claims an open file, before it is read.
+    ///
+    /// # Errors
+    /// `disk-in-use` if something may write to it.
+    pub fn take(&self, path: &Path, file: &File) -> Result<(), Report> {
+        if self.forced {
+            return Ok(());
+        }
+        in_use::refuse_if_written(path)?;
+        // First the lock, then the question: whoever comes in between is seen or refused.
+        if lock(file).is_err() || is_locked(file) {
+            let found = format!("{}: a virtual machine may write to it", path.display());
+            return Err(
+                Report::new(Code::DiskInUse, found, DiskState::NotInvolved).with_advice(
+                    "Shut the virtual machine down, or add --force: the image may be torn then.",
+                ),
+            );
+        }
+        let kept = file.metadata().and_then(|m| Ok((m, file.try_clone()?)));
+        let (metadata, kept) = kept.map_err(|e| gone(path, &e))?;
+        self.note(path, &metadata);
+        self.locked.borrow_mut().push(kept);
+        Ok(())
+    }
+
+    /// Remembers a file that is read by its name, before that is done.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn watch(&self, path: &Path) -> Result<(), Report> {
+        if !self.forced {
+            let metadata = std::fs::metadata(path).map_err(|e| gone(path, &e))?;
+            self.note(path, &metadata);
+        }
+        Ok(())
+    }
+
+    fn note(&self, path: &Path, metadata: &Metadata) {
+        let mut files = self.files.borrow_mut();
+        // The first look counts.
+        if files.iter().all(|(known, _)| known != path) {
+            files.push((path.to_owned(), Stamp::of(metadata)));
+        }
+    }
+
+    /// Asked when all was read.
+    ///
+    /// # Errors
+    /// `disk-in-use` if a file is another one by now.
+    pub fn check(&self) -> Result<(), Report> {
+        for (path, before) in self.files.borrow().iter() {
+            let metadata = std::fs::metadata(path).map_err(|e| gone(path, &e))?;
+            let now = Stamp::of(&metadata);
+            if now == *before {
+                continue;
+            }
+            let how = match () {
+                () if now.file != before.file => "another file has its name by now".to_owned(),
+                () if now.size != before.size => {
+                    format!("it had {} bytes, now {}", before.size, now.size)
+                }
+                () => "its times say so".to_owned(),
+            };
+            let found = format!("{} changed while it was read: {how}", path.display());
+            return Err(
+                Report::new(Code::DiskInUse, found, DiskState::NotInvolved).with_advice(
+                    "Nothing was kept. Stop what writes to it, and import it again; or add --force: the image may be torn then.",
+                ),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn gone(path: &Path, error: &std::io::Error) -> Report {
+    let found = format!("{}: {error}", path.display());
+    Report::new(Code::ReadError, found, DiskState::NotInvolved)
+        .with_advice("Check that the source stays where it is while it is imported.")
+}
+
+fn byte(kind: libc::c_int, at: libc::off_t) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: WRITER,
+        l_start: at,
         l_len: 1,
         l_pid: 0,
-    };
-    // Where files cannot be locked nobody has locked them.
-    let asked = fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock));
-    if asked.is_err() || lock.l_type == libc::F_UNLCK as libc::c_short {
-        return Ok(());
     }
-    let found = format!("{}: a virtual machine may write to it", path.display());
-    Err(Report::new(Code::DiskInUse, found, DiskState::NotInvolved)
-        .with_advice("Shut the virtual machine down, or add --force: the image may be torn then."))
+}
+
+/// Keeps writers away. Where files cannot be locked nobody is kept away, and that is no error.
+fn lock(file: &File) -> Result<(), Errno> {
+    for at in UNSHARED {
+        match fcntl(file, FcntlArg::F_OFD_SETLK(&byte(libc::F_RDLCK, at))) {
+            Err(errno @ (Errno::EAGAIN | Errno::EACCES)) => return Err(errno),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether somebody may write to it by QEMU's locks.
+fn is_locked(file: &File) -> bool {
+    let mut lock = byte(libc::F_WRLCK, WRITER);
+    let asked = fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock));
+    asked.is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short
 }

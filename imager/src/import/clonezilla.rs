@@ -4,6 +4,7 @@
 //! names and texts mean (`foreign::clonezilla`), partclone images.
 
 use super::Options;
+use super::claim::Claims;
 use super::partclone::Source;
 use super::pieces::Pieces;
 use super::scratch::{self, Scratch};
@@ -39,6 +40,7 @@ enum Piece<'a> {
 
 struct Folder<'a> {
     path: &'a Path,
+    claims: &'a Claims,
     names: Vec<String>,
 }
 
@@ -62,9 +64,10 @@ fn unsupported<T>(found: String, advice: &str) -> Result<T, Report> {
 pub fn assemble(
     path: &Path,
     options: &Options,
+    claims: &Claims,
     progress: &dyn ProgressSink,
 ) -> Result<Assembled, Report> {
-    let folder = Folder::open(path)?;
+    let folder = Folder::open(path, claims)?;
     folder.refuse_what_is_not_read()?;
     let name = folder.disk_name(options.disk.as_deref())?;
     let table = folder.table(&name)?;
@@ -161,7 +164,7 @@ fn copy_raw(
 }
 
 impl<'a> Folder<'a> {
-    fn open(path: &'a Path) -> Result<Folder<'a>, Report> {
+    fn open(path: &'a Path, claims: &'a Claims) -> Result<Folder<'a>, Report> {
         let failed = |e: std::io::Error| report::foreign(&path.display(), &e.into());
         let mut names = Vec::new();
         for entry in std::fs::read_dir(path).map_err(failed)? {
@@ -169,7 +172,11 @@ impl<'a> Folder<'a> {
             names.extend(entry.map_err(failed)?.file_name().into_string());
         }
         names.sort();
-        Ok(Folder { path, names })
+        Ok(Folder {
+            path,
+            claims,
+            names,
+        })
     }
 
     fn has(&self, name: &str) -> bool {
@@ -186,6 +193,7 @@ impl<'a> Folder<'a> {
             return Ok(None);
         }
         let path = self.place(name);
+        self.claims.watch(&path)?;
         let mut bytes = Vec::new();
         std::fs::File::open(&path)
             .and_then(|file| file.take(SMALL + 1).read_to_end(&mut bytes))
@@ -311,7 +319,8 @@ impl<'a> Folder<'a> {
             Ok(parts) => parts,
             Err(what) => return damaged(format!("{}: {what}", self.path.display())),
         };
-        let paths = parts.files.iter().map(|name| self.place(name)).collect();
+        let paths: Vec<PathBuf> = parts.files.iter().map(|name| self.place(name)).collect();
+        paths.iter().try_for_each(|path| self.claims.watch(path))?;
         let name = self.place(&parts.files[0]).display().to_string();
         let input = BufReader::with_capacity(1 << 20, Pieces::new(paths));
         match parts.content {

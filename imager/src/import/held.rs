@@ -46,6 +46,9 @@ pub fn apply(map: &mut DiskMap, held: &Extents, disk: &dyn Disk) -> Vec<Report> 
         if lacks > 0 {
             missing.push(report(region, lacks));
         }
+        if !mapped {
+            missing.push(unmapped(region, known.total()));
+        }
         region.used = known.aligned(sector, region.size);
         region.method = Method::Used;
         let name = match region.file_system.as_str() {
@@ -72,15 +75,33 @@ fn part(held: &Extents, region: &Region) -> Extents {
     moved.collect()
 }
 
-fn report(region: &Region, lacks: u64) -> Report {
-    let place = match region.number {
-        Some(0) | None => "the file system".to_owned(),
-        Some(number) => format!("the file system of partition {number}"),
+fn place(region: &Region) -> String {
+    let name = match region.file_system.as_str() {
+        "" => String::new(),
+        name => format!(" ({name})"),
     };
+    match region.number {
+        Some(0) | None => format!("the file system{name}"),
+        Some(number) => format!("the file system of partition {number}{name}"),
+    }
+}
+
+/// A region of which our scan has no map.
+fn unmapped(region: &Region, known: u64) -> Report {
     let found = format!(
-        "{place} ({}) has {} that a backup keeps and that the source does not hold; \
+        "{}: the source holds {} of {}; whether the rest was in use cannot be told",
+        place(region),
+        size::bytes(known),
+        size::bytes(region.size)
+    );
+    Report::new(Code::ImportIncomplete, found, DiskState::NotInvolved)
+}
+
+fn report(region: &Region, lacks: u64) -> Report {
+    let place = place(region);
+    let found = format!(
+        "{place} has {} that a backup keeps and that the source does not hold; \
          they are left out",
-        region.file_system,
         size::bytes(lacks)
     );
     Report::new(Code::ImportIncomplete, found, DiskState::NotInvolved)

@@ -16,6 +16,7 @@ mod spare;
 
 use crate::backup::{self, Plan, container};
 use crate::progress::ProgressSink;
+use diskmap::{DiskMap, Extents, Method, RegionKind, Warning, WarningKind};
 use image::layout::Machine;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -34,11 +35,9 @@ pub struct Options {
     pub backing: bool,
     /// Folder for the disk that a source's pieces are put together to.
     pub scratch: PathBuf,
-    /// The source may be in use.
-    pub in_use: bool,
     /// Sector size of the disk, if it is known.
     pub sector_size: Option<u32>,
-    /// What is copied how.
+    /// What is copied how; and whether something may write to the source meanwhile.
     pub backup: backup::Options,
 }
 
@@ -59,6 +58,9 @@ pub fn plan(
     let mut map = map?;
     source.check_partitions(&map)?;
     let mut warnings = source.warnings.clone();
+    if options.backup.in_use {
+        distrust_maps(&mut map, source.held().is_some());
+    }
     if let Some(held) = source.held() {
         let missing = held::apply(&mut map, held, disk);
         if let Some(report) = missing.first().filter(|_| options.backup.strict) {
@@ -82,10 +84,41 @@ pub fn plan(
     Ok((plan, warnings))
 }
 
+/// Makes every region full whose map something may have made untrue, as a backup does, and
+/// tells that the image may be torn. What holds only some bytes stays as it is.
+fn distrust_maps(map: &mut DiskMap, holds_some: bool) {
+    let DiskMap {
+        regions, warnings, ..
+    } = map;
+    let mapped = regions
+        .iter_mut()
+        .filter(|r| !holds_some && r.kind != RegionKind::Gap && r.method == Method::Used);
+    for region in mapped {
+        region.method = Method::Full;
+        region.used = Extents::whole(region.size);
+        region.reason = format!(
+            "{}: every sector is copied, because something may write to the source.",
+            region.file_system
+        );
+    }
+    let copied = match holds_some {
+        true => "",
+        false => "every sector is copied, and ",
+    };
+    warnings.push(Warning {
+        kind: WarningKind::FsDirty,
+        partition: None,
+        detail: format!(
+            "imported by force: something may have written to the source meanwhile; {copied}the image may be torn"
+        ),
+    });
+}
+
 /// Copies what the plan says into `out`, as a container. On an error `out` is torn.
 ///
 /// # Errors
-/// As a backup; what is wrong with the source comes first.
+/// As a backup; what is wrong with the source comes first. `disk-in-use` if a file of it
+/// changed meanwhile.
 pub fn write<W: Write + Send>(
     source: &Imported,
     plan: &Plan,
@@ -95,5 +128,7 @@ pub fn write<W: Write + Send>(
 ) -> Result<(W, container::Written), Report> {
     let written = container::write(source.disk(), plan, &options.backup, out, progress);
     source.check()?;
-    written
+    let written = written?;
+    source.check_unchanged()?;
+    Ok(written)
 }

@@ -3,9 +3,10 @@
 //! Owns: which format it is, the files that belong to it, and refusing what is in use or is
 //! not read. Does not own: the formats.
 
+use super::claim::Claims;
 use super::disk::ForeignDisk;
 use super::scratch::Scratch;
-use super::{Options, claim, clonezilla, partclone};
+use super::{Options, clonezilla, partclone};
 use crate::progress::ProgressSink;
 use crate::source::Disk;
 use crate::{report, source};
@@ -55,6 +56,8 @@ pub struct Imported {
     disk: Opened,
     /// Partitions that have to be on the disk, in bytes.
     partitions: Vec<Range<u64>>,
+    /// The files that are read.
+    claims: Claims,
     /// What was noticed when it was opened.
     pub warnings: Vec<Report>,
 }
@@ -86,6 +89,11 @@ impl Imported {
             Opened::Foreign(disk) => disk.failure().map_or(Ok(()), Err),
             Opened::Device(_) | Opened::Scratch(_) => Ok(()),
         }
+    }
+
+    /// Fails if a file of the source changed since it was opened: asked when all was read.
+    pub fn check_unchanged(&self) -> Result<(), Report> {
+        self.claims.check()
     }
 
     /// Fails if a partition of the source has no region in the map: its bytes would be lost.
@@ -129,24 +137,28 @@ pub fn open(
     options: &Options,
     progress: &dyn ProgressSink,
 ) -> Result<Imported, Report> {
+    let claims = Claims::new(options.backup.in_use);
     let is_folder = path.is_dir() && options.format.is_none();
     if is_folder || options.format == Some(Format::Clonezilla) {
-        let assembled = clonezilla::assemble(path, options, progress)?;
+        refuse_full(Format::Clonezilla, options)?;
+        let assembled = clonezilla::assemble(path, options, &claims, progress)?;
+        // What is read from here on is our own.
+        claims.check()?;
         return Ok(Imported {
             format: Format::Clonezilla,
             disk: Opened::Scratch(assembled.disk),
             partitions: assembled.partitions,
+            claims: Claims::default(),
             warnings: assembled.warnings,
         });
     }
     let (file, len) = open_file(path)?;
-    if !options.in_use {
-        claim::refuse_if_written(path, &file)?;
-    }
+    claims.take(path, &file)?;
     let format = match options.format {
         Some(format) => format,
         None => format_of(path, &file, len)?,
     };
+    refuse_full(format, options)?;
     let name = path.display().to_string();
     let mut warnings = Vec::new();
     let mut partitions = Vec::new();
@@ -162,6 +174,7 @@ pub fn open(
         Format::Qcow2 => {
             let chain = Chain {
                 options,
+                claims: &claims,
                 failure: RefCell::new(None),
             };
             let disk = chain.open(path, file, len, 0).map_err(|error| {
@@ -189,6 +202,7 @@ pub fn open(
             let mut disk = partclone::disk(image, &options.scratch, progress)?;
             disk.settle_sector_size(options.sector_size);
             partitions.push(0..disk.size_bytes());
+            claims.check()?;
             Opened::Scratch(disk)
         }
     };
@@ -196,8 +210,22 @@ pub fn open(
         format,
         disk,
         partitions,
+        claims,
         warnings,
     })
+}
+
+/// Every sector cannot be copied of what holds only some.
+fn refuse_full(format: Format, options: &Options) -> Result<(), Report> {
+    if !options.backup.full || matches!(format, Format::Raw | Format::Qcow2) {
+        return Ok(());
+    }
+    let name = format.as_str();
+    refuse(
+        Code::Usage,
+        format!("--full: a {name} image does not hold every sector"),
+        "Leave the option out: all that the image holds is copied.",
+    )
 }
 
 /// A file of the source, and its length in bytes.
@@ -220,7 +248,8 @@ fn open_file(path: &Path) -> Result<(File, u64), Report> {
         );
     }
     let file = File::open(path).map_err(fail)?;
-    Ok((file, metadata.len()))
+    let len = file.metadata().map_err(fail)?.len();
+    Ok((file, len))
 }
 
 /// What the file is, by its bytes.
@@ -268,6 +297,7 @@ fn is_packed_partclone(file: &File) -> Result<bool, Report> {
 /// A qcow2 file and those behind it.
 struct Chain<'a> {
     options: &'a Options,
+    claims: &'a Claims,
     /// Why a file behind was not opened.
     failure: RefCell<Option<Report>>,
 }
@@ -323,9 +353,7 @@ impl Chain<'_> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let behind: PathBuf = folder.join(&base.name);
         let (file, len) = open_file(&behind)?;
-        if !self.options.in_use {
-            claim::refuse_if_written(&behind, &file)?;
-        }
+        self.claims.take(&behind, &file)?;
         match base.format.as_deref() {
             Some("raw") => Ok(Backing {
                 disk: Box::new(FileDisk::new(file)),

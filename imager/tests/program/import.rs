@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 
 /// Runs one of QEMU's tools to its end.
 #[track_caller]
-fn tool(name: &str, args: &[&str], files: &[&Path]) -> String {
+pub fn tool(name: &str, args: &[&str], files: &[&Path]) -> String {
     let output = Command::new(name).args(args).args(files).output();
     let output = output.unwrap_or_else(|e| panic!("{name} (package qemu-utils): {e}"));
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -23,7 +23,8 @@ fn tool(name: &str, args: &[&str], files: &[&Path]) -> String {
     text
 }
 
-fn convert(options: &[&str], from: &Path, to: PathBuf) -> PathBuf {
+/// A qcow2 file of a raw disk.
+pub fn convert(options: &[&str], from: &Path, to: PathBuf) -> PathBuf {
     let start = ["convert", "-f", "raw", "-O", "qcow2"];
     tool("qemu-img", &[&start, options].concat(), &[from, &to]);
     to
@@ -58,7 +59,7 @@ pub fn fails(source: &Path, dir: &Path, more: &[&str], code: &str) -> Run {
     let args = args.chain(more.iter().map(AsRef::as_ref));
     let run = crate::run::finish(crate::run::command(args));
     let exit = run.exit.unwrap_or(-1);
-    assert!(matches!(exit, 1 | 3), "{}", run.stderr);
+    assert!(matches!(exit, 1..=3), "{}", run.stderr);
     let run = run.fails(code, exit).disk("not-involved");
     for name in ["not-made", "not-made.partial"] {
         assert!(!dir.join(name).exists(), "{name} was left");

@@ -22,7 +22,7 @@ fn gpt(dir: &Path) -> PathBuf {
     disk
 }
 
-fn mbr(dir: &Path) -> PathBuf {
+pub fn mbr(dir: &Path) -> PathBuf {
     let tree = Tree::new(22, 20, 90_000);
     let disk = dir.join("mbr.img");
     let _ = fs::remove_file(&disk);
@@ -34,12 +34,12 @@ fn mbr(dir: &Path) -> PathBuf {
 }
 
 /// The dump of the table, as of a disk `/dev/sda`.
-fn dump(disk: &Path) -> String {
+pub fn dump(disk: &Path) -> String {
     run("sfdisk", &["-d", text(disk)]).replace(text(disk), "/dev/sda")
 }
 
 /// Saves a disk as `sda` into a folder as Clonezilla does, with pieces of 1 MiB.
-fn save(disk: &Path, dir: &Path, packer: &str) -> PathBuf {
+pub fn save(disk: &Path, dir: &Path, packer: &str) -> PathBuf {
     let to = dir.join("folder");
     let _ = fs::remove_dir_all(&to);
     fs::create_dir(&to).unwrap();

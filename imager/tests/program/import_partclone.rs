@@ -32,14 +32,14 @@ pub fn text(path: &Path) -> &str {
 }
 
 /// A file system in a file: its kind, what makes it, what checks it.
-struct Kind {
+pub struct Kind {
     name: &'static str,
     size: u64,
     make: &'static [&'static str],
     check: &'static [&'static str],
 }
 
-const KINDS: &[Kind] = &[
+pub const KINDS: &[Kind] = &[
     Kind {
         name: "ext4",
         size: 48,
@@ -85,7 +85,7 @@ const KINDS: &[Kind] = &[
 ];
 
 /// Makes the file system, with files in it where its tools can do that.
-fn make(kind: &Kind, dir: &Path) -> PathBuf {
+pub fn make(kind: &Kind, dir: &Path) -> PathBuf {
     let tree = dir.join("tree");
     fs::create_dir_all(tree.join("a/b")).unwrap();
     for n in 0..20u32 {
@@ -109,7 +109,7 @@ fn make(kind: &Kind, dir: &Path) -> PathBuf {
     part
 }
 
-fn clone(kind: &str, part: &Path, to: &Path, more: &[&str]) {
+pub fn clone(kind: &str, part: &Path, to: &Path, more: &[&str]) {
     let log = to.with_extension("log");
     let start = [
         "-c",

@@ -19,6 +19,7 @@ mod file_systems;
 mod generated;
 mod images;
 mod import;
+mod import_changes;
 mod import_clonezilla;
 mod import_partclone;
 mod inside;
