@@ -1,20 +1,18 @@
 //! A disk that is read: opened, measured and handed to the parsers.
 //!
-//! Owns: what a backup reads from ([`Disk`]), the bridge from it to `diskmap`, and the choice
-//! of a raw file's sector size. Does not own: what is read when.
+//! Owns: what a backup reads from ([`Disk`]), the bridge from it to `diskmap`, and what counts
+//! for a raw file's sector size. Does not own: what is read when, what a table says of sectors
+//! (`sectors`).
 
 use crate::progress::ProgressSink;
 use crate::recover::{self, ReadAt};
-use crate::{in_use, report};
+use crate::{in_use, report, sectors};
 use blockdev::{Device, Kind};
 use diskmap::{DiskRead, Geometry};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use wire::{Code, DiskState, Report};
-
-/// Sector sizes at which a table is looked for in a raw file.
-const SECTOR_SIZES: [u32; 4] = [512, 4096, 2048, 1024];
 
 /// What a backup reads from: a device, or what another program made of one.
 pub trait Disk: ReadAt {
@@ -88,7 +86,7 @@ pub fn open(path: &Path, sector_size: Option<u32>) -> Result<Device, Report> {
 }
 
 /// Gives a raw file its sector size: the one that was asked for, else the one at which a
-/// GPT header stands, else `otherwise`, else 512. A block device knows its own.
+/// GPT stands, else `otherwise`, else 512. A block device knows its own.
 pub fn settle_sector_size(
     device: &mut Device,
     asked: Option<u32>,
@@ -108,17 +106,9 @@ pub fn settle_sector_size(
             _ => Ok(()),
         };
     }
-    let size = asked.or_else(|| sector_size_of_gpt(device)).or(otherwise);
+    let size = asked.or_else(|| sectors::of_gpt(device)).or(otherwise);
     device.set_sector_size(size.unwrap_or(512));
     Ok(())
-}
-
-/// The sector size at which a GPT header stands.
-pub fn sector_size_of_gpt(disk: &impl ReadAt) -> Option<u32> {
-    SECTOR_SIZES.into_iter().find(|&size| {
-        let mut signature = [0; 8];
-        disk.read_at(u64::from(size), &mut signature).is_ok() && signature == *b"EFI PART"
-    })
 }
 
 /// Whether two paths lead to one file or device.

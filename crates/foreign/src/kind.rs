@@ -1,7 +1,9 @@
 //! What an image file is, by its first and last bytes.
 //!
-//! Owns: the signatures, of formats that are read and of formats that are not: a container
-//! that is taken for a raw disk would be restored as one. Does not own: reading them.
+//! Owns: the signatures, of formats and compressions that are read and of those that are not: a
+//! container that is taken for a raw disk would be restored as one. Does not own: reading them.
+
+use crate::Packing;
 
 /// What a file seems to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub enum Kind {
     Partclone,
     /// Compressed in a way that [`crate::unpack`] reads: what is inside decides.
     Packed(&'static str),
+    /// Compressed in another way, by its name.
+    OtherPacked(&'static str),
     /// Something that is no raw disk and is not read, by its name.
     Other(&'static str),
     /// Nothing that is known: a raw disk, as far as can be told.
@@ -23,29 +27,72 @@ pub const HEAD: usize = 512;
 /// Bytes of its end.
 pub const TAIL: usize = 512;
 
-/// Signatures: offset from the start, bytes, name.
+/// Compressions: the bytes that their files begin with, name.
+const PACKED: &[(&[u8], &str)] = &[
+    (b"\xfd7zXZ\0", "xz"),
+    (b"BZh", "bzip2"),
+    (&[0x04, 0x22, 0x4d, 0x18], "lz4"),
+    (&[0x02, 0x21, 0x4c, 0x18], "lz4"),
+    (b"\x89LZO\0\r\n\x1a\n", "lzop"),
+    (b"LZIP", "lzip"),
+    (b"LRZI", "lrzip"),
+    (b"\x5d\0\0", "lzma"),
+];
+
+/// Other signatures: offset from the start, bytes, name.
 const OTHERS: &[(usize, &[u8], &str)] = &[
     (0, b"DEPLOYIM", "a Deploy-OS image"),
     (0, b"QFI\xfb", "a qcow image of version 1"),
     (0, b"QED\0", "a QED image"),
     (0, b"KDMV", "a VMDK image"),
     (0, b"COWD", "a VMDK image"),
+    (0, b"\xbe\xba\xfe\xca\0\0\0\0", "a VMDK image (seSparse)"),
     (0, b"# Disk DescriptorFile", "the text of a VMDK image"),
     (0, b"vhdxfile", "a VHDX image"),
     (0, b"conectix", "a VHD image"),
     (0x40, &[0x7f, 0x10, 0xda, 0xbe], "a VDI image"),
     (0, b"WithoutFreeSpace", "a Parallels image"),
     (0, b"WithouFreSpacExt", "a Parallels image"),
+    (0, b"VMA\0", "a backup of Proxmox (VMA)"),
     (0, b"MSWIM\0\0\0", "a WIM file"),
     (0, b"EVF\x09\x0d\x0a\xff\0", "an EnCase image"),
-    (0, b"\xfd7zXZ\0", "compressed with xz"),
-    (0, b"BZh", "compressed with bzip2"),
-    (0, &[0x04, 0x22, 0x4d, 0x18], "compressed with lz4"),
-    (0, b"\x89LZO\0\r\n\x1a\n", "compressed with lzop"),
-    (0, b"LZIP", "compressed with lzip"),
+    (0, b"EVF2\r\n\x81\0", "an EnCase image"),
+    (0, b"\0ntfsclone-image", "an image of ntfsclone"),
+    (0, b"PaRtImAgE-VoLuMe", "an image of partimage"),
+    (0, b"FsA0", "an archive of fsarchiver"),
+    (0, &[0xfe, 0xef], "a Ghost image"),
+    (257, b"ustar", "a tar archive, as OVA files are"),
     (0, b"PK\x03\x04", "a zip archive"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (0, b"Rar!\x1a\x07", "a RAR archive"),
 ];
+
+/// Signatures of the last 512 bytes: bytes at their start, name.
+const BEHIND: &[(&[u8], &str)] = &[
+    // A VHD of fixed size is a raw disk with a footer behind it.
+    (b"conectix", "a VHD image"),
+    (b"koly", "a DMG image"),
+];
+
+/// The compression of a file that [`crate::unpack`] reads, by its first bytes.
+pub(crate) fn packing(head: &[u8]) -> Option<Packing> {
+    let skipped = head.first().is_some_and(|b| b & 0xf0 == 0x50)
+        && head.get(1..4) == Some(&[0x2a, 0x4d, 0x18]);
+    if head.starts_with(b"\x1f\x8b\x08") {
+        Some(Packing::Gzip)
+    } else if skipped || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        // Tools that compress in parallel put a frame that is to be skipped in front.
+        Some(Packing::Zstd)
+    } else {
+        None
+    }
+}
+
+/// The compression of a file that is not unpacked, by its first bytes.
+pub(crate) fn other_packing(head: &[u8]) -> Option<&'static str> {
+    let found = PACKED.iter().find(|(bytes, _)| head.starts_with(bytes));
+    found.map(|(_, name)| *name)
+}
 
 /// Looks at the first (up to [`HEAD`]) and last (up to [`TAIL`]) bytes of a file.
 pub fn kind(head: &[u8], tail: &[u8]) -> Kind {
@@ -56,26 +103,25 @@ pub fn kind(head: &[u8], tail: &[u8]) -> Kind {
     if head.starts_with(crate::partclone::MAGIC) {
         return Kind::Partclone;
     }
-    if head.starts_with(b"\x1f\x8b\x08") {
-        return Kind::Packed("gzip");
+    if let Some(packing) = packing(head) {
+        return Kind::Packed(packing.name());
     }
-    if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return Kind::Packed("zstd");
+    if let Some(name) = other_packing(head) {
+        return Kind::OtherPacked(name);
     }
     let stands = |at: usize, bytes: &[u8]| head.get(at..).is_some_and(|h| h.starts_with(bytes));
     if let Some((.., name)) = OTHERS.iter().find(|(at, bytes, _)| stands(*at, bytes)) {
         return Kind::Other(name);
     }
-    // A VHD of fixed size is a raw disk with a footer behind it.
-    if tail.starts_with(b"conectix") {
-        return Kind::Other("a VHD image");
+    match BEHIND.iter().find(|(bytes, _)| tail.starts_with(bytes)) {
+        Some((_, name)) => Kind::Other(name),
+        None => Kind::Raw,
     }
-    Kind::Raw
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{HEAD, Kind, OTHERS, kind};
+    use super::{BEHIND, HEAD, Kind, OTHERS, PACKED, kind};
 
     #[test]
     fn only_what_is_nothing_else_is_a_raw_disk() {
@@ -95,6 +141,35 @@ mod tests {
             }
             assert_eq!(kind(&head, &[]), Kind::Other(name));
         }
-        assert_eq!(kind(&[0; HEAD], b"conectix"), Kind::Other("a VHD image"));
+        for (bytes, name) in BEHIND {
+            assert_eq!(kind(&[0; HEAD], bytes), Kind::Other(name));
+        }
+        for (bytes, name) in PACKED {
+            assert_eq!(kind(bytes, &[]), Kind::OtherPacked(name));
+        }
+        assert_eq!(kind(b"\x50\x2a\x4d\x18\x04", &[]), Kind::Packed("zstd"));
+        assert_eq!(kind(b"\x1f\x8b\x08", b"koly"), Kind::Packed("gzip"));
+    }
+
+    /// By the letter, so that a signature that is lost is missed here.
+    #[test]
+    fn what_is_often_mistaken_for_a_disk_is_known() {
+        let tar = [&[0; 257][..], b"ustar  \0"].concat();
+        let heads: [&[u8]; 8] = [
+            &tar,
+            b"\0ntfsclone-image\x0a",
+            b"PaRtImAgE-VoLuMe\0",
+            b"VMA\0\0\0\0\x01",
+            b"FsA02\0",
+            b"EVF2\r\n\x81\0",
+            b"\xfe\xef\x01\x01",
+            b"\xbe\xba\xfe\xca\0\0\0\0\x01",
+        ];
+        for head in heads {
+            assert!(matches!(kind(head, &[]), Kind::Other(_)), "{head:?}");
+        }
+        for head in [&b"LRZI\0\x06"[..], b"\x5d\0\0\x80\0", b"\x02\x21\x4c\x18"] {
+            assert!(matches!(kind(head, &[]), Kind::OtherPacked(_)), "{head:?}");
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! Compressed files as streams of what is in them.
 //!
-//! Owns: knowing a compression by its first bytes, and unpacking. Does not own: what is
+//! Owns: unpacking. Does not own: knowing a compression by its first bytes (`kind`), what is
 //! inside.
 
-use crate::Error;
+use crate::{Error, kind};
 use std::io::{self, BufRead, Read};
 
 /// How a stream is compressed.
@@ -18,22 +18,23 @@ pub enum Packing {
 }
 
 impl Packing {
+    /// Its name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Packing::Plain => "nothing",
+            Packing::Gzip => "gzip",
+            Packing::Zstd => "zstd",
+        }
+    }
+
     /// Whether a damaged byte is always noticed when it is unpacked: gzip has a checksum.
     pub fn is_checked(self) -> bool {
         self == Packing::Gzip
     }
 }
 
-/// Signatures of what is not unpacked.
-const OTHERS: &[(&[u8], &str)] = &[
-    (b"\xfd7zXZ\0", "xz"),
-    (b"BZh", "bzip2"),
-    (&[0x04, 0x22, 0x4d, 0x18], "lz4"),
-    (b"\x89LZO\0\r\n\x1a\n", "lzop"),
-    (b"LZIP", "lzip"),
-    (b"LRZI", "lrzip"),
-    (b"\x5d\0\0", "lzma"),
-];
+/// Longest window of a zstd stream that is taken: as far as its format goes, and as much memory.
+const WINDOW_LOG_MAX: u32 = 31;
 
 /// Unpacks a stream as its first bytes ask for.
 ///
@@ -41,21 +42,25 @@ const OTHERS: &[(&[u8], &str)] = &[
 /// [`Error::Unsupported`] for another compression.
 pub fn unpack<'a>(mut input: impl BufRead + 'a) -> Result<(Packing, Box<dyn Read + 'a>), Error> {
     let head = input.fill_buf()?;
-    if head.starts_with(b"\x1f\x8b\x08") {
-        let unpacked = flate2::bufread::MultiGzDecoder::new(input);
-        return Ok((Packing::Gzip, Box::new(unpacked)));
-    }
-    if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        let unpacked = zstd::stream::read::Decoder::with_buffer(input).map_err(io::Error::other)?;
-        return Ok((Packing::Zstd, Box::new(unpacked)));
-    }
-    if let Some((_, name)) = OTHERS.iter().find(|(bytes, _)| head.starts_with(bytes)) {
+    if let Some(name) = kind::other_packing(head) {
         return Error::unsupported(
             format!("it is compressed with {name}"),
             "Unpack it, or compress it with gzip or zstd instead, and import the result.",
         );
     }
-    Ok((Packing::Plain, Box::new(input)))
+    match kind::packing(head) {
+        Some(Packing::Gzip) => {
+            let unpacked = flate2::bufread::MultiGzDecoder::new(input);
+            Ok((Packing::Gzip, Box::new(unpacked)))
+        }
+        Some(Packing::Zstd) => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(input);
+            let mut unpacked = decoder.map_err(io::Error::other)?;
+            unpacked.window_log_max(WINDOW_LOG_MAX)?;
+            Ok((Packing::Zstd, Box::new(unpacked)))
+        }
+        Some(Packing::Plain) | None => Ok((Packing::Plain, Box::new(input))),
+    }
 }
 
 #[cfg(test)]
@@ -81,9 +86,29 @@ mod tests {
             reader.read_to_end(&mut text).unwrap();
             assert_eq!((found, text.len()), (packing, 19 * 99 * 2));
         }
+        // A frame that is to be skipped in front, as tools that work in parallel write it.
+        let [_, (_, zstd)] = packed();
+        let behind = [b"\x50\x2a\x4d\x18\x04\0\0\0size", &zstd[..]].concat();
+        let (found, mut reader) = unpack(&behind[..]).unwrap();
+        let mut text = Vec::new();
+        reader.read_to_end(&mut text).unwrap();
+        assert_eq!((found, text.len()), (Packing::Zstd, 19 * 99));
         let (found, _) = unpack(&b"partclone"[..]).unwrap();
         assert_eq!(found, Packing::Plain);
         assert!(unpack(&b"BZh9"[..]).is_err());
+    }
+
+    #[test]
+    fn a_stream_with_a_long_window_is_read() {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(28).unwrap();
+        encoder.include_contentsize(false).unwrap();
+        encoder.write_all(b"some text").unwrap();
+        let bytes = encoder.finish().unwrap();
+        let (_, mut reader) = unpack(&bytes[..]).unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "some text");
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::backup::{Options, Plan, container};
 use crate::keyring::Keyring;
 use crate::partitions::Given;
 use crate::progress::Silent;
-use crate::{bad_ranges, disks, in_use, machine, report, source};
+use crate::{bad_ranges, disks, in_use, machine, report, sectors, source};
+use blockdev::Kind;
 use image::record::Compression;
 use serde_json::json;
 use std::fs::File;
@@ -108,6 +109,9 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     let in_place = !to_stdout && may_write_in_place(args, disk)?;
     let info = in_use::identify(disk)?;
     let plan = Plan::make(&device, &info, machine::describe(), &options, &Silent)?;
+    if args.sector_size.is_none() && device.kind() == Kind::File {
+        sectors::refuse_doubtful(&device, &plan.map)?;
+    }
     let mut warnings = plan.warnings();
     print_warnings(&warnings);
 

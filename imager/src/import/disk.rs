@@ -5,7 +5,8 @@
 
 use crate::recover::ReadAt;
 use crate::report;
-use crate::source::{self, Disk};
+use crate::sectors;
+use crate::source::Disk;
 use diskmap::DiskRead;
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -36,7 +37,7 @@ impl ForeignDisk {
             sector_size: 512,
             failure: Mutex::new(None),
         };
-        let found = sector_size.or_else(|| source::sector_size_of_gpt(&disk));
+        let found = sector_size.or_else(|| sectors::of_gpt(&disk));
         disk.sector_size = found.unwrap_or(512);
         disk
     }

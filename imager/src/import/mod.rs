@@ -16,6 +16,7 @@ mod spare;
 
 use crate::backup::{self, Plan, container};
 use crate::progress::ProgressSink;
+use crate::sectors;
 use diskmap::{DiskMap, Extents, Method, RegionKind, Warning, WarningKind};
 use image::layout::Machine;
 use std::io::Write;
@@ -56,6 +57,10 @@ pub fn plan(
     // A scan calls it a read error, or gets past it.
     source.check()?;
     let mut map = map?;
+    source.check_guess(&map, path)?;
+    if options.sector_size.is_none() && source.format() != Format::Clonezilla {
+        sectors::refuse_doubtful(disk, &map)?;
+    }
     source.check_partitions(&map)?;
     let mut warnings = source.warnings.clone();
     if options.backup.in_use {

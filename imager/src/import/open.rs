@@ -11,7 +11,7 @@ use crate::progress::ProgressSink;
 use crate::source::Disk;
 use crate::{report, source};
 use blockdev::Device;
-use diskmap::{DiskMap, Extents, RegionKind};
+use diskmap::{DiskMap, Extents, RegionKind, TableKind};
 use foreign::qcow2::{Backing, BackingName, Qcow2};
 use foreign::{FileDisk, Kind};
 use std::cell::RefCell;
@@ -56,6 +56,8 @@ pub struct Imported {
     disk: Opened,
     /// Partitions that have to be on the disk, in bytes.
     partitions: Vec<Range<u64>>,
+    /// Nobody said that it is a raw disk, and nothing speaks against it.
+    guessed: bool,
     /// The files that are read.
     claims: Claims,
     /// What was noticed when it was opened.
@@ -115,6 +117,23 @@ impl Imported {
         }
     }
 
+    /// Fails if nothing is known of what was taken for a raw disk: it may be anything.
+    pub fn check_guess(&self, map: &DiskMap, path: &Path) -> Result<(), Report> {
+        let unknown =
+            map.table == TableKind::None && map.regions.iter().all(|r| r.file_system.is_empty());
+        match self.guessed && unknown {
+            true => refuse(
+                Code::ImportUnsupported,
+                format!(
+                    "{} has no partition table and no file system that is known",
+                    path.display()
+                ),
+                "It may be no disk at all. If it is a raw disk all the same, an empty one for instance, add --format raw.",
+            ),
+            false => Ok(()),
+        }
+    }
+
     /// What of the disk is known, if that is not all of it.
     pub fn held(&self) -> Option<&Extents> {
         match &self.disk {
@@ -148,6 +167,7 @@ pub fn open(
             format: Format::Clonezilla,
             disk: Opened::Scratch(assembled.disk),
             partitions: assembled.partitions,
+            guessed: false,
             claims: Claims::default(),
             warnings: assembled.warnings,
         });
@@ -210,6 +230,7 @@ pub fn open(
         format,
         disk,
         partitions,
+        guessed: options.format.is_none() && format == Format::Raw,
         claims,
         warnings,
     })
@@ -273,6 +294,16 @@ fn format_of(path: &Path, file: &File, len: u64) -> Result<Format, Report> {
             "Unpack it, and import the result.",
         ),
         Kind::Raw => Ok(Format::Raw),
+        Kind::OtherPacked(how) => refuse(
+            Code::ImportUnsupported,
+            format!("{} is compressed with {how}", path.display()),
+            "Unpack it, and import the result.",
+        ),
+        Kind::Other(what @ "a Deploy-OS image") => refuse(
+            Code::ImportUnsupported,
+            format!("{} is {what}", path.display()),
+            "There is nothing to import: restore it, or give it to the server (deployctl images import).",
+        ),
         Kind::Other(what) => refuse(
             Code::ImportUnsupported,
             format!("{} is {what}", path.display()),

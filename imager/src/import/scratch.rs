@@ -6,7 +6,8 @@
 use crate::progress::ProgressSink;
 use crate::recover::ReadAt;
 use crate::report;
-use crate::source::{self, Disk};
+use crate::sectors;
+use crate::source::Disk;
 use diskmap::{Extent, Extents};
 use std::fs::File;
 use std::io;
@@ -39,7 +40,7 @@ impl Scratch {
 
     /// Settles the sector size: the one that is known, else that of a GPT, else 512.
     pub fn settle_sector_size(&mut self, known: Option<u32>) {
-        let found = known.or_else(|| source::sector_size_of_gpt(self));
+        let found = known.or_else(|| sectors::of_gpt(self));
         self.sector_size = found.unwrap_or(512);
     }
 

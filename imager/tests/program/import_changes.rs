@@ -175,11 +175,7 @@ fn a_folder_that_changes_while_it_is_read_becomes_no_image() {
     with(&saved, dir.path(), Step::Preparing, || {}).unwrap();
     // A single image of partclone.
     let image = dir.path().join("image");
-    let pieces = format!(
-        "cat {}/sda1.*-img.* > {}",
-        saved.display(),
-        image.display()
-    );
+    let pieces = format!("cat {}/sda1.*-img.* > {}", saved.display(), image.display());
     run("bash", &["-c", &pieces]);
     old(&image);
     let result = with(&image, dir.path(), Step::Preparing, || replace(&image));
