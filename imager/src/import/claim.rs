@@ -157,9 +157,9 @@ fn byte(kind: libc::c_int, at: libc::off_t) -> libc::flock {
 /// Keeps writers away. Where files cannot be locked nobody is kept away, and that is no error.
 fn lock(file: &File) -> Result<(), Errno> {
     for at in UNSHARED {
-        match fcntl(file, FcntlArg::F_OFD_SETLK(&byte(libc::F_RDLCK, at))) {
-            Err(errno @ (Errno::EAGAIN | Errno::EACCES)) => return Err(errno),
-            Ok(_) | Err(_) => {}
+        let asked = fcntl(file, FcntlArg::F_OFD_SETLK(&byte(libc::F_RDLCK, at)));
+        if let Err(errno @ (Errno::EAGAIN | Errno::EACCES)) = asked {
+            return Err(errno);
         }
     }
     Ok(())
