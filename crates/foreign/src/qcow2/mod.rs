@@ -154,8 +154,14 @@ impl<S: DiskRead> Qcow2<S> {
         if entry & COMPRESSED != 0 {
             return self.compressed_place(entry);
         }
-        if entry & ZERO != 0 && self.header.version >= 3 {
-            return Ok(Place::Zero);
+        if entry & ZERO != 0 {
+            // Before version 3 there was no such mark: a torn table, or a changed version.
+            return match self.header.version {
+                2 => Error::damaged(format!(
+                    "cluster {number} is marked as zeros, which version 2 has not"
+                )),
+                _ => Ok(Place::Zero),
+            };
         }
         let at = entry & OFFSET;
         if at == 0 {

@@ -33,8 +33,9 @@ fn open(bytes: Vec<u8>) -> Result<Qcow2<Vec<u8>>, Error> {
 #[test]
 fn each_kind_of_cluster_is_read() {
     let data = [[1u8; CLUSTER], [2; CLUSTER]].concat();
-    let entries = [1536 | 1 << 63, 2048, 2048 | 1, 0];
-    for (version, third) in [(3, 0), (2, 2)] {
+    let marked = [1536 | 1 << 63, 2048, 2048 | 1, 0];
+    let plain = [1536 | 1 << 63, 2048, 2048, 0];
+    for (version, entries, third) in [(3, marked, 0), (3, plain, 2), (2, plain, 2)] {
         let disk = open(file(version, entries, &data)).unwrap();
         let mut all = vec![9; 4 * CLUSTER];
         disk.read_exact_at(0, &mut all).unwrap();
@@ -45,6 +46,18 @@ fn each_kind_of_cluster_is_read() {
         assert_eq!(some, [1, 1, 2, 2]);
         assert!(disk.read_exact_at(2045, &mut some).is_err());
         assert!(disk.read_exact_at(u64::MAX, &mut some).is_err());
+    }
+}
+
+#[test]
+fn a_mark_that_version_2_has_not_is_damage() {
+    for entry in [1536 | 1, 1] {
+        let disk = open(file(2, [entry, 0, 0, 0], &[1; CLUSTER])).unwrap();
+        let error = disk.read_exact_at(0, &mut [0]).unwrap_err();
+        assert!(
+            matches!(Error::of(&error), Some(Error::Damaged { .. })),
+            "{error}"
+        );
     }
 }
 
