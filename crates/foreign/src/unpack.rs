@@ -33,8 +33,19 @@ impl Packing {
     }
 }
 
-/// Longest window of a zstd stream that is taken: as far as its format goes, and as much memory.
-const WINDOW_LOG_MAX: u32 = 31;
+/// Longest window of a zstd stream that is unpacked: it is memory, and a few bytes can ask for
+/// any amount.
+const WINDOW_MAX: u64 = 128 << 20;
+
+/// Window of a zstd stream by its first bytes, if its first frame says one.
+fn window(head: &[u8]) -> Option<u64> {
+    // Magic, descriptor; a frame that is one segment has no byte for the window.
+    let frame = head.strip_prefix(&[0x28, 0xb5, 0x2f, 0xfd])?;
+    let (&descriptor, rest) = frame.split_first()?;
+    let byte = u64::from(*rest.first().filter(|_| descriptor & 0x20 == 0)?);
+    let base = 1u64 << (10 + (byte >> 3));
+    Some(base + base / 8 * (byte & 7))
+}
 
 /// Unpacks a stream as its first bytes ask for.
 ///
@@ -54,9 +65,14 @@ pub fn unpack<'a>(mut input: impl BufRead + 'a) -> Result<(Packing, Box<dyn Read
             Ok((Packing::Gzip, Box::new(unpacked)))
         }
         Some(Packing::Zstd) => {
+            if window(head).is_some_and(|window| window > WINDOW_MAX) {
+                return Error::unsupported(
+                    "it is compressed by zstd with a window of more than 128 MiB",
+                    "Unpack it with zstd -d --long=31, compress it again without --long, and import the result.",
+                );
+            }
             let decoder = zstd::stream::read::Decoder::with_buffer(input);
-            let mut unpacked = decoder.map_err(io::Error::other)?;
-            unpacked.window_log_max(WINDOW_LOG_MAX)?;
+            let unpacked = decoder.map_err(io::Error::other)?;
             Ok((Packing::Zstd, Box::new(unpacked)))
         }
         Some(Packing::Plain) | None => Ok((Packing::Plain, Box::new(input))),
@@ -98,17 +114,25 @@ mod tests {
         assert!(unpack(&b"BZh9"[..]).is_err());
     }
 
+    /// It is no damage, and its reader would call it so.
     #[test]
-    fn a_stream_with_a_long_window_is_read() {
-        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
-        encoder.window_log(28).unwrap();
-        encoder.include_contentsize(false).unwrap();
-        encoder.write_all(b"some text").unwrap();
-        let bytes = encoder.finish().unwrap();
-        let (_, mut reader) = unpack(&bytes[..]).unwrap();
-        let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "some text");
+    fn a_stream_with_a_long_window_is_called_that() {
+        for (log, good) in [(27, true), (28, false), (31, false)] {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(log).unwrap();
+            encoder.write_all(b"some text").unwrap();
+            let bytes = encoder.finish().unwrap();
+            match unpack(&bytes[..]) {
+                Ok((_, mut reader)) => {
+                    let mut text = String::new();
+                    reader.read_to_string(&mut text).unwrap();
+                    assert!(good && text == "some text", "{log}");
+                }
+                Err(error) => {
+                    assert!(!good && error.to_string().contains("window"), "{log}");
+                }
+            }
+        }
     }
 
     #[test]
