@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok((_, unpacked)) = foreign::unpack(&bytes[..]) else {
         return;
     };
-    let Ok(image) = Partclone::open(unpacked.take(LONGEST)) else {
+    let Ok(image) = Partclone::open(unpacked.take(LONGEST), u64::MAX) else {
         return;
     };
     let (size, held) = (image.header().size, image.held().clone());

@@ -3,6 +3,8 @@
 //! Owns: which files make a disk, that none is left out, and their order. Does not own: what
 //! names and texts mean (`foreign::clonezilla`), partclone images.
 
+mod tables;
+
 use super::Options;
 use super::claim::Claims;
 use super::partclone::Source;
@@ -25,17 +27,29 @@ const RESTORE: &str = "Restore the image with Clonezilla, and make a backup of t
 pub struct Assembled {
     /// The disk.
     pub disk: Scratch,
-    /// Where its partitions are, in bytes.
-    pub partitions: Vec<Range<u64>>,
+    /// Its partitions: number, and place in bytes.
+    pub partitions: Vec<(u32, Range<u64>)>,
     /// What was noticed.
     pub warnings: Vec<Report>,
+    /// What a whole disk has and the folder has not.
+    pub missing: Vec<Report>,
+}
+
+/// A partition, and what holds it.
+struct Part<'a> {
+    name: String,
+    number: u32,
+    /// In bytes of the disk.
+    place: Range<u64>,
+    piece: Piece<'a>,
 }
 
 /// A part of the disk whose bytes come from a stream.
 enum Piece<'a> {
     Partclone(Source<'a>),
     Raw(Packing, Box<dyn Read + 'a>),
-    Swap(Vec<u8>),
+    /// Its header, and whether that has a UUID.
+    Swap(Vec<u8>, bool),
 }
 
 struct Folder<'a> {
@@ -76,39 +90,35 @@ pub fn assemble(
     let Some(bytes) = size.bytes().filter(|&n| n < i64::MAX as u64) else {
         return damaged(format!("{name} has {} sectors", size.sectors));
     };
-    let mut pieces = folder.pieces(&name, &table, sector)?;
     let mut warnings = folder.unchecked_sums();
+    let mut parts = folder.parts(&name, &table, sector, progress)?;
+    let mut missing = Vec::new();
     let mut total = 0;
-    for (_, place, piece) in &pieces {
-        match piece {
+    for part in &parts {
+        match &part.piece {
             Piece::Partclone(source) => {
                 total += source.held_bytes();
                 warnings.extend(source.unchecked());
             }
-            Piece::Raw(..) => total += place.end - place.start,
-            Piece::Swap(_) => {}
+            Piece::Raw(..) => total += part.place.end - part.place.start,
+            Piece::Swap(_, true) => {}
+            Piece::Swap(_, false) => missing.push(no_uuid(&part.name)),
         }
     }
     let mut disk = Scratch::create(&options.scratch, bytes)?;
-    folder.put_tables(&name, &table, sector, &mut disk)?;
+    missing.extend(folder.put_tables(&name, &table, sector, &mut disk)?);
     progress.step(Step::Preparing, total);
     // In the order of the disk.
-    pieces.sort_by_key(|(_, place, _)| place.start);
-    let partitions = pieces.iter().map(|(_, place, _)| place.clone()).collect();
-    for (part, place, piece) in pieces {
-        let length = place.end - place.start;
-        match piece {
-            Piece::Partclone(source) if source.size() > length => {
-                return damaged(format!(
-                    "{part} has {length} bytes, its image is of {}",
-                    source.size()
-                ));
-            }
+    parts.sort_by_key(|part| part.place.start);
+    let partitions = parts.iter().map(|p| (p.number, p.place.clone())).collect();
+    for part in parts {
+        let (name, place) = (part.name, part.place);
+        match part.piece {
             Piece::Partclone(source) => source.copy(&mut disk, place.start, progress)?,
             Piece::Raw(packing, input) => {
-                copy_raw(&part, input, &place, &mut disk, progress)?;
+                copy_raw(&name, input, &place, &mut disk, progress)?;
                 if !packing.is_checked() {
-                    let found = format!("{part}: its data has no checksums");
+                    let found = format!("{name}: its data has no checksums");
                     let warning =
                         Report::new(Code::ImportIncomplete, found, DiskState::NotInvolved);
                     warnings.push(
@@ -117,7 +127,7 @@ pub fn assemble(
                     );
                 }
             }
-            Piece::Swap(header) => disk.put(place.start, &header)?,
+            Piece::Swap(header, _) => disk.put(place.start, &header)?,
         }
     }
     disk.settle_sector_size(Some(size.sector_size));
@@ -125,7 +135,17 @@ pub fn assemble(
         disk,
         partitions,
         warnings,
+        missing,
     })
+}
+
+/// Swap space whose UUID was not known when the folder was made.
+fn no_uuid(part: &str) -> Report {
+    let found = format!("swappt-{part}.info has no UUID: the swap space has none");
+    let report = Report::new(Code::ImportIncomplete, found, DiskState::NotInvolved);
+    report.with_advice(
+        "Make the swap space again after a restore (mkswap), and look into /etc/fstab.",
+    )
 }
 
 /// Copies the bytes of a partition, all of them.
@@ -151,7 +171,7 @@ fn copy_raw(
         if end > place.end || count == 0 && at < place.end {
             let wanted = place.end - place.start;
             return damaged(format!(
-                "{part} has {wanted} bytes, its file has not as many"
+                "{part} has {wanted} bytes, its file has another number of them"
             ));
         }
         if count == 0 {
@@ -165,7 +185,14 @@ fn copy_raw(
 
 impl<'a> Folder<'a> {
     fn open(path: &'a Path, claims: &'a Claims) -> Result<Folder<'a>, Report> {
-        let failed = |e: std::io::Error| report::foreign(&path.display(), &e.into());
+        let failed = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+                let found = format!("{}: {e}", path.display());
+                Report::new(Code::ImageNotFound, found, DiskState::NotInvolved)
+                    .with_advice("Name the folder that holds the files disk and parts.")
+            }
+            _ => report::foreign(&path.display(), &e.into()),
+        };
         let mut names = Vec::new();
         for entry in std::fs::read_dir(path).map_err(failed)? {
             // A name that is no text is none that Clonezilla gave.
@@ -189,6 +216,15 @@ impl<'a> Folder<'a> {
 
     /// A small file; `None` if it is not there.
     fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, Report> {
+        let bytes = self.start_of(name, SMALL + 1)?;
+        if bytes.as_ref().is_some_and(|b| b.len() as u64 > SMALL) {
+            return damaged(format!("{} is too large", self.place(name).display()));
+        }
+        Ok(bytes)
+    }
+
+    /// The start of a file, up to so many bytes; `None` if it is not there.
+    fn start_of(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Report> {
         if !self.has(name) {
             return Ok(None);
         }
@@ -196,11 +232,8 @@ impl<'a> Folder<'a> {
         self.claims.watch(&path)?;
         let mut bytes = Vec::new();
         std::fs::File::open(&path)
-            .and_then(|file| file.take(SMALL + 1).read_to_end(&mut bytes))
+            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
             .map_err(|e| report::foreign(&path.display(), &e.into()))?;
-        if bytes.len() as u64 > SMALL {
-            return damaged(format!("{} is too large", path.display()));
-        }
         Ok(Some(bytes))
     }
 
@@ -252,6 +285,13 @@ impl<'a> Folder<'a> {
     fn table(&self, disk: &str) -> Result<Table, Report> {
         let name = format!("{disk}-pt.sf");
         let Some(text) = self.text(&name)? else {
+            let saved = clonezilla::names(&self.text("parts")?.unwrap_or_default());
+            if saved.iter().any(|part| part == disk) {
+                return unsupported(
+                    format!("{disk} has no partition table, but one file system"),
+                    "Import its partclone image: put its pieces into one file.",
+                );
+            }
             return damaged(format!("{name} is missing"));
         };
         match Table::parse(&text) {
@@ -284,20 +324,20 @@ impl<'a> Folder<'a> {
         Ok(size)
     }
 
-    /// What holds each partition, and where it belongs. Every partition of the table and
-    /// every one that was saved is there, or this fails.
-    fn pieces(
+    /// What holds each partition, and where it belongs. Every partition of the table, every
+    /// one that was saved and every file of one is there, or this fails.
+    fn parts(
         &self,
         disk: &str,
         table: &Table,
         sector: u64,
-    ) -> Result<Vec<(String, Range<u64>, Piece<'a>)>, Report> {
+        progress: &'a dyn ProgressSink,
+    ) -> Result<Vec<Part<'a>>, Report> {
         let saved = clonezilla::names(&self.text("parts")?.unwrap_or_default());
         let mut all = Vec::new();
-        let number = |name: &String| clonezilla::partition_number(disk, name);
         for entry in table.entries.iter().filter(|e| !e.is_extended()) {
             // Swap space has a file, but is not in the list of what was saved.
-            let name = &clonezilla::partition_name(disk, entry.number);
+            let name = clonezilla::partition_name(disk, entry.number);
             let place = entry
                 .start
                 .checked_mul(sector)
@@ -305,32 +345,56 @@ impl<'a> Folder<'a> {
             let Some((start, end)) = place else {
                 return damaged(format!("{name} begins at sector {}", entry.start));
             };
-            all.push((name.clone(), start..end, self.piece(name, end - start)?));
+            let piece = self.piece(&name, entry, end - start, progress)?;
+            all.push(Part {
+                name,
+                number: entry.number,
+                place: start..end,
+                piece,
+            });
         }
-        let known = |name: &String| table.entries.iter().any(|e| number(name) == Some(e.number));
-        if let Some(name) = saved.iter().find(|n| number(n).is_some() && !known(n)) {
+        let unknown = |name: &str| {
+            let number = clonezilla::partition_number(disk, name);
+            number.is_some_and(|number| table.entries.iter().all(|e| e.number != number))
+        };
+        if let Some(name) = saved.iter().find(|n| unknown(n)) {
             return damaged(format!("{name} was saved, but is not in the table"));
         }
-        Ok(all)
+        let of_unknown = |name: &&String| clonezilla::partition_of(name).is_some_and(unknown);
+        match self.names.iter().find(of_unknown) {
+            Some(name) => damaged(format!(
+                "{disk}-pt.sf has no partition to which {name} belongs"
+            )),
+            None => Ok(all),
+        }
     }
 
-    fn piece(&self, part: &str, length: u64) -> Result<Piece<'a>, Report> {
+    fn piece(
+        &self,
+        part: &str,
+        entry: &Entry,
+        length: u64,
+        progress: &'a dyn ProgressSink,
+    ) -> Result<Piece<'a>, Report> {
         let parts = match clonezilla::contents(part, &self.names) {
             Ok(parts) => parts,
-            Err(what) => return damaged(format!("{}: {what}", self.path.display())),
+            Err(what) => return self.not_there(part, entry, &what),
         };
         let paths: Vec<PathBuf> = parts.files.iter().map(|name| self.place(name)).collect();
         paths.iter().try_for_each(|path| self.claims.watch(path))?;
         let name = self.place(&parts.files[0]).display().to_string();
         let input = BufReader::with_capacity(1 << 20, Pieces::new(paths));
         match parts.content {
-            Content::Partclone => Ok(Piece::Partclone(Source::open(name, input)?)),
+            Content::Partclone => Ok(Piece::Partclone(Source::open(
+                name, input, length, progress,
+            )?)),
             Content::Raw => self.raw(&name, input),
             Content::Swap => {
                 let text = self.text(&parts.files[0])?.unwrap_or_default();
-                let header = Swap::parse(&text).and_then(|swap| swap.header(length));
-                match header {
-                    Some(header) => Ok(Piece::Swap(header)),
+                let swap = Swap::parse(&text);
+                let header = swap.as_ref().and_then(|swap| swap.header(length));
+                match swap.zip(header) {
+                    Some((swap, header)) => Ok(Piece::Swap(header, swap.uuid.is_some())),
                     None => damaged(format!("{name} is no swap space of {length} bytes")),
                 }
             }
@@ -338,61 +402,36 @@ impl<'a> Folder<'a> {
         }
     }
 
+    /// Why a partition is not there: some kinds have their contents elsewhere.
+    fn not_there<T>(&self, part: &str, entry: &Entry, what: &str) -> Result<T, Report> {
+        let found = format!("{}: {what}", self.path.display());
+        let anywhere = self
+            .names
+            .iter()
+            .any(|n| clonezilla::partition_of(n) == Some(part));
+        let list = |name: &str| -> Result<bool, Report> {
+            Ok(self.text(name)?.is_some_and(|text| !text.trim().is_empty()))
+        };
+        if !anywhere && entry.is_raid() {
+            return unsupported(
+                format!("{found}: it is a member of a software RAID"),
+                RESTORE,
+            );
+        }
+        if !anywhere && list("luks-dev.list")? {
+            return unsupported(
+                format!("{found}: the disk has encrypted partitions (LUKS)"),
+                RESTORE,
+            );
+        }
+        damaged(found)
+    }
+
     fn raw(&self, name: &str, input: impl BufRead + 'a) -> Result<Piece<'a>, Report> {
         match foreign::unpack(input) {
             Ok((packing, input)) => Ok(Piece::Raw(packing, input)),
             Err(error) => Err(report::foreign(&name, &error)),
         }
-    }
-
-    /// Puts what is outside of partitions to its place: table, boot code, logical chain.
-    fn put_tables(
-        &self,
-        disk: &str,
-        table: &Table,
-        sector: u64,
-        to: &mut Scratch,
-    ) -> Result<(), Report> {
-        use crate::source::Disk;
-        let size = to.size_bytes();
-        let needed = |name: String| match self.bytes(&name)? {
-            Some(bytes) if !bytes.is_empty() => Ok(bytes),
-            _ => damaged(format!("{name} is missing")),
-        };
-        if table.label == "gpt" {
-            to.put(0, &needed(format!("{disk}-gpt-1st"))?)?;
-            let last = needed(format!("{disk}-gpt-2nd"))?;
-            return match size.checked_sub(last.len() as u64) {
-                Some(at) => to.put(at, &last),
-                None => damaged(format!("{disk}-gpt-2nd is larger than the disk")),
-            };
-        }
-        let first = needed(format!("{disk}-mbr"))?;
-        if first.len() < 512 {
-            return damaged(format!("{disk}-mbr is torn"));
-        }
-        to.put(0, &first[..512])?;
-        if let Some(mut hidden) = self.bytes(&format!("{disk}-hidden-data-after-mbr"))? {
-            // Only up to the first partition: what is in that is in its own files.
-            let start = table
-                .entries
-                .iter()
-                .map(|e| e.start)
-                .min()
-                .unwrap_or(u64::MAX);
-            let room = start.saturating_mul(sector).saturating_sub(512);
-            hidden.truncate(usize::try_from(room).unwrap_or(usize::MAX));
-            to.put(512, &hidden)?;
-        }
-        let Some(chain) = table.chain() else {
-            return damaged(format!(
-                "{disk}-pt.sf has no room for its logical partitions"
-            ));
-        };
-        for (at, bytes) in chain {
-            to.put(at.saturating_mul(sector), &bytes)?;
-        }
-        Ok(())
     }
 
     /// Lists of checksums of the files, which are not compared here.

@@ -58,7 +58,8 @@ pub fn plan(
     source.check()?;
     let mut map = map?;
     source.check_guess(&map, path)?;
-    if options.sector_size.is_none() && source.format() != Format::Clonezilla {
+    let whole_disk = matches!(source.format(), Format::Raw | Format::Qcow2);
+    if whole_disk && options.sector_size.is_none() {
         sectors::refuse_doubtful(disk, &map)?;
     }
     source.check_partitions(&map)?;
@@ -67,7 +68,8 @@ pub fn plan(
         distrust_maps(&mut map, source.held().is_some());
     }
     if let Some(held) = source.held() {
-        let missing = held::apply(&mut map, held, disk);
+        let mut missing = source.missing.clone();
+        missing.extend(held::apply(&mut map, held, disk));
         if let Some(report) = missing.first().filter(|_| options.backup.strict) {
             return Err(report.clone());
         }

@@ -11,7 +11,7 @@ use crate::progress::ProgressSink;
 use crate::source::Disk;
 use crate::{report, source};
 use blockdev::Device;
-use diskmap::{DiskMap, Extents, RegionKind, TableKind};
+use diskmap::{DiskMap, Extents, Region, RegionKind, TableKind};
 use foreign::qcow2::{Backing, BackingName, Qcow2};
 use foreign::{FileDisk, Kind};
 use std::cell::RefCell;
@@ -54,14 +54,17 @@ impl Format {
 pub struct Imported {
     format: Format,
     disk: Opened,
-    /// Partitions that have to be on the disk, in bytes.
-    partitions: Vec<Range<u64>>,
+    /// Partitions that have to be on the disk: number (none for a disk without table), and
+    /// place in bytes.
+    partitions: Vec<(u32, Range<u64>)>,
     /// Nobody said that it is a raw disk, and nothing speaks against it.
     guessed: bool,
     /// The files that are read.
     claims: Claims,
     /// What was noticed when it was opened.
     pub warnings: Vec<Report>,
+    /// What a whole disk has and the source has not.
+    pub missing: Vec<Report>,
 }
 
 enum Opened {
@@ -98,23 +101,52 @@ impl Imported {
         self.claims.check()
     }
 
-    /// Fails if a partition of the source has no region in the map: its bytes would be lost.
+    /// Fails if partitions of the source and regions of the map are not the same ones: bytes
+    /// would be lost, or zeros invented.
     pub fn check_partitions(&self, map: &DiskMap) -> Result<(), Report> {
-        let region = |place: &Range<u64>| {
-            let mut parts = map.regions.iter().filter(|r| r.kind != RegionKind::Gap);
-            parts.any(|r| r.start == place.start && r.size == place.end - place.start)
-        };
-        match self.partitions.iter().find(|place| !region(place)) {
-            Some(place) => Err(Report::new(
-                Code::ImageDamaged,
-                format!(
-                    "the partition table has no partition from byte {} to {}, which the source holds",
-                    place.start, place.end
-                ),
-                DiskState::NotInvolved,
-            )),
-            None => Ok(()),
+        let known = self.partitions.as_slice();
+        if known.is_empty() && self.format != Format::Clonezilla {
+            return Ok(());
         }
+        let regions = || map.regions.iter().filter(|r| r.kind != RegionKind::Gap);
+        let is = |(number, place): &(u32, Range<u64>), region: &Region| {
+            let end = region.start + region.size;
+            region.number == Some(*number) && (region.start..end) == *place
+        };
+        let lost = known.iter().find(|part| !regions().any(|r| is(part, r)));
+        if let Some((_, place)) = lost
+            && self.format == Format::Partclone
+        {
+            return refuse(
+                Code::ImportUnsupported,
+                format!(
+                    "the file system of {} bytes begins with the partition table of a disk, perhaps an old one",
+                    place.end
+                ),
+                "Restore it with partclone to a partition, and make a backup of that disk.",
+            );
+        }
+        let found = match (
+            lost,
+            regions().find(|r| !known.iter().any(|part| is(part, r))),
+        ) {
+            (None, None) => return Ok(()),
+            (Some((number, place)), _) => format!(
+                "the partition table has no partition {number} from byte {} to {}, which the source holds",
+                place.start, place.end
+            ),
+            (None, Some(region)) => format!(
+                "the partition table has partition {} from byte {} to {}, which the source's list of partitions has not",
+                region.number.unwrap_or(0),
+                region.start,
+                region.start + region.size
+            ),
+        };
+        Err(Report::new(
+            Code::ImageDamaged,
+            found,
+            DiskState::NotInvolved,
+        ))
     }
 
     /// Fails if nothing is known of what was taken for a raw disk: it may be anything.
@@ -160,6 +192,13 @@ pub fn open(
     let is_folder = path.is_dir() && options.format.is_none();
     if is_folder || options.format == Some(Format::Clonezilla) {
         refuse_full(Format::Clonezilla, options)?;
+        if options.sector_size.is_some() {
+            return refuse(
+                Code::Usage,
+                "--sector-size: a Clonezilla folder says how large sectors are".to_owned(),
+                "Leave the option out.",
+            );
+        }
         let assembled = clonezilla::assemble(path, options, &claims, progress)?;
         // What is read from here on is our own.
         claims.check()?;
@@ -170,15 +209,30 @@ pub fn open(
             guessed: false,
             claims: Claims::default(),
             warnings: assembled.warnings,
+            missing: assembled.missing,
         });
     }
     let (file, len) = open_file(path)?;
+    if len == 0 {
+        return refuse(
+            Code::ImportUnsupported,
+            format!("{} is empty", path.display()),
+            "Name the image; a file without bytes is none.",
+        );
+    }
     claims.take(path, &file)?;
     let format = match options.format {
         Some(format) => format,
         None => format_of(path, &file, len)?,
     };
     refuse_full(format, options)?;
+    if options.disk.is_some() {
+        return refuse(
+            Code::Usage,
+            format!("--disk: a {} image holds one disk", format.as_str()),
+            "Leave the option out.",
+        );
+    }
     let name = path.display().to_string();
     let mut warnings = Vec::new();
     let mut partitions = Vec::new();
@@ -217,11 +271,11 @@ pub fn open(
         }
         Format::Partclone => {
             let input = BufReader::with_capacity(1 << 20, file);
-            let image = partclone::Source::open(name, input)?;
+            let image = partclone::Source::open(name, input, u64::MAX, progress)?;
             warnings.extend(image.unchecked());
             let mut disk = partclone::disk(image, &options.scratch, progress)?;
             disk.settle_sector_size(options.sector_size);
-            partitions.push(0..disk.size_bytes());
+            partitions.push((0, 0..disk.size_bytes()));
             claims.check()?;
             Opened::Scratch(disk)
         }
@@ -233,6 +287,7 @@ pub fn open(
         guessed: options.format.is_none() && format == Format::Raw,
         claims,
         warnings,
+        missing: Vec::new(),
     })
 }
 

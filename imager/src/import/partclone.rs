@@ -11,6 +11,21 @@ use std::io::{self, BufRead, Read};
 use std::path::Path;
 use wire::{Code, DiskState, Report, Step};
 
+/// A stream that ends when the job is to stop.
+struct Heeding<'a> {
+    input: Box<dyn Read + 'a>,
+    progress: &'a dyn ProgressSink,
+}
+
+impl Read for Heeding<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.progress.interrupted() {
+            true => Err(io::Error::other("the job is to stop")),
+            false => self.input.read(buf),
+        }
+    }
+}
+
 /// An image whose header and list of blocks were read.
 pub struct Source<'a> {
     name: String,
@@ -19,11 +34,22 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Opens a packed or plain image; `name` is what it is called.
-    pub fn open(name: String, input: impl BufRead + 'a) -> Result<Self, Report> {
-        let failed = |e: foreign::Error| report::foreign(&name, &e);
+    /// Opens a packed or plain image of a partition of up to `longest` bytes; `name` is what
+    /// it is called.
+    pub fn open(
+        name: String,
+        input: impl BufRead + 'a,
+        longest: u64,
+        progress: &'a dyn ProgressSink,
+    ) -> Result<Self, Report> {
+        let failed = |e: foreign::Error| {
+            // Not what the input says of itself.
+            let stopped = scratch::heed(progress).err();
+            stopped.unwrap_or_else(|| report::foreign(&name, &e))
+        };
         let (packing, input) = foreign::unpack(input).map_err(failed)?;
-        let image = Partclone::open(input).map_err(failed)?;
+        let input: Box<dyn Read + 'a> = Box::new(Heeding { input, progress });
+        let image = Partclone::open(input, longest).map_err(failed)?;
         Ok(Source {
             checked: packing.is_checked() || image.is_checked(),
             image,
@@ -44,8 +70,12 @@ impl<'a> Source<'a> {
     /// A warning if nothing in the image would tell of a changed byte.
     pub fn unchecked(&self) -> Option<Report> {
         (!self.checked).then(|| {
+            let what = match self.image.header().version {
+                1 => "its data and its list of blocks have",
+                _ => "its data has",
+            };
             let found = format!(
-                "{}: its data has no checksums that notice a changed byte",
+                "{}: {what} no checksums that notice a changed byte",
                 self.name
             );
             Report::new(Code::ImportIncomplete, found, DiskState::NotInvolved)

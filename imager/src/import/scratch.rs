@@ -59,11 +59,10 @@ impl Scratch {
                 DiskState::NotInvolved,
             ));
         }
-        self.held.push(Extent {
-            start: offset,
-            len: bytes.len() as u64,
-        });
-        if bytes.iter().all(|&b| b == 0) {
+        let len = bytes.len() as u64;
+        let fresh = self.held.intersect(offset..offset + len).is_empty();
+        self.held.push(Extent { start: offset, len });
+        if fresh && bytes.iter().all(|&b| b == 0) {
             return Ok(()); // the file is empty there, and takes no room
         }
         let written = self.file.write_all_at(bytes, offset);
@@ -110,4 +109,25 @@ pub fn heed(progress: &dyn ProgressSink) -> Result<(), Report> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scratch;
+    use crate::recover::ReadAt;
+
+    #[test]
+    fn what_comes_later_counts_zeros_too() {
+        let mut disk = Scratch::create(&std::env::temp_dir(), 4096).unwrap();
+        disk.put(512, &[7; 1024]).unwrap();
+        disk.put(1024, &[0; 1024]).unwrap();
+        disk.put(3000, &[0; 8]).unwrap();
+        let mut all = [9; 4096];
+        disk.read_at(0, &mut all).unwrap();
+        let sevens: Vec<usize> = (0..4096).filter(|&n| all[n] == 7).collect();
+        assert_eq!(sevens, (512..1024).collect::<Vec<_>>());
+        assert!(all.iter().all(|&b| matches!(b, 0 | 7)));
+        assert_eq!(disk.held().total(), 1536 + 8);
+        assert!(disk.put(4095, &[0; 2]).is_err());
+    }
 }

@@ -1,14 +1,18 @@
 //! Blocks that a file system counts as its own, but that hold nothing.
 //!
 //! Owns: the free lists of XFS: blocks set aside for the growth of its trees, which it writes
-//! before it reads them. Our scan keeps them, partclone does not, and nobody misses them. Does
-//! not own: any other format; what is not exactly as expected is no spare block.
+//! before it reads them; what is behind the last whole page of swap space. Our scan keeps them,
+//! partclone and Clonezilla do not, and nobody misses them. Does not own: any other format;
+//! what is not exactly as expected is no spare block.
 
 use crate::recover::ReadAt;
 use diskmap::{Extent, Extents, Region};
 
 /// Allocation groups that are looked into at most.
 const MAX_GROUPS: u32 = 1 << 16;
+
+/// Bytes of a page of swap space, as its header was made here.
+const PAGE: u64 = 4096;
 
 fn be(bytes: &[u8], at: usize) -> u32 {
     let field = bytes.get(at..at + 4).and_then(|b| b.try_into().ok());
@@ -19,8 +23,14 @@ fn be(bytes: &[u8], at: usize) -> u32 {
 pub fn spare(disk: &dyn ReadAt, region: &Region) -> Extents {
     match region.file_system.as_str() {
         "xfs" => free_lists(disk, region).unwrap_or_default(),
+        "swap" => Extents::from_iter([behind_pages(region)]),
         _ => Extents::new(),
     }
+}
+
+/// Swap space ends with a page; our scan keeps what may stand behind a file system.
+fn behind_pages(region: &Region) -> Extent {
+    Extent::between(region.size / PAGE * PAGE, region.size)
 }
 
 fn free_lists(disk: &dyn ReadAt, region: &Region) -> Option<Extents> {

@@ -21,6 +21,7 @@ mod images;
 mod import;
 mod import_changes;
 mod import_clonezilla;
+mod import_gaps;
 mod import_guesses;
 mod import_partclone;
 mod inside;

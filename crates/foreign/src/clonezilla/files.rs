@@ -46,76 +46,144 @@ pub fn partition_name(disk: &str, number: u32) -> String {
     format!("{disk}{between}{number}")
 }
 
+/// The partition that a file holds by its name: what stands in front of `.FS-img`, or swap
+/// space.
+pub fn partition_of(name: &str) -> Option<&str> {
+    if let Some(info) = name.strip_prefix("swappt-") {
+        return info.strip_suffix(".info");
+    }
+    let (partition, rest) = name.split_once('.')?;
+    let image = rest.split('.').next().unwrap_or_default();
+    image.ends_with("-img").then_some(partition)
+}
+
+/// A file of a partition.
+struct Found<'a> {
+    content: Content,
+    /// The name without the piece.
+    stem: &'a str,
+    piece: &'a str,
+    name: &'a String,
+}
+
 /// The files that hold a partition, among all names of the folder.
 ///
 /// # Errors
 /// What is wrong, as a sentence: nothing there, pieces missing, two kinds at once.
 pub fn contents(partition: &str, all: &[String]) -> Result<Parts, String> {
-    let mut found: Vec<(Content, &str, &str, &String)> = Vec::new();
-    for name in all {
-        if let Some((content, stem, piece)) = meaning(partition, name) {
-            found.push((content, stem, piece, name));
-        }
-    }
-    found.sort_by_key(|(.., name)| name.len());
-    found.sort_by(|a, b| (a.2.len(), a.2).cmp(&(b.2.len(), b.2)));
-    let Some(&(content, stem, piece, _)) = found.first() else {
+    let of_it = |name: &&String| meaning(partition, name, true).is_some();
+    let names: Vec<&String> = all.iter().filter(of_it).collect();
+    // One word behind the image is a compression or a piece: of several files each is one.
+    let alone = names.len() == 1;
+    let mut found: Vec<Found<'_>> = names
+        .into_iter()
+        .filter_map(|name| meaning(partition, name, alone))
+        .collect();
+    found.sort_by_key(|f| (f.piece.len(), f.piece));
+    let Some(Found { content, stem, .. }) = found.first() else {
         return Err(format!("no file holds {partition}"));
     };
-    if let Some(other) = found.iter().find(|f| (f.0, f.1) != (content, stem)) {
-        return Err(format!("{stem} and {} both hold {partition}", other.3));
+    if let Some(other) = found
+        .iter()
+        .find(|f| (f.content, f.stem) != (*content, *stem))
+    {
+        return Err(format!("{stem} and {} both hold {partition}", other.name));
     }
-    let whole = piece.is_empty() && found.len() == 1;
-    let in_order = |(n, f): (usize, &(Content, &str, &str, &String))| piece_number(f.2) == Some(n);
-    if !whole && !found.iter().enumerate().all(in_order) {
+    let whole = found.len() == 1 && found[0].piece.is_empty();
+    let pieces: Vec<&str> = found.iter().map(|f| f.piece).collect();
+    if !whole && !are_all(&pieces) {
         return Err(format!("pieces of {stem} are missing"));
     }
     Ok(Parts {
-        content,
-        files: found.iter().map(|f| f.3.clone()).collect(),
+        content: *content,
+        files: found.iter().map(|f| f.name.clone()).collect(),
     })
 }
 
-/// What a file holds of the partition: its name without the piece, and the piece.
-fn meaning<'a>(partition: &str, name: &'a str) -> Option<(Content, &'a str, &'a str)> {
+/// What a file holds of the partition, if it holds any: `PARTITION.FS-img[.COMPRESSION][.PIECE]`.
+/// Names of compressions are those of pieces, too; `alone` takes them for compressions.
+fn meaning<'a>(partition: &str, name: &'a String, alone: bool) -> Option<Found<'a>> {
+    let whole = |content| Found {
+        content,
+        stem: name,
+        piece: "",
+        name,
+    };
     if let Some(info) = name.strip_prefix("swappt-") {
         let of_it = info.strip_suffix(".info") == Some(partition);
-        return of_it.then_some((Content::Swap, name, ""));
+        return of_it.then(|| whole(Content::Swap));
     }
     let rest = name.strip_prefix(partition)?.strip_prefix('.')?;
     if rest == "info" {
         return None; // what the file system's tool said, for people
     }
-    let last = name.rsplit('.').next().unwrap_or_default();
-    let is_piece = last.len() == 2 && last.bytes().all(|b| b.is_ascii_lowercase());
-    // Compressions have two letters, too.
-    let is_piece = is_piece && !matches!(last, "gz" | "xz" | "lz");
-    let (stem, piece) = match is_piece {
-        true => (&name[..name.len() - 3], last),
-        false => (name, ""),
-    };
-    let image = rest.split('.').next().unwrap_or_default();
-    let content = match image {
+    let words: Vec<&str> = rest.split('.').collect();
+    let content = match words[0] {
         "dd-img" => Content::Raw,
         image if image.ends_with("-ptcl-img") => Content::Partclone,
         _ => Content::Other,
     };
-    Some((content, stem, piece))
+    let is_packing = |word: &str| PACKINGS.contains(&word);
+    let piece = match words[1..] {
+        [] => "",
+        [word] if is_packing(word) && (alone || !is_piece(word)) => "",
+        [word] | [_, word] if is_piece(word) => word,
+        _ => return Some(whole(Content::Other)),
+    };
+    let stem = match piece.len() {
+        0 => name.as_str(),
+        len => &name[..name.len() - len - 1],
+    };
+    Some(Found {
+        content,
+        stem,
+        piece,
+        name,
+    })
 }
 
-/// 0 for `aa`, 1 for `ab` and so on.
-fn piece_number(piece: &str) -> Option<usize> {
-    match piece.as_bytes() {
-        &[a @ b'a'..=b'z', b @ b'a'..=b'z'] => {
-            Some(usize::from(a - b'a') * 26 + usize::from(b - b'a'))
-        }
-        _ => None,
-    }
+/// Endings of compressed files that Clonezilla writes.
+const PACKINGS: [&str; 10] = [
+    "gz", "bz2", "xz", "lz", "lzo", "lzma", "lz4", "lrz", "zst", "uncomp",
+];
+
+/// Whether `split` may have put that behind a name.
+fn is_piece(word: &str) -> bool {
+    (2..=8).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase())
+}
+
+/// Whether pieces, sorted by length and text, are all that there were, up to the last.
+fn are_all(pieces: &[&str]) -> bool {
+    let same = pieces.first().map(|p| p.len()) == pieces.last().map(|p| p.len());
+    let number = |piece: &str| match same {
+        true => Some(digits(piece)),
+        false => lengthened(piece),
+    };
+    (0u64..)
+        .zip(pieces)
+        .all(|(n, piece)| number(piece) == Some(n))
+}
+
+/// `aa` is 0, `ab` is 1, and so on.
+fn digits(letters: &str) -> u64 {
+    letters
+        .bytes()
+        .fold(0, |n, b| n * 26 + u64::from(b.saturating_sub(b'a')))
+}
+
+/// The same where `split` was not told how long they are: behind `yz` comes `zaaa`, so that
+/// each longer one sorts behind the shorter ones.
+fn lengthened(piece: &str) -> Option<u64> {
+    let level = piece.len().checked_sub(2)? / 2;
+    let (zs, rest) = piece.split_at_checked(level)?;
+    let fits = rest.len() == level + 2 && zs.bytes().all(|b| b == b'z') && !rest.starts_with('z');
+    let before: u64 = (0..level as u32).map(|l| 25 * 26u64.pow(l + 1)).sum();
+    fits.then(|| before + digits(rest))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Content, contents, partition_name, partition_number};
+    use super::{Content, contents, lengthened, partition_name, partition_number, partition_of};
 
     #[test]
     fn numbers_by_names() {
@@ -158,14 +226,63 @@ mod tests {
         assert_eq!(of(&["sda1.dd-ptcl-img.gz.aa"]), Ok((Content::Partclone, 1)));
         assert_eq!(of(&["swappt-sda1.info"]), Ok((Content::Swap, 1)));
         assert_eq!(of(&["sda1.ntfs-img.gz.aa"]), Ok((Content::Other, 1)));
+        assert_eq!(of(&["sda1.ntfs-ptcl-img.lz4"]), Ok((Content::Partclone, 1)));
+        assert_eq!(of(&["sda1.ntfs-ptcl-img.gz.x.y"]), Ok((Content::Other, 1)));
         for wrong in [
             &[&a[..], &c][..],
+            &["sda1.dd-img.aa", "sda1.dd-img.gz"],
+            &["sda1.dd-img.aa", "sda1.dd-img.aaa"],
             &[&b],
             &[],
             &["sda1.ext4-ptcl-img.gz", &a],
             &["sda1.dd-img.aa", &a],
         ] {
             assert!(of(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    /// All pieces that `split` itself makes of so many, with a length for them or without.
+    #[test]
+    fn pieces_with_the_names_of_compressions_are_pieces() {
+        for (count, length) in [(330, "-a2"), (700, "-a3"), (700, "")] {
+            let dir = tempfile::tempdir().unwrap();
+            let line = format!(
+                "for stem in sda1.dd-img sda1.ext4-ptcl-img.gz; do \
+                 mkdir $stem && cd $stem && head -c {count} /dev/zero | split -b1 {length} - $stem. && cd ..; done"
+            );
+            let mut shell = std::process::Command::new("bash");
+            let status = shell.args(["-ec", &line]).current_dir(dir.path()).status();
+            assert!(status.unwrap().success(), "{line}");
+            for stem in ["sda1.dd-img", "sda1.ext4-ptcl-img.gz"] {
+                let files = std::fs::read_dir(dir.path().join(stem)).unwrap();
+                let mut names: Vec<String> = files
+                    .map(|file| file.unwrap().file_name().into_string().unwrap())
+                    .collect();
+                names.sort();
+                let parts = contents("sda1", &names).unwrap();
+                assert_eq!(parts.files, names, "{count} {length}");
+                // One that is missing is missed, be it the one that looks like a compression.
+                for gone in [0, 181, 311, count - 2] {
+                    let mut rest = names.clone();
+                    rest.remove(gone);
+                    assert!(contents("sda1", &rest).is_err(), "{count} {length} {gone}");
+                }
+            }
+        }
+        assert_eq!(lengthened("zza"), None);
+    }
+
+    #[test]
+    fn files_belong_to_partitions() {
+        for (name, partition) in [
+            ("sda1.ext4-ptcl-img.gz.aa", Some("sda1")),
+            ("nvme0n1p2.dd-img", Some("nvme0n1p2")),
+            ("swappt-sda2.info", Some("sda2")),
+            ("sda1.info", None),
+            ("sda-pt.sf", None),
+            ("parts", None),
+        ] {
+            assert_eq!(partition_of(name), partition, "{name}");
         }
     }
 }

@@ -7,6 +7,6 @@ mod files;
 mod table;
 mod words;
 
-pub use files::{Content, Parts, contents, partition_name, partition_number};
+pub use files::{Content, Parts, contents, partition_name, partition_number, partition_of};
 pub use table::{Entry, Table};
 pub use words::{DiskSize, Swap, names};

@@ -29,6 +29,14 @@ impl Entry {
     pub fn is_extended(&self) -> bool {
         matches!(self.kind.as_str(), "5" | "f" | "85")
     }
+
+    /// Whether it is a member of a software RAID of Linux, by its type.
+    pub fn is_raid(&self) -> bool {
+        matches!(
+            self.kind.as_str(),
+            "fd" | "a19d880f-05fc-4d3b-a006-743f0f84911e"
+        )
+    }
 }
 
 /// A dump.
@@ -40,6 +48,8 @@ pub struct Table {
     pub entries: Vec<Entry>,
 }
 
+/// Sectors in front of a logical partition among which one is looked for that is free.
+const SEARCHED: u64 = 2048;
 /// Partitions that are taken at most.
 const MAX_ENTRIES: usize = 1024;
 
@@ -71,7 +81,7 @@ impl Table {
 
     /// The sectors of the chain of logical partitions: number of a sector, its 512 bytes.
     /// The first stands at the start of the extended partition, each other one right behind
-    /// the logical partition before.
+    /// the logical partition before; if that lies further back on the disk, in front of its own.
     ///
     /// `None` if the dump leaves no room for them, or numbers do not fit.
     pub fn chain(&self) -> Option<Vec<(u64, [u8; 512])>> {
@@ -85,15 +95,20 @@ impl Table {
             e.number < 5 && e.is_extended() && e.start < first.start && first.end() <= e.end()
         })?;
         logical.sort_by_key(|e| e.number);
-        let mut places = vec![extended.start];
-        // Numbers follow the chain, which need not follow the disk.
-        places.extend(logical.iter().take(logical.len() - 1).map(|e| e.end()));
         let in_use = |at: u64| logical.iter().any(|e| e.start <= at && at < e.end());
-        let wrong = |e: &&&Entry| e.start <= extended.start || e.end() > extended.end();
-        if places.iter().any(|&at| in_use(at) || at >= extended.end())
-            || logical.iter().any(|e| wrong(&e))
-        {
+        let wrong = |e: &&Entry| e.start <= extended.start || e.end() > extended.end();
+        if logical.iter().any(wrong) || in_use(extended.start) {
             return None;
+        }
+        let mut places = vec![extended.start];
+        for pair in logical.windows(2) {
+            let (before, entry) = (pair[0], pair[1]);
+            // Numbers follow the chain, which need not follow the disk.
+            let behind = Some(before.end()).filter(|&at| at < entry.start);
+            let in_front = (1..=SEARCHED).map_while(|n| entry.start.checked_sub(n));
+            let free = |at: &u64| *at > extended.start && !in_use(*at) && !places.contains(at);
+            let at = behind.into_iter().chain(in_front).find(free)?;
+            places.push(at);
         }
         let mut chain = Vec::new();
         for (n, entry) in logical.iter().enumerate() {
@@ -160,7 +175,7 @@ fn entry(name: &str, fields: &str) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use super::Table;
-    use proptest::prelude::{ProptestConfig, any, prop, prop_assert, proptest};
+    use proptest::prelude::{ProptestConfig, any, prop, prop_assert, prop_assert_eq, proptest};
 
     const DOS: &str = "label: dos\nlabel-id: 0x12345678\ndevice: /dev/sda\nunit: sectors\n\n\
         /dev/sda1 : start=        2048, size=       20480, type=83, bootable\n\
@@ -208,6 +223,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_chain_goes_back_on_the_disk_where_the_numbers_do() {
+        let text = "label: dos\n/dev/sda2 : start=1000, size=9000, type=5\n\
+            /dev/sda5 : start=5000, size=1000, type=83\n/dev/sda6 : start=1100, size=900, type=83\n\
+            /dev/sda7 : start=2002, size=98, type=83\n/dev/sda8 : start=2101, size=99, type=83\n";
+        let places = |text: &str| {
+            let chain = Table::parse(text).unwrap().chain()?;
+            Some(chain.iter().map(|(at, _)| *at).collect::<Vec<_>>())
+        };
+        assert_eq!(places(text), Some(vec![1000, 1099, 2000, 2100]));
+        // No sector is free in front of 6.
+        let tight = text.replace("start=1100, size=900", "start=1001, size=999");
+        assert_eq!(places(&tight), None);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
@@ -223,6 +253,10 @@ mod tests {
             }
             let Some(table) = Table::parse(&text) else { return Ok(()) };
             let Some(chain) = table.chain() else { return Ok(()) };
+            let mut places: Vec<u64> = chain.iter().map(|(at, _)| *at).collect();
+            places.sort_unstable();
+            places.dedup();
+            prop_assert_eq!(places.len(), chain.len(), "two sectors at one place: {}", text);
             for (at, _) in chain {
                 let mut logical = table.entries.iter().filter(|e| e.number >= 5);
                 prop_assert!(start <= at && at < start + size.max(1));

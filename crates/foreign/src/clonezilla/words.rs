@@ -59,14 +59,16 @@ impl Swap {
     /// Bytes of the header that swap space begins with.
     pub const HEADER: usize = 4096;
 
-    /// Reads the text; `None` if a value makes no sense.
+    /// Reads the text; `None` if a value makes no sense, or none is there.
     pub fn parse(text: &str) -> Option<Swap> {
         let mut swap = Swap::default();
+        let mut said = false;
         for line in text.lines() {
             let Some((key, value)) = line.trim().split_once('=') else {
                 continue;
             };
             let value = value.trim().trim_matches('"');
+            said |= matches!(key.trim(), "UUID" | "LABEL");
             match key.trim() {
                 "UUID" if !value.is_empty() => swap.uuid = Some(uuid(value)?),
                 "LABEL" if value.len() > 15 => return None,
@@ -74,7 +76,8 @@ impl Swap {
                 _ => {}
             }
         }
-        Some(swap)
+        // Where nothing is to be said of them, they stand there as empty.
+        said.then_some(swap)
     }
 
     /// The header of such swap space of `size` bytes, with pages of 4096 bytes, as mkswap
@@ -124,6 +127,9 @@ mod tests {
         let page = swap.header(1 << 20).unwrap();
         assert_eq!((page[1028], &page[1052..1055]), (255, &b"sw\0"[..]));
         assert_eq!(swap.header(36_864), None);
+        for torn in ["", "\n", "UUID", "x=1\n"] {
+            assert_eq!(Swap::parse(torn), None, "{torn:?}");
+        }
         assert_eq!(Swap::parse("UUID=\"xyz\""), None);
         assert_eq!(Swap::parse("LABEL=\"sixteen bytes are\""), None);
         assert_eq!(Swap::parse("UUID=\"\"\nLABEL=\"\""), Some(Swap::default()));

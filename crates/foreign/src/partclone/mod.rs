@@ -53,16 +53,23 @@ fn broken(error: io::Error, what: &str) -> Error {
 }
 
 impl<R: Read> Partclone<R> {
-    /// Reads the header and the list of blocks.
+    /// Reads the header and the list of blocks, of an image of a partition of up to `longest`
+    /// bytes: a list can be as long as its header says.
     ///
     /// # Errors
     /// [`Error::Damaged`], also for an input that ends early; [`Error::Unsupported`].
-    pub fn open(mut input: R) -> Result<Self, Error> {
+    pub fn open(mut input: R, longest: u64) -> Result<Self, Error> {
         let mut bytes = vec![0; PREFIX];
         fill(&mut input, &mut bytes, "its header")?;
         bytes.resize(Header::length(&bytes)?, 0);
         fill(&mut input, &mut bytes[PREFIX..], "its header")?;
         let header = Header::parse(&bytes)?;
+        if header.size > longest {
+            return Error::damaged(format!(
+                "it is an image of {} bytes, its partition has {longest}",
+                header.size
+            ));
+        }
         let held = match header.bitmap {
             Bitmap::Bits => read_bits(&mut input, &header)?,
             Bitmap::Bytes => read_bytes(&mut input, &header)?,

@@ -110,7 +110,7 @@ fn format_1(way: Way, wide: bool) -> Vec<u8> {
 
 /// All that an image holds: offsets and bytes.
 fn read(bytes: &[u8]) -> Result<Vec<(u64, u8)>, Error> {
-    let image = Partclone::open(bytes)?;
+    let image = Partclone::open(bytes, u64::MAX)?;
     let mut all = Vec::new();
     image.copy(&mut |at, part| {
         all.extend(part.iter().enumerate().map(|(n, &b)| (at + n as u64, b)));
@@ -176,6 +176,20 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
         for at in 4160..end {
             assert!(read(&good[..at]).is_err(), "cut at {at}");
         }
+    }
+}
+
+#[test]
+fn an_image_larger_than_its_partition_is_refused_before_its_list_is_read() {
+    let good = format_2(0x20, 4, 1, true, true);
+    let size = (HELD.len() * BLOCK) as u64;
+    assert!(Partclone::open(&good[..], size).is_ok());
+    // Without the list it would be torn.
+    for bytes in [&good[..110], &format_1(Way::ALL[0], false)[..4160]] {
+        let Err(error) = Partclone::open(bytes, size - 1) else {
+            panic!("it was taken");
+        };
+        assert!(error.to_string().contains("its partition has"), "{error}");
     }
 }
 
