@@ -10,7 +10,7 @@ use crate::backup::{self, upload};
 use crate::keyring::Keyring;
 use crate::progress::ProgressSink;
 use crate::remote::Remote;
-use crate::restore::fetch::ServerSource;
+use crate::restore::fetch::{Pages, ServerSource};
 use crate::restore::{self, Guard, Plan, Source};
 use crate::several::{self, GatePlace};
 use crate::{bad_ranges, disks, in_use, machine, old_tables, source};
@@ -132,7 +132,8 @@ pub fn run(
                 let chosen = several::select(disks, set.iter().map(|part| &part.disk))
                     .and_then(|chosen| several::told_apart(chosen, disks, &job.resumed))
                     .map_err(|report| since_resumed(job.resume, untouched(report)))?;
-                sets::restore(&chosen, set, &wanted, &job.resumed, remote, progress)
+                let room = sets::room_for_manifests();
+                sets::restore(room, &chosen, set, &wanted, &job.resumed, remote, progress)
             }
         }
     }?;
@@ -216,6 +217,10 @@ fn restore_disk(
     progress: &dyn ProgressSink,
 ) -> Result<JobResult, Report> {
     let path = Path::new(&disk.path);
+    let stop = || progress.interrupted();
+    if let Some(place) = &mut place {
+        place.check(path, &stop)?;
+    }
     let device = restore::open(path, &wanted.options.scope)?;
     let disk_bytes = device.size_bytes();
     let mut image = ServerSource::open(remote, wanted.root, wanted.keyring).map_err(untouched)?;
@@ -301,6 +306,8 @@ fn restore_image(
     let mut guard = ServerGuard {
         disk,
         layout: &layout,
+        wanted,
+        pages: image.shared_pages(),
         remote,
         progress,
         place,
@@ -336,6 +343,8 @@ fn compression(codec: Codec, level: i32) -> Compression {
 struct ServerGuard<'a, 'g> {
     disk: &'a DiskInfo,
     layout: &'a Layout,
+    wanted: &'a Wanted<'a>,
+    pages: Pages,
     remote: &'a Remote,
     progress: &'a dyn ProgressSink,
     /// Where the other disks of the job are waited for.
@@ -351,7 +360,17 @@ impl Guard for ServerGuard<'_, '_> {
         if let Some(place) = &mut self.place {
             self.progress
                 .step(Step::Preparing, plan.used_bytes(self.layout));
+            let narrow = place.is_narrow();
+            if narrow {
+                self.pages.set_aside();
+            }
             place.pass(device.path(), &|| self.progress.interrupted())?;
+            if narrow {
+                let back =
+                    self.pages
+                        .bring_back(self.remote, self.wanted.root, self.wanted.keyring);
+                back.map_err(untouched)?;
+            }
         }
         self.remote
             .begin_write(&BeginWrite {

@@ -10,6 +10,7 @@ use crate::progress::ProgressSink;
 use crate::remote::Remote;
 use crate::restore;
 use crate::several::{self, Gate, Together};
+use crate::target::inventory;
 use crate::{bad_ranges, in_use, machine, report, source};
 use blockdev::Device;
 use std::path::Path;
@@ -187,9 +188,21 @@ fn add(sum: &mut Summary, one: &Summary) {
     sum.wire_bytes += one.wire_bytes;
 }
 
+/// Bytes of the pages of a full disk's manifest: 53 for each cell of 1 MiB.
+fn manifest_bytes(disk_bytes: u64) -> u64 {
+    (disk_bytes >> 20).saturating_mul(53)
+}
+
+/// Memory that the manifests of a restore may take: what is left is for buffers.
+pub fn room_for_manifests() -> u64 {
+    inventory::memory_available() / 3
+}
+
 /// Each image to its disk, side by side; the first is written when all can be. A disk that
-/// fails does not keep the others from becoming whole.
+/// fails does not keep the others from becoming whole. `room`: bytes of memory for what is
+/// known of the images.
 pub fn restore(
+    room: u64,
     chosen: &[&DiskInfo],
     set: &[DiskImage],
     wanted: &Wanted<'_>,
@@ -197,7 +210,11 @@ pub fn restore(
     remote: &Remote,
     progress: &dyn ProgressSink,
 ) -> Result<JobResult, Report> {
-    let gate = Gate::new(chosen.len());
+    let needs: Vec<u64> = chosen
+        .iter()
+        .map(|disk| manifest_bytes(disk.size_bytes))
+        .collect();
+    let gate = Gate::new(&needs, room);
     let together = Together {
         // Each waits at the gate for all others, so each needs a thread.
         at_once: chosen.len(),
@@ -206,7 +223,7 @@ pub fn restore(
         not_started: &|| gate.give_up(),
     };
     let results = several::side_by_side(chosen, &together, progress, |at, progress| {
-        let mut place = gate.place();
+        let mut place = gate.place(needs.get(at).copied().unwrap_or_default());
         let (Some(disk), Some(part)) = (chosen.get(at), set.get(at)) else {
             return Err(report::thread_lost(DiskState::Untouched));
         };

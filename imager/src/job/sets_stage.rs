@@ -38,7 +38,7 @@ type Oddness = Box<dyn Fn(&str, &[u8]) -> Option<Odd> + Send + Sync>;
 pub struct Kept {
     pub records: HashMap<Vec<u8>, Vec<u8>>,
     pub manifests: Vec<Vec<u8>>,
-    asked: Vec<String>,
+    pub asked: Vec<String>,
 }
 
 pub struct Server {
@@ -226,6 +226,15 @@ impl Stage {
         self.add()
     }
 
+    pub fn remote(&self, retry_for: Duration) -> Remote {
+        let options = Options {
+            retry_for,
+            ..Options::default()
+        };
+        let remote = Remote::new(&self.server.address, None, &options).unwrap();
+        remote.for_job("e", "t")
+    }
+
     fn selectors(&self) -> Vec<DiskSelector> {
         let one = |disk: &DiskInfo| DiskSelector {
             path: Some(disk.path.clone()),
@@ -240,11 +249,7 @@ impl Stage {
         resumed: &[u32],
         retry_for: Duration,
     ) -> Result<JobResult, Report> {
-        let options = Options {
-            retry_for,
-            ..Options::default()
-        };
-        let remote = Remote::new(&self.server.address, None, &options).unwrap();
+        let remote = self.remote(retry_for);
         let said = Arc::clone(&self.said);
         let tracker = Tracker::new(move |note| {
             let mut said = said.lock().unwrap();
@@ -259,7 +264,6 @@ impl Stage {
             resumed: resumed.to_vec(),
             after: After::Reboot,
         };
-        let remote = remote.for_job("e", "t");
         run(&job, &remote, &self.disks, &Keyring::default(), &tracker)
     }
 
@@ -278,13 +282,18 @@ impl Stage {
         self.run(kind, &[], retry_for)
     }
 
-    pub fn restore(&self, resumed: &[u32]) -> Result<JobResult, Report> {
+    /// Each image to the disk at its place.
+    pub fn set(&self) -> Vec<DiskImage> {
         let roots = self.server.roots();
         let part = |(disk, root): (DiskSelector, String)| DiskImage {
             disk,
             image: "i".into(),
             root,
         };
+        self.selectors().into_iter().zip(roots).map(part).collect()
+    }
+
+    pub fn restore(&self, resumed: &[u32]) -> Result<JobResult, Report> {
         let kind = JobKind::Restore {
             disk: None,
             image: "i".into(),
@@ -294,7 +303,7 @@ impl Stage {
             force: false,
             scope: RestoreScope::default(),
             reuse: false,
-            set: self.selectors().into_iter().zip(roots).map(part).collect(),
+            set: self.set(),
         };
         self.run(kind, resumed, Duration::ZERO)
     }

@@ -4,7 +4,11 @@
 //! trouble is for the others. Does not own: the words for one disk, the real server
 //! (`tests/tests/several.rs`).
 
+use super::super::Wanted;
 use super::stage::{Odd, Server, Stage, half_make, overwrite};
+use crate::keyring::Keyring;
+use crate::progress::Silent;
+use crate::restore::Options;
 use image::layout::Region;
 use image::manifest::{ManifestReader, ManifestWriter};
 use image::record::{Compression, Encoder};
@@ -270,4 +274,35 @@ fn a_disk_that_changes_before_its_turn_is_backed_up_as_it_is_then() {
     let regions = &reader.layout().regions;
     let raw = regions.iter().find(|region| region.number == Some(1));
     assert_eq!(raw.unwrap().size, 5 * MIB as u64);
+}
+
+/// Where memory is short, a manifest is not kept while its disk waits for others.
+#[test]
+fn with_little_memory_manifests_come_again_when_their_disk_has_its_turn() {
+    let stage = two_images();
+    let contents = [0, 1].map(|at| std::fs::read(stage.path(at)).unwrap());
+    let wanted = Wanted {
+        root: "",
+        options: Options::default(),
+        force: false,
+        resume: false,
+        keyring: &Keyring::default(),
+        reuse: false,
+    };
+    let chosen: Vec<_> = stage.disks.iter().collect();
+    let remote = stage.remote(Duration::ZERO);
+    for (room, times) in [(0, 2), (u64::MAX, 1)] {
+        for at in [0, 1] {
+            std::fs::write(stage.path(at), vec![0x33; contents[at].len()]).unwrap();
+        }
+        stage.server.kept.lock().unwrap().asked.clear();
+        super::restore(room, &chosen, &stage.set(), &wanted, &[], &remote, &Silent).unwrap();
+        for at in [0, 1] {
+            assert!(std::fs::read(stage.path(at)).unwrap() == contents[at]);
+            let route = ["manifest", "manifest?part=1"][at];
+            let kept = stage.server.kept.lock().unwrap();
+            let asked = kept.asked.iter().filter(|asked| *asked == route);
+            assert_eq!(asked.count(), times, "disk {at}, room {room}");
+        }
+    }
 }

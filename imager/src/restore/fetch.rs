@@ -13,8 +13,8 @@ use image::manifest::{ManifestReader, PackedPage};
 use image::record::{Decoder, RecordReader};
 use image::{BadRange, CellMap, ChunkRef, Error, ImageKey, Layout, Root};
 use std::io::BufReader;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wire::{Code, DiskState, Report};
 
 /// Plain bytes of one batch.
@@ -32,13 +32,42 @@ const MANIFEST_TRIES: u32 = 5;
 pub struct ServerSource {
     remote: Remote,
     layout: Layout,
-    pages: Arc<[PackedPage]>,
+    pages: Pages,
     root: Root,
     bad: Vec<BadRange>,
     key: Option<Arc<ImageKey>>,
 }
 
 type Chunk = (CellMap, ChunkRef);
+
+/// The pages of a manifest: what of it grows with the disk. They can be given back while
+/// the disk waits for others.
+#[derive(Clone)]
+pub struct Pages(Arc<Mutex<Arc<[PackedPage]>>>);
+
+impl Pages {
+    fn get(&self) -> Arc<[PackedPage]> {
+        Arc::clone(&self.kept())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Arc<[PackedPage]>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives them back.
+    pub fn set_aside(&self) {
+        *self.kept() = Arc::from([]);
+    }
+
+    /// Gets those of the same image again, proved as the first time.
+    ///
+    /// # Errors
+    /// As [`ServerSource::open`].
+    pub fn bring_back(&self, remote: &Remote, root: &str, keys: &Keyring) -> Result<(), Report> {
+        *self.kept() = ServerSource::open(remote, root, keys)?.pages.get();
+        Ok(())
+    }
+}
 
 impl ServerSource {
     /// Gets the manifest and proves it against `root`, the hex root hash that came with
@@ -84,7 +113,7 @@ impl ServerSource {
         Ok(ServerSource {
             remote: remote.clone(),
             layout: reader.layout().clone(),
-            pages: pages.into(),
+            pages: Pages(Arc::new(Mutex::new(pages.into()))),
             root: found,
             bad: reader.bad().to_vec(),
             key,
@@ -94,8 +123,13 @@ impl ServerSource {
 
 impl ServerSource {
     /// The manifest's pages.
-    pub fn pages(&self) -> &[PackedPage] {
-        &self.pages
+    pub fn pages(&self) -> Arc<[PackedPage]> {
+        self.pages.get()
+    }
+
+    /// The pages, to be given back and brought again.
+    pub fn shared_pages(&self) -> Pages {
+        self.pages.clone()
     }
 
     /// What the image does not have.
@@ -117,7 +151,7 @@ impl Source for ServerSource {
         let (work_tx, work_rx) = bounded::<Vec<Chunk>>(FETCHERS);
         let (error_tx, error_rx) = bounded::<Report>(FETCHERS);
         let remote = &self.remote;
-        let pages = &self.pages;
+        let pages = &self.pages();
         // Set by the first fetcher that fails, so that the others do not go on for hours.
         let failed = &AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -147,7 +181,7 @@ impl Source for ServerSource {
             }
         })?;
         Ok(Delivered {
-            pages: Arc::clone(&self.pages),
+            pages: Arc::clone(pages),
             root: self.root,
             bad: self.bad.clone(),
         })
@@ -155,7 +189,7 @@ impl Source for ServerSource {
 
     fn heads(&mut self, writer: &CellWriter<'_>) -> Result<(), Report> {
         let mut heads: Vec<Chunk> = Vec::new();
-        for_batches(&self.pages, true, writer, |batch| {
+        for_batches(&self.pages(), true, writer, |batch| {
             heads.extend(batch);
             Ok(())
         })?;

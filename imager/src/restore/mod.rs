@@ -192,7 +192,7 @@ pub fn held(
     let bytes = plan.used_bytes(layout);
     progress.step(Step::Verifying, bytes);
     let writer = CellWriter::new(device, layout, &plan, progress).of_key(image.key());
-    let pages = image.pages();
+    let pages = &image.pages();
     let looked = tables::prove(device, path, plan.tables())
         .and_then(|()| verify::held(path, &writer, pages, progress));
     match looked {

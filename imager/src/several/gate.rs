@@ -15,10 +15,13 @@ const WRITTEN_AT_ONCE: usize = 4;
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Lets the first write to any disk happen only after the checks of all have passed, and
-/// only so many be written at a time.
+/// only so many be written at a time. What disks need memory for is bounded, too, while they
+/// are checked and while they are written.
 pub struct Gate {
     state: Mutex<State>,
     changed: Condvar,
+    /// Bytes that those which are worked on may take together, if it is less than all need.
+    room: Option<u64>,
 }
 
 struct State {
@@ -30,26 +33,33 @@ struct State {
     given_up: bool,
     /// Disks that are being written.
     written: usize,
+    /// Bytes that are taken.
+    taken: u64,
 }
 
 impl Gate {
-    /// For so many disks.
-    pub fn new(disks: usize) -> Self {
+    /// For disks that need so many bytes of memory each, of which there is `room`.
+    pub fn new(needs: &[u64], room: u64) -> Self {
         Gate {
+            room: Some(room).filter(|room| needs.iter().sum::<u64>() > *room),
             state: Mutex::new(State {
-                left: disks,
+                left: needs.len(),
                 good: true,
                 given_up: false,
                 written: 0,
+                taken: 0,
             }),
             changed: Condvar::new(),
         }
     }
 
-    /// The place of one disk, which counts as failed if it is dropped before it has passed.
-    pub fn place(&self) -> GatePlace<'_> {
+    /// The place of one disk that needs so many bytes, which counts as failed if it is
+    /// dropped before it has passed.
+    pub fn place(&self, needs: u64) -> GatePlace<'_> {
         GatePlace {
             gate: self,
+            needs,
+            takes: 0,
             told: false,
             writes: false,
         }
@@ -97,17 +107,23 @@ impl Gate {
         }
     }
 
-    /// Takes a turn to write; `false` if the job is to stop before there is one.
-    fn turn(&self, stop: &dyn Fn() -> bool) -> bool {
+    /// Takes memory, and a turn to write if `writes`; `false` if the job is to stop before
+    /// there is one. A disk that is alone has its turn however much it needs.
+    fn turn(&self, needs: u64, writes: bool, stop: &dyn Fn() -> bool) -> bool {
         let mut state = self.state();
-        while state.written >= WRITTEN_AT_ONCE {
+        loop {
+            let fits = |room| state.taken == 0 || state.taken.saturating_add(needs) <= room;
+            if self.room.is_none_or(fits) && !(writes && state.written >= WRITTEN_AT_ONCE) {
+                break;
+            }
             if stop() {
                 return false;
             }
             let waited = self.changed.wait_timeout(state, LOOK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.written += 1;
+        state.written += usize::from(writes);
+        state.taken = state.taken.saturating_add(needs);
         true
     }
 }
@@ -122,13 +138,40 @@ enum Verdict {
 /// One disk before the gate.
 pub struct GatePlace<'a> {
     gate: &'a Gate,
+    /// Bytes of memory that its work needs, and those that it has.
+    needs: u64,
+    takes: u64,
     told: bool,
     writes: bool,
 }
 
 impl GatePlace<'_> {
+    /// Waits until there is memory for this disk's checks.
+    ///
+    /// # Errors
+    /// The job is to stop.
+    pub fn check(&mut self, path: &Path, stop: &dyn Fn() -> bool) -> Result<(), Report> {
+        if !self.gate.turn(self.needs, false, stop) {
+            return Err(left(path, STOPPED));
+        }
+        self.takes = self.needs;
+        Ok(())
+    }
+
+    /// Whether what a disk needs memory for is to be given back while it waits.
+    pub fn is_narrow(&self) -> bool {
+        self.gate.room.is_some()
+    }
+
+    fn give_back(&mut self) {
+        let mut state = self.gate.state();
+        state.taken = state.taken.saturating_sub(std::mem::take(&mut self.takes));
+        self.gate.changed.notify_all();
+    }
+
     /// This disk's checks have passed, or it needs no writing.
     pub fn ready(&mut self) {
+        self.give_back();
         if !std::mem::replace(&mut self.told, true) {
             self.gate.tell(true);
         }
@@ -141,29 +184,36 @@ impl GatePlace<'_> {
     /// One of them cannot be written, or the job is to stop.
     pub fn pass(&mut self, path: &Path, stop: &dyn Fn() -> bool) -> Result<(), Report> {
         self.ready();
-        let left = |why: &str| {
-            let found = format!("{} was left as it is, {why}", path.display());
-            Err(Report::new(Code::Interrupted, found, DiskState::Untouched))
-        };
-        let stopped = "because the job was stopped by an operator";
         match self.gate.all(stop) {
             Verdict::Good => {}
             Verdict::OneFailed => {
-                return left("because another disk of the job cannot be written");
+                return Err(left(
+                    path,
+                    "because another disk of the job cannot be written",
+                ));
             }
-            Verdict::Stopped => return left(stopped),
+            Verdict::Stopped => return Err(left(path, STOPPED)),
             Verdict::GivenUp => return Err(no_thread(DiskState::Untouched)),
         }
-        self.writes = self.gate.turn(stop);
-        match self.writes {
-            true => Ok(()),
-            false => left(stopped),
+        self.writes = self.gate.turn(self.needs, true, stop);
+        if !self.writes {
+            return Err(left(path, STOPPED));
         }
+        self.takes = self.needs;
+        Ok(())
     }
+}
+
+const STOPPED: &str = "because the job was stopped by an operator";
+
+fn left(path: &Path, why: &str) -> Report {
+    let found = format!("{} was left as it is, {why}", path.display());
+    Report::new(Code::Interrupted, found, DiskState::Untouched)
 }
 
 impl Drop for GatePlace<'_> {
     fn drop(&mut self) {
+        self.give_back();
         if !self.told {
             self.gate.tell(false);
         }
@@ -183,17 +233,17 @@ mod tests {
 
     #[test]
     fn nobody_passes_the_gate_if_one_cannot() {
-        let gate = Gate::new(2);
+        let gate = Gate::new(&[0; 2], 0);
         let passed = std::thread::scope(|scope| {
-            let first = scope.spawn(|| gate.place().pass(Path::new("/dev/a"), &|| false));
-            drop(gate.place());
+            let first = scope.spawn(|| gate.place(0).pass(Path::new("/dev/a"), &|| false));
+            drop(gate.place(0));
             first.join().unwrap()
         });
         assert_eq!(passed.unwrap_err().disk, DiskState::Untouched);
-        let gate = Gate::new(2);
+        let gate = Gate::new(&[0; 2], 0);
         std::thread::scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| gate.place().pass(Path::new("/dev/a"), &|| false).unwrap());
+                scope.spawn(|| gate.place(0).pass(Path::new("/dev/a"), &|| false).unwrap());
             }
         });
     }
@@ -201,8 +251,8 @@ mod tests {
     #[test]
     fn a_few_are_written_at_a_time_and_who_waits_hears_an_interrupt() {
         let path = Path::new("/dev/a");
-        let gate = Gate::new(WRITTEN_AT_ONCE + 1);
-        let mut places: Vec<_> = (0..=WRITTEN_AT_ONCE).map(|_| gate.place()).collect();
+        let gate = Gate::new(&[0; WRITTEN_AT_ONCE + 1], 0);
+        let mut places: Vec<_> = (0..=WRITTEN_AT_ONCE).map(|_| gate.place(0)).collect();
         places.iter_mut().for_each(GatePlace::ready);
         let mut late = places.pop().unwrap();
         for place in &mut places {
@@ -223,8 +273,8 @@ mod tests {
     #[test]
     fn who_waits_for_the_others_hears_an_interrupt_and_that_they_never_come() {
         let path = Path::new("/dev/a");
-        let gate = Gate::new(2);
-        let mut waits = gate.place();
+        let gate = Gate::new(&[0; 2], 0);
+        let mut waits = gate.place(0);
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| waits.pass(path, &|| stop.load(Ordering::Relaxed)));
@@ -232,11 +282,11 @@ mod tests {
             let stopped = waits.join().unwrap().unwrap_err();
             assert_eq!(stopped.code, Code::Interrupted);
         });
-        let late = gate.place().pass(path, &|| false).unwrap_err();
+        let late = gate.place(0).pass(path, &|| false).unwrap_err();
         assert_eq!(late.disk, DiskState::Untouched, "it must not begin alone");
 
-        let gate = Gate::new(2);
-        let mut waits = gate.place();
+        let gate = Gate::new(&[0; 2], 0);
+        let mut waits = gate.place(0);
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| waits.pass(path, &|| false));
             gate.give_up();
@@ -246,5 +296,28 @@ mod tests {
                 (Code::Internal, DiskState::Untouched)
             );
         });
+    }
+
+    #[test]
+    fn no_more_are_worked_on_than_there_is_memory_for() {
+        let (path, stop) = (Path::new("/dev/a"), || true);
+        let wide = Gate::new(&[3, 3], 6);
+        assert!(!wide.place(3).is_narrow());
+        let gate = Gate::new(&[3, 9, 3], 6);
+        let [mut a, mut b, mut c] = [3, 9, 3].map(|needs| gate.place(needs));
+        assert!(a.is_narrow());
+        a.check(path, &stop).unwrap();
+        // Both would be too much; alone it has to be tried.
+        assert_eq!(b.check(path, &stop).unwrap_err().code, Code::Interrupted);
+        c.check(path, &stop).unwrap();
+        a.ready();
+        c.ready();
+        b.check(path, &stop).unwrap();
+        b.ready();
+        a.pass(path, &stop).unwrap();
+        c.pass(path, &stop).unwrap();
+        assert!(b.pass(path, &stop).is_err());
+        drop((a, c));
+        b.pass(path, &stop).unwrap();
     }
 }

@@ -133,6 +133,11 @@ fn line_of_key(path: &str, key: &str) -> String {
     found.unwrap_or_default().trim().to_owned()
 }
 
+/// Memory that programs can still have, in bytes.
+pub fn memory_available() -> u64 {
+    memory_bytes(&line_of_key("/proc/meminfo", "MemAvailable:"))
+}
+
 /// `263180464 kB` in bytes.
 fn memory_bytes(value: &str) -> u64 {
     let kib: u64 = value
