@@ -57,6 +57,28 @@ fn used_ranges_begin_where_they_are_asked_for() {
 }
 
 #[test]
+fn used_ranges_end_where_they_are_asked_for() {
+    let sample = usual(7);
+    let image = OpenImage::open(sample.container).unwrap();
+    let size = 6u64 << 20;
+    for from in (0..size).step_by(137_777).chain([511, 4096, size]) {
+        for len in [0, 1, 512, 5000, 70_000, 900_000, size] {
+            let until = from + len;
+            let inside = sample.used.iter().filter_map(|&(start, len)| {
+                let (start, end) = (start.max(from), (start + len).min(until));
+                (start < end).then(|| (start, end - start))
+            });
+            let found = image.used_within(from, until);
+            let found: Vec<_> = found
+                .map(|range| range.map(|range| (range.start, range.len)))
+                .collect::<Result<_, _>>()
+                .unwrap();
+            assert_eq!(found, inside.collect::<Vec<_>>(), "{from} to {until}");
+        }
+    }
+}
+
+#[test]
 fn regions_are_views_and_nothing_is_read_beyond_an_end() {
     let sample = usual(1024);
     let image = OpenImage::open(sample.container.clone()).unwrap();
@@ -99,6 +121,25 @@ impl ReadAt for Counting {
 
     fn size(&self) -> io::Result<u64> {
         self.bytes.size()
+    }
+}
+
+/// Whoever asks for the first bytes of a long used range does not wait for its end.
+#[test]
+fn a_piece_of_a_used_range_does_not_cost_all_of_it() {
+    let size = (EAGER_PAGES as u64 + 40) * u64::from(CELL);
+    let sample = sample(size, &[], &[(0, size, vec![(0, size)])], 1);
+    let image = OpenImage::open(Counting {
+        bytes: sample.container,
+        read: AtomicU64::new(0),
+    })
+    .unwrap();
+    for from in [0, size / 2] {
+        let before = image_read(&image);
+        let first = image.used_within(from, from + 4096).next().unwrap();
+        assert_eq!(first.unwrap().len, 4096);
+        let cost = image_read(&image) - before;
+        assert!(cost < 20_000, "{cost} bytes for one range");
     }
 }
 

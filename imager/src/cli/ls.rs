@@ -48,8 +48,11 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             if found.node.kind == Kind::Directory {
                 list.directory(&found.node)
             } else {
+                // People are shown where it was found, scripts its name.
                 let path = list.base.clone();
-                list.entry(&path, &path, Ok(found.node.clone())).map(drop)
+                let last = path.rsplit(|&byte| byte == b'/').next();
+                let name = last.filter(|_| args.json).unwrap_or(&path);
+                list.entry(&path, name, Ok(found.node.clone())).map(drop)
             }
         });
         match walked.and_then(|()| list.finish()) {
@@ -83,17 +86,30 @@ struct List<'a> {
 
 impl Visitor for List<'_> {
     fn entry(&mut self, path: &[u8], name: &[u8], node: Result<Node, Fail>) -> Result<bool, Fail> {
+        let (target, lost) = match node.as_ref().ok().and_then(|node| self.target(node)) {
+            None => (None, None),
+            Some(Ok(target)) => (Some(String::from_utf8_lossy(&target).into_owned()), None),
+            Some(Err(fail)) => (None, Some(fail)),
+        };
         let line = if self.args.json {
             let comma = if self.printed > 0 { "," } else { "" };
-            format!("{comma}\n{}", self.value(path, name, &node))
+            let mut value = self.value(path, name, &node);
+            if let Some(target) = &target {
+                value["target"] = json!(target);
+            }
+            if let Some(fail) = &lost {
+                self.put_failure(&mut value, path, fail);
+            }
+            format!("{comma}\n{value}")
         } else {
-            self.line(path, name, &node)
+            self.line(path, name, &node, target.as_deref())
         };
         self.printed += 1;
         self.print(&line)?;
-        match node {
-            Ok(_) => Ok(self.args.recursive),
-            Err(fail) => self.failed(path, fail).map(|()| false),
+        match (node, lost) {
+            (Ok(_), Some(fail)) => self.failed(path, fail).map(|()| false),
+            (Ok(_), None) => Ok(self.args.recursive),
+            (Err(fail), _) => self.failed(path, fail).map(|()| false),
         }
     }
 
@@ -143,7 +159,9 @@ impl<'a> List<'a> {
             return walk(self.tree, node, &base, self);
         }
         for item in sorted(self.tree, node)? {
-            let path = [&base[..], &item.name].join(&b'/');
+            let parts = [&base[..], &item.name];
+            let parts = if base.is_empty() { &parts[1..] } else { &parts };
+            let path = parts.join(&b'/');
             let node = self.tree.node(item.at);
             if let Err(fail) = &node
                 && fail.is_final()
@@ -163,13 +181,24 @@ impl<'a> List<'a> {
         if fail.is_final() {
             return Err(fail);
         }
-        let report = fail.report(&shown(&self.opened.label, path));
+        let what = shown(&self.opened.label, path);
+        let is_of_image = matches!(fail, Fail::Image(_));
+        let mut report = fail.report(&what);
+        if is_of_image {
+            report.found = format!("{what}: {}", report.found);
+        }
         eprintln!("{}: {}", report.code, report.found);
         self.first_failure.get_or_insert(report);
         Ok(())
     }
 
-    fn line(&self, path: &[u8], name: &[u8], node: &Result<Node, Fail>) -> String {
+    fn line(
+        &self,
+        path: &[u8],
+        name: &[u8],
+        node: &Result<Node, Fail>,
+        target: Option<&str>,
+    ) -> String {
         let told = if self.args.recursive { path } else { name };
         let told = printable(&String::from_utf8_lossy(told), usize::MAX);
         if !self.args.long {
@@ -186,8 +215,9 @@ impl<'a> List<'a> {
             .modified
             .and_then(text_of)
             .unwrap_or_else(|| "-".to_owned());
-        let target = match self.target(node) {
-            Some(target) => format!(" -> {}", printable(&target, usize::MAX)),
+        let target = match target {
+            Some(target) => format!(" -> {}", printable(target, usize::MAX)),
+            None if node.kind == Kind::Symlink => " -> ?".to_owned(),
             None => String::new(),
         };
         format!(
@@ -197,9 +227,16 @@ impl<'a> List<'a> {
         )
     }
 
-    fn target(&self, node: &Node) -> Option<String> {
-        let target = (node.kind == Kind::Symlink).then(|| self.tree.target(node).ok())??;
-        Some(String::from_utf8_lossy(&target).into_owned())
+    /// The target of a link, where it is told.
+    fn target(&self, node: &Node) -> Option<Result<Vec<u8>, Fail>> {
+        let is_told = node.kind == Kind::Symlink && (self.args.long || self.args.json);
+        is_told.then(|| self.tree.target(node))
+    }
+
+    fn put_failure(&self, value: &mut Value, path: &[u8], fail: &Fail) {
+        let report = fail.clone().report(&shown(&self.opened.label, path));
+        value["code"] = json!(report.code);
+        value["found"] = json!(report.found);
     }
 
     fn value(&self, path: &[u8], name: &[u8], node: &Result<Node, Fail>) -> Value {
@@ -218,15 +255,8 @@ impl<'a> List<'a> {
                 value["uid"] = json!(node.owner.map(|owner| owner.0));
                 value["gid"] = json!(node.owner.map(|owner| owner.1));
                 value["modified"] = json!(node.modified.and_then(text_of));
-                if let Some(target) = self.target(node) {
-                    value["target"] = json!(target);
-                }
             }
-            Err(fail) => {
-                let report = fail.clone().report(&shown(&self.opened.label, path));
-                value["code"] = json!(report.code);
-                value["found"] = json!(report.found);
-            }
+            Err(fail) => self.put_failure(&mut value, path, fail),
         }
         value
     }

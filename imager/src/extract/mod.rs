@@ -252,9 +252,14 @@ impl Work<'_> {
         if fail.is_final() {
             return Err(fail);
         }
-        let what = shown(self.options.label, path);
-        let report = fail.report(&what);
-        self.tell(report, b"");
+        // A report on the image does not say of which file.
+        let about = if matches!(fail, Fail::Image(_)) {
+            path
+        } else {
+            b""
+        };
+        let report = fail.report(&shown(self.options.label, path));
+        self.tell(report, about);
         Ok(())
     }
 

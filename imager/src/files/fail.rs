@@ -31,9 +31,14 @@ impl Fail {
         Fail::Damaged(what.into())
     }
 
-    /// Whether nothing else can be done after it.
+    /// Whether nothing else can be done after it. Damage in the image is damage of what
+    /// stands there: all else can still be had.
     pub fn is_final(&self) -> bool {
-        matches!(self, Fail::Image(_) | Fail::Output(_) | Fail::Interrupted)
+        match self {
+            Fail::Image(report) => report.code != Code::ImageDamaged,
+            Fail::Output(_) | Fail::Interrupted => true,
+            _ => false,
+        }
     }
 
     /// The report on `what`, which is a file, a folder or a partition.

@@ -21,20 +21,22 @@ pub struct Found {
 /// Finds what a path stands for; it begins at the root with or without a slash. A link at
 /// its end is followed if `follow` or a slash behind it says so, those before always.
 pub fn find(tree: &dyn Tree, path: &[u8], follow: bool) -> Result<Found, Fail> {
-    let follow = follow || path.ends_with(b"/");
     let mut way: Vec<(Vec<u8>, Node)> = Vec::new();
     let root = tree.root()?;
     // Components that are still to go, the next one last.
     let mut left: Vec<Vec<u8>> = components(path);
     let mut links = 0;
     while let Some(name) = left.pop() {
-        if name == b".." {
-            way.pop();
-            continue;
-        }
         let here = way.last().map_or(&root, |(_, node)| node);
         if here.kind != Kind::Directory {
             return Err(Fail::NotFound);
+        }
+        if name == b"." {
+            continue;
+        }
+        if name == b".." {
+            way.pop();
+            continue;
         }
         let (name, node) = child(tree, here, &name)?;
         let is_last = left.is_empty();
@@ -59,11 +61,12 @@ pub fn find(tree: &dyn Tree, path: &[u8], follow: bool) -> Result<Found, Fail> {
     Ok(Found { node, path })
 }
 
-/// In backward order.
+/// In backward order. A slash at the end means what is in it, as `/.` does.
 fn components(path: &[u8]) -> Vec<Vec<u8>> {
+    let end = path.ends_with(b"/").then(|| b".".to_vec());
     let parts = path.split(|&byte| byte == b'/').rev();
-    let real = parts.filter(|part| !part.is_empty() && *part != b".");
-    real.map(<[u8]>::to_vec).collect()
+    let real = parts.filter(|part| !part.is_empty());
+    end.into_iter().chain(real.map(<[u8]>::to_vec)).collect()
 }
 
 /// The entry of that name; where letter case does not count, the one that is written so,

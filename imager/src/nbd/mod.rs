@@ -232,7 +232,8 @@ impl<S: ReadAt> Disk for ImageDisk<'_, S> {
     }
 
     fn extent(&self, offset: u64, limit: u64) -> Result<(bool, u64), String> {
-        match self.image.used(offset).next().transpose() {
+        let end = offset.saturating_add(limit);
+        match self.image.used_within(offset, end).next().transpose() {
             Err(e) => Err(self.told(&e)),
             Ok(Some(range)) if range.start == offset => Ok((true, range.len.min(limit))),
             Ok(Some(range)) => Ok((false, (range.start - offset).min(limit))),

@@ -278,10 +278,9 @@ impl<'a, S: Read + Write, D: Disk> Session<'a, S, D> {
             let left = (end - offset).min(PIECE as u64);
             let at = export.start + offset;
             // A hole is told as one, whatever its length.
-            let hole = match self.disk.extent(at, end - offset) {
-                Ok((false, len)) if self.structured && (len == end - offset || !one_piece) => {
-                    Some(len)
-                }
+            let extent = self.structured.then(|| self.disk.extent(at, end - offset));
+            let hole = match extent {
+                Some(Ok((false, len))) if len == end - offset || !one_piece => Some(len),
                 _ => None,
             };
             let (len, reply) = if let Some(len) = hole {

@@ -345,3 +345,58 @@ fn age_agrees() {
     imager!["verify", "-q", "--identity", theirs, image].ok();
     imager!["verify", "-q", "--key", ours, "--identity", identity, image].ok();
 }
+
+/// Files inside, and what differs: with the key as from a plain image, without it nothing.
+#[test]
+fn files_of_an_encrypted_image_are_read_with_its_key() {
+    let dir = folder();
+    let (own, identity) = key(dir.path(), "own");
+    let (_, stranger) = key(dir.path(), "other");
+    let image = dir.path().join("image.dpl");
+    let imaged = disks::bare();
+    backup(&imaged.disk.path, &image, &own, &identity);
+    let again = dir.path().join("again.dpl");
+    let disk = copy(&imaged.disk.path, dir.path().join("disk"));
+    flip(&disk, imaged.disk.size - 4096);
+    backup(&disk, &again, &own, &identity);
+    let tree = testkit::build::Tree::new(4, 24, 150_000);
+    let (name, contents) = tree.files().next().unwrap();
+    let out = dir.path().join("out");
+    let run = |verb: &str, paths: &[&Path], more: &[&Path]| {
+        let mut command = crate::run::command([verb]);
+        command.args(more).args(paths);
+        crate::run::finish(command)
+    };
+    let (by, key_by) = (Path::new("--identity"), Path::new("--key"));
+    let file = Path::new(&name);
+    for keys in [&[by, &identity][..], &[key_by, &own, by, &identity]] {
+        let plain = imager!["ls", "-lR", imaged.image].ok().said();
+        let told = run("ls", &[Path::new("-lR"), &image], keys).ok().said();
+        assert_eq!(told, plain);
+        assert!(run("cat", &[&image, file], keys).ok().stdout == contents);
+        run(
+            "extract",
+            &[Path::new("-q"), &image, Path::new("/"), &out],
+            keys,
+        )
+        .ok();
+        assert_eq!(testkit::build::hashes_of(&out), tree.hashes());
+        std::fs::remove_dir_all(&out).unwrap();
+        run("diff", &[&image, &image], keys).ok();
+        let differ = run("diff", &[&image, &again], keys);
+        assert!(matches!(differ.exit, Some(0 | 4)), "{}", differ.stderr);
+    }
+    for keys in [&[][..], &[by, &stranger]] {
+        let all: [(&str, &[&Path]); 4] = [
+            ("ls", &[&image]),
+            ("cat", &[&image, file]),
+            ("extract", &[&image, Path::new("/"), &out]),
+            ("diff", &[&image, &again]),
+        ];
+        for (verb, paths) in all {
+            let ended = run(verb, paths, keys).fails("image-locked", REFUSED);
+            assert!(ended.stdout.is_empty(), "{verb}: {}", ended.said());
+        }
+    }
+    assert!(!out.exists());
+}

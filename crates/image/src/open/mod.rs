@@ -423,7 +423,12 @@ impl<S: ReadAt> OpenImage<S> {
     /// The ranges of the disk that the image holds (tables included) from the byte `from`
     /// on. Everything else reads as zeros.
     pub fn used(&self, from: u64) -> UsedRanges<'_, S> {
-        UsedRanges::new(self, from)
+        UsedRanges::new(self, from, u64::MAX)
+    }
+
+    /// As [`OpenImage::used`], of the bytes before `until`: no more is looked at than those.
+    pub fn used_within(&self, from: u64, until: u64) -> UsedRanges<'_, S> {
+        UsedRanges::new(self, from, until.max(from))
     }
 
     /// The cells of region number `region` that the image holds, with the names of their

@@ -34,17 +34,20 @@ pub struct UsedRanges<'a, S> {
     /// The extent of a region that comes next, if it was fetched already.
     extent: Option<Range>,
     from: u64,
+    /// Nothing is told of what lies behind this byte.
+    until: u64,
     ended: bool,
 }
 
 impl<'a, S: ReadAt> UsedRanges<'a, S> {
-    pub(super) fn new(image: &'a OpenImage<S>, from: u64) -> Self {
+    pub(super) fn new(image: &'a OpenImage<S>, from: u64, until: u64) -> Self {
         UsedRanges {
             image,
             piece: image.pieces.partition_point(|piece| piece.end() <= from),
             cells: Cells::new(image, from),
             extent: None,
             from,
+            until,
             ended: false,
         }
     }
@@ -52,6 +55,14 @@ impl<'a, S: ReadAt> UsedRanges<'a, S> {
     fn step(&mut self) -> Result<Option<Range>, Error> {
         let mut joined: Option<Range> = None;
         loop {
+            // What touches it behind the end may be long, and nobody wants to know.
+            if let Some(range) = joined
+                && range.end() >= self.until
+            {
+                self.ended = true;
+                let len = self.until - range.start;
+                return Ok((len > 0).then_some(Range { len, ..range }));
+            }
             if self.extent.is_none() {
                 self.extent = self.cells.next()?;
             }
@@ -96,7 +107,7 @@ impl<S: ReadAt> Iterator for UsedRanges<'_, S> {
             return None;
         }
         let step = self.step().transpose();
-        self.ended = !matches!(step, Some(Ok(_)));
+        self.ended |= !matches!(step, Some(Ok(_)));
         step
     }
 }

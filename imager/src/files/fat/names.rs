@@ -3,6 +3,7 @@
 //! Owns: joining them. Does not own: finding the entries.
 
 use super::{is_file, le16};
+use crate::files::bytes::utf16;
 
 /// Attributes of an entry that holds a part of a long name.
 const LONG: u8 = 0x0f;
@@ -35,8 +36,8 @@ impl Names {
         if !is_file(entry) || is_dot {
             return None;
         }
-        let name = if complete { long(&parts) } else { short(entry) };
-        Some(name.into_bytes())
+        let short = || short(entry).into_bytes();
+        Some(if complete { long(&parts) } else { short() })
     }
 
     fn part(&mut self, entry: &[u8]) {
@@ -57,12 +58,9 @@ impl Names {
     }
 }
 
-fn long(parts: &[[u16; 13]]) -> String {
+fn long(parts: &[[u16; 13]]) -> Vec<u8> {
     let units = parts.iter().rev().flatten().copied();
-    let units = units.take_while(|&unit| unit != 0);
-    char::decode_utf16(units)
-        .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect()
+    utf16(units.take_while(|&unit| unit != 0))
 }
 
 fn short(entry: &[u8]) -> String {

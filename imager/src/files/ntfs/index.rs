@@ -5,6 +5,7 @@
 
 use super::record::{File, Stream, fix};
 use super::{FIRST_USER, NUMBER, Ntfs, le16, le32, le64};
+use crate::files::bytes::utf16;
 use crate::files::{Fail, Item, MAX_ENTRIES};
 
 const INDEX_ROOT: u32 = 0x90;
@@ -16,14 +17,10 @@ const NAMES: &[u8] = &[b'$', 0, b'I', 0, b'3', 0, b'0', 0];
 pub(super) const DOS: u8 = 2;
 const LAST: u16 = 2;
 
-/// UTF-16 as text; what is none becomes a mark.
-pub(super) fn text(raw: &[u8]) -> String {
-    let units = raw
-        .chunks_exact(2)
-        .map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
-    char::decode_utf16(units)
-        .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect()
+/// A name in UTF-8.
+pub(super) fn text(raw: &[u8]) -> Vec<u8> {
+    let units = raw.chunks_exact(2);
+    utf16(units.map(|unit| u16::from_le_bytes([unit[0], unit[1]])))
 }
 
 impl Ntfs<'_> {
@@ -91,7 +88,7 @@ fn node(raw: &[u8], items: &mut Vec<Item>) -> Result<(), Fail> {
                 )));
             }
             items.push(Item {
-                name: text(name).into_bytes(),
+                name: text(name),
                 at: reference,
             });
         }

@@ -250,8 +250,9 @@ impl Tree for Ntfs<'_> {
         // The name for people, else the one for the system.
         let name = part(12).filter(|name| !name.is_empty()).or_else(|| part(8));
         let name = index::text(name.ok_or_else(|| Fail::damaged("a link without a target"))?);
-        let name = name.strip_prefix("\\??\\").unwrap_or(&name);
-        Ok(name.replace('\\', "/").into_bytes())
+        let name = name.strip_prefix(br"\??\").unwrap_or(&name).iter();
+        let slashed = |&byte| if byte == b'\\' { b'/' } else { byte };
+        Ok(name.map(slashed).collect())
     }
 
     fn content(&self, node: &Node, sink: &mut Sink<'_>) -> Result<(), Fail> {

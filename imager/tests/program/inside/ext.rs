@@ -280,3 +280,43 @@ fn lists_are_sorted_and_tell_what_there_is() {
         "/dev/x / ext4\n"
     );
 }
+
+/// The same entry has the same path, however it is listed.
+#[test]
+fn paths_in_json() {
+    let made = Made::new(16 * MIB, &["mkfs.ext4", "-q"], |root| {
+        fs::create_dir(root.join("etc")).unwrap();
+        fs::write(root.join("etc/fstab"), b"/dev/x / ext4\n").unwrap();
+        fs::write(root.join(OsStr::from_bytes(b"\xff")), b"x").unwrap();
+    });
+    let entry = |args: &[&str], wanted: &str| {
+        let mut command = crate::run::command(["ls", "--json"]);
+        command.arg(&made.image).args(args);
+        let json = crate::run::finish(command).ok().json();
+        let entries = json["entries"].as_array().unwrap().clone();
+        let found = entries.into_iter().find(|entry| entry["path"] == wanted);
+        found.unwrap_or_else(|| panic!("no {wanted} in {json}"))
+    };
+    for (args, path, name) in [
+        (&["/"][..], "/etc", "etc"),
+        (&["-R"], "/etc", "etc"),
+        (&["etc"], "/etc/fstab", "fstab"),
+        (&["etc/fstab"], "/etc/fstab", "fstab"),
+        (&["-R", "/"], "/etc/fstab", "fstab"),
+    ] {
+        assert_eq!(entry(args, path)["name"], name, "{args:?}");
+    }
+    assert_eq!(entry(&["/"], "/\u{fffd}")["path_hex"], "2fff");
+    // What stands behind a file is nothing, whatever it is.
+    for path in [
+        "etc/fstab/",
+        "etc/fstab/.",
+        "etc/fstab/..",
+        "etc/fstab/../fstab",
+    ] {
+        imager!["cat", made.image, path].refused("file-not-found");
+    }
+    for path in ["etc/", "etc/.", "./etc/../etc//", "..", "/."] {
+        imager!["ls", made.image, path].ok();
+    }
+}

@@ -214,3 +214,32 @@ fn extended_attributes_are_told() {
     assert_eq!(run.json()["without_attributes"], 0);
     assert_eq!(run.stderr, "");
 }
+
+/// A record of the image that is damaged costs the files that stand in it, and no other.
+#[test]
+fn damage_of_the_image_costs_what_stands_there() {
+    let made = Made::new(16 * MIB, &["mkfs.ext4", "-q"], |root| {
+        for n in 0..8 {
+            fs::write(root.join(format!("file {n}")), noise(n, MIB as usize)).unwrap();
+        }
+    });
+    // Noise is stored as it is: the bytes of a file stand in the image.
+    let bytes = fs::read(&made.image).unwrap();
+    let wanted = &noise(5, MIB as usize)[500_000..500_100];
+    let at = bytes.windows(100).position(|window| window == wanted);
+    disks::flip(&made.image, at.expect("stored as it is") as u64);
+    let run = imager!["cat", made.image, "file 5"].fails("image-damaged", FAILED);
+    assert!(run.stdout.len() < MIB as usize);
+    let out = made.path("out");
+    let run = imager!["extract", "-q", made.image, "/", out].fails("files-incomplete", FAILED);
+    assert!(run.stderr.contains("/file 5: "), "{}", run.stderr);
+    let names = seen(&out).len();
+    // A cell may hold the end of one file and the start of another.
+    assert!((6..=8).contains(&names), "{names} of nine");
+    assert!(!out.join("file 5").exists());
+    for n in 0..8 {
+        if let Ok(read) = fs::read(out.join(format!("file {n}"))) {
+            assert!(read == noise(n, MIB as usize), "file {n}");
+        }
+    }
+}

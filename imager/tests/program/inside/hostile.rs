@@ -186,3 +186,34 @@ fn damage_anywhere_is_told_and_ends() {
         let _ = fs::remove_dir_all(&out);
     }
 }
+
+/// A link whose target cannot be read is told, and ends `ls` as a failure.
+#[test]
+fn links_without_a_target() {
+    let made = hostile(
+        |root| {
+            fs::write(root.join("file"), b"x").unwrap();
+            symlink("t".repeat(80), root.join("link")).unwrap();
+        },
+        |disk| {
+            // Its block is one behind the end.
+            let field = "set_inode_field /link block[2] 0x7fffffff";
+            let blocks = "set_inode_field /link flags 0";
+            tool(&["debugfs", "-w", "-R", blocks], &[disk]);
+            tool(&["debugfs", "-w", "-R", field], &[disk]);
+            let field = "set_inode_field /link block[0] 0x7fffffff";
+            tool(&["debugfs", "-w", "-R", field], &[disk]);
+        },
+    );
+    imager!["ls", made.image].ok();
+    let run = imager!["ls", "-l", made.image].fails("file-unreadable", FAILED);
+    assert!(run.said().contains("link -> ?\n"), "{}", run.said());
+    let run = imager!["ls", "--json", made.image];
+    assert_eq!(run.exit, Some(FAILED), "{}", run.stderr);
+    assert!(run.said().contains("\"complete\": false"), "{}", run.said());
+    assert!(
+        run.said().contains("\"code\":\"file-unreadable\""),
+        "{}",
+        run.said()
+    );
+}
