@@ -60,7 +60,7 @@ impl<'a, S: ReadAt> UsedRanges<'a, S> {
                 && range.end() >= self.until
             {
                 self.ended = true;
-                let len = self.until - range.start;
+                let len = self.until.saturating_sub(range.start);
                 return Ok((len > 0).then_some(Range { len, ..range }));
             }
             if self.extent.is_none() {
