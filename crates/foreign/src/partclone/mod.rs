@@ -18,7 +18,7 @@ pub use header::Header;
 pub(crate) use header::MAGIC;
 
 /// Runs of blocks that are taken at most: 32 bytes of memory each while they are read.
-const MAX_RUNS: usize = 1 << 25;
+const MAX_RUNS: usize = 1 << 23;
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 20;
 
