@@ -3,6 +3,7 @@
 //! Owns: the pipeline of reader, compressing threads and writer, which run at the same
 //! time over a fixed set of buffers. Does not own: the format, or the file's name.
 
+use super::readers::{Cells, Readers, stop_if_asked};
 use super::{CellReader, Options, Plan};
 use crate::progress::ProgressSink;
 use crate::report;
@@ -13,8 +14,8 @@ use image::record::RecordHeader;
 use image::{BadRange, CellMap, PAGE_CHUNKS, Root};
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::thread::ScopedJoinHandle;
-use wire::{Code, DiskState, Report, Step};
+use std::sync::Arc;
+use wire::{DiskState, Report, Step};
 
 /// One chunk on its way; the buffers go round and round.
 struct Parcel {
@@ -71,14 +72,15 @@ pub fn write<W: Write + Send>(
     let (done_tx, done_rx) = bounded::<Result<Parcel, Report>>(buffers);
     std::thread::scope(|scope| {
         let failed = done_tx.clone();
-        let skip_bad = options.skip_bad;
-        let reader = scope.spawn(move || {
-            let read = read_all(device, plan, skip_bad, &free_rx, &work_tx, progress);
-            read.unwrap_or_else(|report| {
-                let _ = failed.send(Err(report));
-                Vec::new()
-            })
-        });
+        let cells = Arc::new(Cells::of(plan));
+        let readers = Readers::start(
+            scope,
+            device,
+            plan,
+            options.skip_bad,
+            move |reader| read_all(reader, &cells, &free_rx, &work_tx, progress),
+            move |report| drop(failed.send(Err(report))),
+        );
         for _ in 0..workers {
             let (work_rx, done_tx) = (work_rx.clone(), done_tx.clone());
             scope.spawn(move || compress_all(options, &work_rx, &done_tx));
@@ -87,31 +89,23 @@ pub fn write<W: Write + Send>(
         // When this returns, on whatever way, its ends of the channels are dropped and
         // the threads end at their next send or receive.
         let channels = (done_rx, free_tx);
-        write_all(device, plan, options, out, channels, reader, progress)
+        write_all(device, plan, options, out, channels, readers, progress)
     })
 }
 
 fn read_all(
-    device: &dyn Disk,
-    plan: &Plan,
-    skip_bad: bool,
+    reader: &mut CellReader<'_>,
+    cells: &Cells<'_>,
     free: &Receiver<Parcel>,
     work: &Sender<Parcel>,
     progress: &dyn ProgressSink,
-) -> Result<Vec<BadRange>, Report> {
-    let mut reader = CellReader::new(device, &plan.layout, skip_bad);
-    for (number, cell) in plan.cells().enumerate() {
-        // A closed channel means that the writer failed and tells why.
-        let Ok(mut parcel) = free.recv() else {
-            break;
-        };
-        if progress.interrupted() {
-            return Err(Report::new(
-                Code::Interrupted,
-                "stopped by an operator",
-                DiskState::NotInvolved,
-            ));
-        }
+) -> Result<(), Report> {
+    // A closed channel means that the writer failed and tells why. First the buffer, then
+    // the cell: the earliest cell that is wanted always has one.
+    while let Ok(mut parcel) = free.recv() {
+        let (number, mut cell) = cells.take(0);
+        let Some(cell) = cell.pop() else { break };
+        stop_if_asked(progress)?;
         reader.read(&cell, &mut parcel.plain)?;
         parcel.number = number as u64;
         parcel.cell = Some(cell);
@@ -119,7 +113,7 @@ fn read_all(
             break;
         }
     }
-    Ok(reader.into_bad())
+    Ok(())
 }
 
 fn compress_all(options: &Options, work: &Receiver<Parcel>, done: &Sender<Result<Parcel, Report>>) {
@@ -151,7 +145,7 @@ fn write_all<W: Write>(
     options: &Options,
     out: W,
     (done, free): (Receiver<Result<Parcel, Report>>, Sender<Parcel>),
-    reader: ScopedJoinHandle<'_, Vec<BadRange>>,
+    readers: Readers<'_>,
     progress: &dyn ProgressSink,
 ) -> Result<(W, Written), Report> {
     let output = |e: std::io::Error| report::output(&e);
@@ -187,16 +181,14 @@ fn write_all<W: Write>(
             writer.record(&header, &parcel.record).map_err(output)?;
             progress.advance(u64::from(header.plain_len), parcel.record.len() as u64);
             number += 1;
-            // The reader may be gone already: it has read everything.
+            // The readers may be gone already: they have read everything.
             let _ = free.send(parcel);
         }
     }
     progress.step(Step::Finishing, 0);
-    // It has read every cell, or the loop above would have failed.
+    // They have read every cell, or the loop above would have failed.
     drop(free);
-    let bad = reader
-        .join()
-        .map_err(|_| report::thread_lost(DiskState::NotInvolved))?;
+    let bad = readers.join()?;
     if !options.in_use {
         device.refuse_if_written_now()?;
     }

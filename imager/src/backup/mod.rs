@@ -8,6 +8,7 @@ pub mod container;
 mod in_use;
 mod proof;
 mod read;
+mod readers;
 pub mod upload;
 
 use crate::keyring::Opened;

@@ -6,7 +6,7 @@
 
 use crate::source::Disk;
 use crate::{bad_ranges, recover};
-use blockdev::Device;
+use blockdev::{AlignedBuf, Device};
 use image::CellMap;
 use image::bad::{self, BadRange};
 use image::layout::Layout;
@@ -16,13 +16,18 @@ use wire::{Code, DiskState, Report};
 
 /// A hole up to this long is read over: one call costs more than copying it.
 const READ_OVER: u32 = 32 << 10;
+/// The same past the page cache, where each call waits for the disk.
+const READ_OVER_DIRECT: u32 = 256 << 10;
+/// Direct reads start and end at multiples of this.
+const ALIGN: u64 = 4096;
 /// How far the kernel is asked to read ahead, in bytes.
 const READ_AHEAD: u64 = 8 << 20;
+
 /// Reads cells of a disk in order.
 pub struct CellReader<'a> {
     device: &'a dyn Disk,
-    /// The device past the page cache, once it was needed.
-    medium: Option<Device>,
+    /// The device past the page cache, if it is a device.
+    medium: Option<(Device, AlignedBuf)>,
     layout: &'a Layout,
     skip_bad: bool,
     bad: Vec<BadRange>,
@@ -36,10 +41,18 @@ impl<'a> CellReader<'a> {
     /// A reader for the regions of `layout`. `skip_bad`: what cannot be read becomes zeros
     /// and is remembered, instead of ending the job.
     pub fn new(device: &'a dyn Disk, layout: &'a Layout, skip_bad: bool) -> Self {
-        device.advise_sequential();
+        // Through the cache each page is found, charged and dropped again, which costs as
+        // much as hashing it; nobody reads it twice.
+        let room = layout.cell_size as usize + 2 * ALIGN as usize;
+        let medium = device
+            .past_the_cache()
+            .map(|medium| (medium, AlignedBuf::new(room)));
+        if medium.is_none() {
+            device.advise_sequential();
+        }
         CellReader {
             device,
-            medium: None,
+            medium,
             layout,
             skip_bad,
             bad: Vec::new(),
@@ -47,6 +60,11 @@ impl<'a> CellReader<'a> {
             scratch: Vec::new(),
             asked_until: 0,
         }
+    }
+
+    /// Whether it reads past the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.medium.is_some()
     }
 
     /// What could not be read, ascending and joined.
@@ -59,7 +77,13 @@ impl<'a> CellReader<'a> {
         let region = self.layout.regions.get(cell.region as usize);
         let base =
             region.map_or(0, |region| region.start) + cell.cell * u64::from(self.layout.cell_size);
-        self.read_ahead(base);
+        if self.medium.is_none() {
+            self.read_ahead(base);
+        }
+        let read_over = match self.medium {
+            Some(_) => READ_OVER_DIRECT,
+            None => READ_OVER,
+        };
         let total = cell.used.len() as usize;
         // Old contents are overwritten below; only growth is zeroed.
         plain.resize(total, 0);
@@ -69,7 +93,7 @@ impl<'a> CellReader<'a> {
         while let Some(&(start, len)) = extents.get(at) {
             let mut end = start + len;
             let mut next = at + 1;
-            while let Some(&(s, l)) = extents.get(next).filter(|&&(s, _)| s - end <= READ_OVER) {
+            while let Some(&(s, l)) = extents.get(next).filter(|&&(s, _)| s - end <= read_over) {
                 end = s + l;
                 next += 1;
             }
@@ -96,13 +120,30 @@ impl<'a> CellReader<'a> {
 
     /// Reads a range that holds used bytes of the cell, which starts at `base`.
     fn fill(&mut self, cell: &CellMap, base: u64, from: u64, buf: &mut [u8]) -> Result<(), Report> {
-        match self.device.read_at(from, buf) {
+        match self.read_at(from, buf) {
             Ok(()) => {
                 self.good.get_or_insert(from);
                 Ok(())
             }
             Err(error) => self.recover(cell, base, from, buf, error),
         }
+    }
+
+    /// Reads past the cache, if the disk can be read so.
+    fn read_at(&mut self, from: u64, buf: &mut [u8]) -> io::Result<()> {
+        let Some((medium, aligned)) = &mut self.medium else {
+            return self.device.read_at(from, buf);
+        };
+        let first = from / ALIGN * ALIGN;
+        let skip = (from - first) as usize;
+        let end = (from + buf.len() as u64).next_multiple_of(ALIGN);
+        let whole = (end.min(medium.size_bytes()) - first) as usize;
+        let Some(aligned) = aligned.get_mut(..whole) else {
+            return medium.read_exact_at(from, buf);
+        };
+        medium.read_exact_at(first, aligned)?;
+        buf.copy_from_slice(&aligned[skip..skip + buf.len()]);
+        Ok(())
     }
 
     /// Reads again what failed with `first`, in smaller and smaller pieces.
@@ -120,11 +161,8 @@ impl<'a> CellReader<'a> {
         if !recover::is_medium(&first) {
             return Err(failed(&first));
         }
-        if self.medium.is_none() {
-            self.medium = self.device.past_the_cache();
-        }
         let medium = self.medium.as_ref();
-        let device = medium.map_or(self.device, |medium| medium as &dyn Disk);
+        let device = medium.map_or(self.device, |(medium, _)| medium as &dyn Disk);
         let sector = self.device.sector_size().max(512) as usize;
         let unread = recover::read(device, sector, from, buf).map_err(|error| failed(&error))?;
         let Some(error) = unread.error else {

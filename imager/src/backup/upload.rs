@@ -5,6 +5,7 @@
 //! not own: the connection's retries (`remote`).
 
 use super::proof::Proof;
+use super::readers::{Cells, Readers, stop_if_asked};
 use super::{CellReader, Options, Plan};
 use crate::progress::ProgressSink;
 use crate::remote::Remote;
@@ -15,11 +16,12 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use image::manifest::ManifestWriter;
 use image::record::Encoder;
 use image::{BadRange, CellMap, ChunkRef, Hash, PAGE_CHUNKS};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use wire::{Code, DiskState, Published, Report, Step};
+use wire::{DiskState, Published, Report, Step};
 
 /// Plain bytes of one batch: large enough to hide a round trip, small enough for memory.
-const BATCH_BYTES: usize = 8 << 20;
+const BATCH_BYTES: u64 = 8 << 20;
 /// Batches in flight, each on its own connection.
 const SENDERS: usize = 3;
 
@@ -110,14 +112,15 @@ pub fn send_chunks(
     let (named_tx, named_rx) = bounded::<Result<(usize, Vec<ChunkRef>), Report>>(SENDERS * 2);
     let (chunks, bad) = std::thread::scope(|scope| {
         let failed = named_tx.clone();
-        let skip_bad = options.skip_bad;
-        let reader = scope.spawn(move || {
-            let read = read_all(device, plan, skip_bad, &batch_tx, &free_rx, progress);
-            read.unwrap_or_else(|report| {
-                let _ = failed.send(Err(report));
-                Vec::new()
-            })
-        });
+        let cells = Arc::new(Cells::of(plan));
+        let readers = Readers::start(
+            scope,
+            device,
+            plan,
+            options.skip_bad,
+            move |reader| read_all(reader, &cells, &batch_tx, &free_rx, progress),
+            move |report| drop(failed.send(Err(report))),
+        );
         for _ in 0..SENDERS {
             let sender = BatchSender {
                 options,
@@ -131,10 +134,8 @@ pub fn send_chunks(
         }
         drop((batch_rx, named_tx, free_tx));
         let chunks = collect(named_rx)?;
-        // The channel is closed, so it has ended; a failure of it was among the results.
-        let bad = reader
-            .join()
-            .map_err(|_| report::thread_lost(DiskState::NotInvolved))?;
+        // The channel is closed, so they have ended; a failure was among the results.
+        let bad = readers.join()?;
         Ok((chunks, bad))
     })?;
     if !options.in_use {
@@ -172,50 +173,28 @@ fn collect(
 }
 
 fn read_all(
-    device: &Device,
-    plan: &Plan,
-    skip_bad: bool,
+    reader: &mut CellReader<'_>,
+    cells: &Cells<'_>,
     batches: &Sender<Batch>,
     free: &Receiver<Vec<u8>>,
     progress: &dyn ProgressSink,
-) -> Result<Vec<BadRange>, Report> {
-    let mut reader = CellReader::new(device, &plan.layout, skip_bad);
-    let mut batch = Batch {
-        first: 0,
-        chunks: Vec::new(),
-    };
-    let mut bytes = 0;
-    for cell in plan.cells() {
-        if progress.interrupted() {
-            return Err(Report::new(
-                Code::Interrupted,
-                "stopped by an operator",
-                DiskState::NotInvolved,
-            ));
+) -> Result<(), Report> {
+    loop {
+        let (first, cells) = cells.take(BATCH_BYTES);
+        if cells.is_empty() {
+            return Ok(());
         }
-        let mut plain = free.try_recv().unwrap_or_default();
-        reader.read(&cell, &mut plain)?;
-        bytes += plain.len();
-        batch.chunks.push(plain);
-        if bytes >= BATCH_BYTES {
-            let first = batch.first + batch.chunks.len();
-            let full = std::mem::replace(
-                &mut batch,
-                Batch {
-                    first,
-                    chunks: Vec::new(),
-                },
-            );
-            bytes = 0;
-            if batches.send(full).is_err() {
-                return Ok(Vec::new()); // the senders failed and tell why
-            }
+        let mut chunks = Vec::with_capacity(cells.len());
+        for cell in &cells {
+            stop_if_asked(progress)?;
+            let mut plain = free.try_recv().unwrap_or_default();
+            reader.read(cell, &mut plain)?;
+            chunks.push(plain);
+        }
+        if batches.send(Batch { first, chunks }).is_err() {
+            return Ok(()); // the senders failed and tell why
         }
     }
-    if !batch.chunks.is_empty() {
-        let _ = batches.send(batch);
-    }
-    Ok(reader.into_bad())
 }
 
 struct BatchSender<'a> {
