@@ -120,7 +120,13 @@ impl<'a> CellReader<'a> {
 
     /// Reads a range that holds used bytes of the cell, which starts at `base`.
     fn fill(&mut self, cell: &CellMap, base: u64, from: u64, buf: &mut [u8]) -> Result<(), Report> {
-        match self.read_at(from, buf) {
+        let mut result = self.read_at(from, buf);
+        if result.as_ref().is_err_and(is_not_for_direct) {
+            // What the device takes only through the cache is read through it from now on.
+            self.medium = None;
+            result = self.device.read_at(from, buf);
+        }
+        match result {
             Ok(()) => {
                 self.good.get_or_insert(from);
                 Ok(())
@@ -233,6 +239,12 @@ impl<'a> CellReader<'a> {
             self.asked_until = until;
         }
     }
+}
+
+/// Whether the device refuses the way it is read, not the place.
+fn is_not_for_direct(error: &io::Error) -> bool {
+    let number = blockdev::Error::of(error).map_or(error.raw_os_error(), |e| e.raw_os_error());
+    number == Some(nix::libc::EINVAL)
 }
 
 /// The parts of an unreadable range of the disk that are used bytes of the cell, whose

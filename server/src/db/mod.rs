@@ -25,6 +25,8 @@ pub type Conn = sqlx::SqliteConnection;
 /// The database.
 pub struct Db {
     pool: SqlitePool,
+    /// One connection whose commits do not wait for the disk.
+    quick: SqlitePool,
     writer: Mutex<()>,
 }
 
@@ -48,13 +50,15 @@ impl Db {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(15));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(8)
-            .acquire_timeout(Duration::from_secs(60))
-            .connect_with(options)
-            .await?;
+        let quick = options.clone().synchronous(SqliteSynchronous::Normal);
+        let pool_of = |connections: u32| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(60))
+        };
         let db = Db {
-            pool,
+            pool: pool_of(8).connect_with(options).await?,
+            quick: pool_of(1).connect_with(quick).await?,
             writer: Mutex::new(()),
         };
         let mut tx = db.write().await?;
@@ -82,8 +86,20 @@ impl Db {
         Ok(Write { tx, _turn: turn })
     }
 
+    /// As [`Db::write`], for what need not survive a power cut: its commit does not wait for
+    /// the disk. It survives the end of the program, and no later commit survives without it.
+    ///
+    /// # Errors
+    /// No connection can be had.
+    pub async fn write_quickly(&self) -> Result<Write<'_>, sqlx::Error> {
+        let turn = self.writer.lock().await;
+        let tx = self.quick.begin_with("BEGIN IMMEDIATE").await?;
+        Ok(Write { tx, _turn: turn })
+    }
+
     /// Closes all connections; unfinished transactions are rolled back.
     pub async fn close(&self) {
+        self.quick.close().await;
         self.pool.close().await;
     }
 }
@@ -94,7 +110,7 @@ impl Write<'_> {
         &mut self.tx
     }
 
-    /// Makes it durable.
+    /// Makes it durable (after [`Db::write_quickly`]: visible).
     ///
     /// # Errors
     /// The database could not store it; nothing of it is stored then.
