@@ -121,6 +121,11 @@ impl Place {
         (text(&self.source), text(&self.target))
     }
 
+    /// Size of each disk in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Where files of the run go.
     pub fn folder(&self) -> &Path {
         self.folder.path()
