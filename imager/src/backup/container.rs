@@ -14,6 +14,7 @@ use image::record::RecordHeader;
 use image::{BadRange, CellMap, PAGE_CHUNKS, Root};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use wire::{DiskState, Report, Step};
 
@@ -78,6 +79,7 @@ pub fn write<W: Write + Send>(
             device,
             plan,
             options.skip_bad,
+            progress,
             move |reader| read_all(reader, &cells, &free_rx, &work_tx, progress),
             move |report| drop(failed.send(Err(report))),
         );
@@ -126,7 +128,13 @@ fn compress_all(options: &Options, work: &Receiver<Parcel>, done: &Sender<Result
     };
     for mut parcel in work {
         parcel.record.clear();
-        let result = match encoder.encode(&parcel.plain, &mut parcel.record) {
+        // A panic is told like an error: the writer would wait for its chunk for ever.
+        let encode = || encoder.encode(&parcel.plain, &mut parcel.record);
+        let Ok(encoded) = catch_unwind(AssertUnwindSafe(encode)) else {
+            let _ = done.send(Err(report::thread_lost(DiskState::NotInvolved)));
+            return;
+        };
+        let result = match encoded {
             Ok(header) => {
                 parcel.header = Some(header);
                 Ok(parcel)

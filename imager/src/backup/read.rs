@@ -4,6 +4,9 @@
 //! ends with the addresses, or goes on and remembers them. Does not own: which cells there
 //! are, how often is tried (`recover`).
 
+use super::readers::stop_if_asked;
+use crate::progress::ProgressSink;
+use crate::recover::ReadAt;
 use crate::source::Disk;
 use crate::{bad_ranges, recover};
 use blockdev::{AlignedBuf, Device};
@@ -30,6 +33,7 @@ pub struct CellReader<'a> {
     medium: Option<(Device, AlignedBuf)>,
     layout: &'a Layout,
     skip_bad: bool,
+    progress: &'a dyn ProgressSink,
     bad: Vec<BadRange>,
     /// A place that could be read.
     good: Option<u64>,
@@ -40,7 +44,12 @@ pub struct CellReader<'a> {
 impl<'a> CellReader<'a> {
     /// A reader for the regions of `layout`. `skip_bad`: what cannot be read becomes zeros
     /// and is remembered, instead of ending the job.
-    pub fn new(device: &'a dyn Disk, layout: &'a Layout, skip_bad: bool) -> Self {
+    pub fn new(
+        device: &'a dyn Disk,
+        layout: &'a Layout,
+        skip_bad: bool,
+        progress: &'a dyn ProgressSink,
+    ) -> Self {
         // Through the cache each page is found, charged and dropped again, which costs as
         // much as hashing it; nobody reads it twice.
         let room = layout.cell_size as usize + 2 * ALIGN as usize;
@@ -55,6 +64,7 @@ impl<'a> CellReader<'a> {
             medium,
             layout,
             skip_bad,
+            progress,
             bad: Vec::new(),
             good: None,
             scratch: Vec::new(),
@@ -103,15 +113,20 @@ impl<'a> CellReader<'a> {
                 self.fill(cell, base, from, part)?;
                 filled += len as usize;
             } else {
-                self.scratch.resize((end - start) as usize, 0);
                 let mut scratch = std::mem::take(&mut self.scratch);
-                self.fill(cell, base, from, &mut scratch)?;
-                self.scratch = scratch;
+                scratch.resize((end - start) as usize, 0);
+                // What lies between the extents may be unreadable; nobody wants it.
+                let joined = self.read_at(from, &mut scratch).is_ok();
                 for &(s, l) in &extents[at..next] {
-                    let part = &self.scratch[(s - start) as usize..(s - start + l) as usize];
-                    plain[filled..filled + part.len()].copy_from_slice(part);
-                    filled += part.len();
+                    let part = &mut plain[filled..filled + l as usize];
+                    if joined {
+                        part.copy_from_slice(&scratch[(s - start) as usize..][..l as usize]);
+                    } else {
+                        self.fill(cell, base, base + u64::from(s), part)?;
+                    }
+                    filled += l as usize;
                 }
+                self.scratch = scratch;
             }
             at = next;
         }
@@ -140,6 +155,9 @@ impl<'a> CellReader<'a> {
         let Some((medium, aligned)) = &mut self.medium else {
             return self.device.read_at(from, buf);
         };
+        if from + buf.len() as u64 > medium.size_bytes() {
+            return medium.read_exact_at(from, buf); // says so
+        }
         let first = from / ALIGN * ALIGN;
         let skip = (from - first) as usize;
         let end = (from + buf.len() as u64).next_multiple_of(ALIGN);
@@ -170,7 +188,9 @@ impl<'a> CellReader<'a> {
         let medium = self.medium.as_ref();
         let device = medium.map_or(self.device, |(medium, _)| medium as &dyn Disk);
         let sector = self.device.sector_size().max(512) as usize;
-        let unread = recover::read(device, sector, from, buf).map_err(|error| failed(&error))?;
+        let unread = recover::read(&Stopping(device, self.progress), sector, from, buf);
+        stop_if_asked(self.progress)?;
+        let unread = unread.map_err(|error| failed(&error))?;
         let Some(error) = unread.error else {
             return Ok(());
         };
@@ -241,6 +261,19 @@ impl<'a> CellReader<'a> {
     }
 }
 
+/// A disk that gives nothing more once the job is to stop: the places of a bad area take
+/// seconds each.
+struct Stopping<'a>(&'a dyn Disk, &'a dyn ProgressSink);
+
+impl ReadAt for Stopping<'_> {
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        if self.1.interrupted() {
+            return Err(io::Error::other("the job is to stop"));
+        }
+        self.0.read_at(offset, buf)
+    }
+}
+
 /// Whether the device refuses the way it is read, not the place.
 fn is_not_for_direct(error: &io::Error) -> bool {
     let number = blockdev::Error::of(error).map_or(error.raw_os_error(), |e| e.raw_os_error());
@@ -267,4 +300,89 @@ fn used_part(cell: &CellMap, base: u64, cell_size: u32, range: &Range<u64>) -> V
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CellReader, Disk};
+    use crate::progress::{ProgressSink, Silent};
+    use image::CellMap;
+    use image::cells::Used;
+    use image::layout::{Layout, Region};
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use testkit::faulty::{Fault, FaultyDisk};
+    use wire::{Code, Step};
+
+    const CELL: u32 = 1 << 20;
+
+    impl Disk for FaultyDisk<Vec<u8>> {
+        fn size_bytes(&self) -> u64 {
+            u64::from(CELL)
+        }
+        fn sector_size(&self) -> u32 {
+            512
+        }
+    }
+
+    /// A disk of one cell, with used bytes at both sides of a hole that cannot be read.
+    fn disk() -> (FaultyDisk<Vec<u8>>, Layout, CellMap) {
+        let content: Vec<u8> = (0..CELL).map(|n| (n % 251) as u8 + 1).collect();
+        let disk = FaultyDisk::new(content);
+        let layout = Layout {
+            cell_size: CELL,
+            regions: vec![Region {
+                size: u64::from(CELL),
+                ..Region::default()
+            }],
+            ..Layout::default()
+        };
+        let used = Used::new(vec![(0, 4096), (16384, 4096)], CELL).unwrap();
+        let cell = CellMap {
+            region: 0,
+            cell: 0,
+            used,
+        };
+        (disk, layout, cell)
+    }
+
+    #[test]
+    fn what_cannot_be_read_between_extents_is_left_alone() {
+        let (disk, layout, cell) = disk();
+        let disk = disk.with(8192..12288, Fault::ReadError);
+        let mut reader = CellReader::new(&disk, &layout, false, &Silent);
+        let mut plain = Vec::new();
+        reader.read(&cell, &mut plain).unwrap();
+        let wanted: Vec<u8> = (0..4096u32)
+            .chain(16384..20480)
+            .map(|n| (n % 251) as u8 + 1)
+            .collect();
+        assert!(plain == wanted);
+        // Once together, then each for itself; not sector by sector.
+        assert_eq!(disk.reads(), [0..20480, 0..4096, 16384..20480]);
+    }
+
+    /// Wants the job to stop after it was asked so often.
+    struct StopsAfter(AtomicU32);
+
+    impl ProgressSink for StopsAfter {
+        fn step(&self, _: Step, _: u64) {}
+        fn advance(&self, _: u64, _: u64) {}
+        fn note(&self, _: &str) {}
+        fn interrupted(&self) -> bool {
+            let left = &self.0;
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
+                .is_err()
+        }
+    }
+
+    #[test]
+    fn an_interrupt_is_heard_while_a_bad_place_is_read_again() {
+        let (disk, layout, cell) = disk();
+        let disk = disk.with(0..8192, Fault::ReadError);
+        let stops = StopsAfter(AtomicU32::new(3));
+        let mut reader = CellReader::new(&disk, &layout, true, &stops);
+        let report = reader.read(&cell, &mut Vec::new()).unwrap_err();
+        assert_eq!(report.code, Code::Interrupted);
+        assert!(disk.reads().len() < 8, "{:?}", disk.reads());
+    }
 }

@@ -9,6 +9,7 @@ use crate::report;
 use crate::source::Disk;
 use image::CellMap;
 use image::bad::{self, BadRange};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 use wire::{Code, DiskState, Report};
@@ -47,12 +48,13 @@ impl<'a> Cells<'a> {
 pub struct Readers<'scope>(Vec<ScopedJoinHandle<'scope, Vec<BadRange>>>);
 
 impl<'scope> Readers<'scope> {
-    /// Starts them. Each runs `read`; what it fails with goes to `failed`.
+    /// Starts them. Each runs `read`; what it fails with goes to `failed`, a panic too.
     pub fn start<'env, R, F>(
         scope: &'scope Scope<'scope, 'env>,
         device: &'env dyn Disk,
         plan: &'env Plan,
         skip_bad: bool,
+        progress: &'env dyn ProgressSink,
         read: R,
         failed: F,
     ) -> Readers<'scope>
@@ -62,20 +64,25 @@ impl<'scope> Readers<'scope> {
     {
         // What is bad is counted by the one who reads. What is no device is unpacked, or
         // read ahead by the kernel, in its order.
-        let one = CellReader::new(device, &plan.layout, skip_bad);
+        let reader = || CellReader::new(device, &plan.layout, skip_bad, progress);
+        let one = reader();
         let count = match one.is_direct() && !skip_bad {
             true => DIRECT_READERS,
             false => 1,
         };
-        let more = (1..count).map(|_| CellReader::new(device, &plan.layout, skip_bad));
+        let more = (1..count).map(|_| reader());
         let readers: Vec<CellReader<'env>> = std::iter::once(one).chain(more).collect();
         let start = |mut reader: CellReader<'env>| {
             let (read, failed) = (read.clone(), failed.clone());
-            scope.spawn(move || match read(&mut reader) {
-                Ok(()) => reader.into_bad(),
-                Err(report) => {
-                    failed(report);
-                    Vec::new()
+            // A panic is told like an error: the others would wait for its cell for ever.
+            scope.spawn(move || {
+                let ended = catch_unwind(AssertUnwindSafe(|| read(&mut reader)));
+                match ended.unwrap_or_else(|_| Err(report::thread_lost(DiskState::NotInvolved))) {
+                    Ok(()) => reader.into_bad(),
+                    Err(report) => {
+                        failed(report);
+                        Vec::new()
+                    }
                 }
             })
         };

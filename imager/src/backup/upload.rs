@@ -29,6 +29,10 @@ const SENDERS: usize = 3;
 pub const PUBLISHED_BEFORE: &str = "the server had published what this execution read at an \
     earlier start of the machine already; that stays, and not what was read now";
 
+/// Buffers that are kept for the next chunks: those of the batches that there can be at once.
+/// More come where many cells have few bytes, and each may have grown to a whole cell.
+const KEPT_BUFFERS: usize = 64;
+
 /// Consecutive chunks.
 struct Batch {
     first: usize,
@@ -108,7 +112,7 @@ pub fn send_chunks(
     progress.step(Step::Running, plan.used_bytes());
     let totals = Totals::default();
     let (batch_tx, batch_rx) = bounded::<Batch>(1);
-    let (free_tx, free_rx) = crossbeam_channel::unbounded::<Vec<u8>>();
+    let (free_tx, free_rx) = bounded::<Vec<u8>>(KEPT_BUFFERS);
     let (named_tx, named_rx) = bounded::<Result<(usize, Vec<ChunkRef>), Report>>(SENDERS * 2);
     let (chunks, bad) = std::thread::scope(|scope| {
         let failed = named_tx.clone();
@@ -118,6 +122,7 @@ pub fn send_chunks(
             device,
             plan,
             options.skip_bad,
+            progress,
             move |reader| read_all(reader, &cells, &batch_tx, &free_rx, progress),
             move |report| drop(failed.send(Err(report))),
         );
@@ -224,7 +229,7 @@ impl BatchSender<'_> {
                 .one(&batch, &mut encoder, &mut proof, &mut body)
                 .map(|names| (batch.first, names));
             for buffer in batch.chunks {
-                let _ = self.free.send(buffer);
+                let _ = self.free.try_send(buffer);
             }
             let failed = result.is_err();
             if named.send(result).is_err() || failed {

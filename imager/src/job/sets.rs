@@ -50,7 +50,8 @@ pub fn back_up(
         at_once: BACKUPS_AT_ONCE,
         totals,
         panicked: DiskState::NotInvolved,
-        not_started: &|| failed.store(true, Ordering::Relaxed),
+        // This thread works on all of them then, one after the other.
+        not_started: &|| {},
     };
     let results = several::side_by_side(chosen, &together, progress, |at, progress| {
         let Some(disk) = chosen.get(at) else {

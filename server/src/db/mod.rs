@@ -81,8 +81,7 @@ impl Db {
     /// No connection can be had.
     pub async fn write(&self) -> Result<Write<'_>, sqlx::Error> {
         let turn = self.writer.lock().await;
-        // IMMEDIATE: what is read in the transaction cannot be changed before its commit.
-        let tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let tx = begin(self.pool.clone()).await?;
         Ok(Write { tx, _turn: turn })
     }
 
@@ -93,7 +92,7 @@ impl Db {
     /// No connection can be had.
     pub async fn write_quickly(&self) -> Result<Write<'_>, sqlx::Error> {
         let turn = self.writer.lock().await;
-        let tx = self.quick.begin_with("BEGIN IMMEDIATE").await?;
+        let tx = begin(self.quick.clone()).await?;
         Ok(Write { tx, _turn: turn })
     }
 
@@ -102,6 +101,17 @@ impl Db {
         self.quick.close().await;
         self.pool.close().await;
     }
+}
+
+/// Begins a transaction, in a task of its own: who asked may go away at any point, as the
+/// handlers of connections do that are closed, and a connection that is given back between
+/// its BEGIN and the existence of the transaction would stay inside it, with the database
+/// locked.
+///
+/// IMMEDIATE: what is read in the transaction cannot be changed before its commit.
+async fn begin(pool: SqlitePool) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+    let begun = tokio::spawn(async move { pool.begin_with("BEGIN IMMEDIATE").await });
+    begun.await.map_err(|_| sqlx::Error::WorkerCrashed)?
 }
 
 impl Write<'_> {
