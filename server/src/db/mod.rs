@@ -184,6 +184,29 @@ pub(crate) mod tests {
         assert!(error.to_string().contains("9999"), "{error}");
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn who_goes_away_at_any_point_leaves_no_transaction_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = std::sync::Arc::new(open(dir.path()).await);
+        for turn in 0..3000u64 {
+            let asked = std::sync::Arc::clone(&db);
+            let task = tokio::spawn(async move {
+                let Ok(tx) = asked.write_quickly().await else {
+                    return;
+                };
+                drop(tx);
+            });
+            tokio::time::sleep(std::time::Duration::from_micros(turn % 100)).await;
+            task.abort();
+            let _ = task.await;
+        }
+        // There is one connection for this, and the database has one writer.
+        for _ in 0..2 {
+            db.write_quickly().await.unwrap().commit().await.unwrap();
+            db.write().await.unwrap().commit().await.unwrap();
+        }
+    }
+
     #[tokio::test]
     async fn an_uncommitted_transaction_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
