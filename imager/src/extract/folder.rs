@@ -33,14 +33,15 @@ const SET_IDS: u16 = 0o6000;
 /// An open folder.
 pub struct Folder {
     fd: OwnedFd,
-    /// Inodes of what this run made in it where it may replace: what is there already is
+    /// What this run made in it where it may replace: what is there already is
     /// replaced, what the same run made is not. Names cannot tell: those of some file
     /// systems are the same in other letter cases.
-    made: Rc<RefCell<HashSet<u64>>>,
+    made: Rc<RefCell<HashSet<Identity>>>,
 }
 
-/// What tells a file apart from all others: its file system and its inode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What tells a file apart from all others: its file system and its inode. Either alone does
+/// not: the first folders of many file systems have the same inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity(u64, u64);
 
 /// A file that is being made under a name of its own; dropping it removes it.
@@ -159,7 +160,7 @@ impl Folder {
     /// Refuses a name under which this run made something already.
     fn refuse_own(&self, name: &OsStr) -> Result<(), Fail> {
         let there = self.identity(name)?;
-        match there.filter(|there| self.made.borrow().contains(&there.1)) {
+        match there.filter(|there| self.made.borrow().contains(there)) {
             Some(_) => Err(taken(name)),
             None => Ok(()),
         }
@@ -176,7 +177,7 @@ impl Folder {
         }
         let folder = self.enter(bytes)?;
         if merge && let Some(made) = self.identity(name)? {
-            self.made.borrow_mut().insert(made.1);
+            self.made.borrow_mut().insert(made);
         }
         Ok(folder)
     }
@@ -293,7 +294,7 @@ impl Folder {
         }
         let own = self.identity(partial)?.filter(|_| replace);
         renameat(&self.fd, partial, &self.fd, name).map_err(said)?;
-        self.made.borrow_mut().extend(own.map(|own| own.1));
+        self.made.borrow_mut().extend(own);
         Ok(())
     }
 

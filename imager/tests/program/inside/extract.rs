@@ -1,6 +1,6 @@
 //! What `extract` refuses, replaces and leaves behind.
 
-use super::{Made, noise, seen};
+use super::{Made, noise, seen, tool};
 use crate::bad_sectors::FaultyDevice;
 use crate::disks::{self, MIB, folder, peek};
 use crate::imager;
@@ -46,6 +46,50 @@ fn nothing_is_replaced_unasked() {
     // A second time changes nothing.
     imager!["extract", "-q", "--overwrite", made.image, "a", out].ok();
     assert_eq!(fs::read_link(out.join("a/link")).unwrap(), Path::new("b"));
+}
+
+/// A file system that is mounted until it is dropped.
+struct Memory<'a>(&'a Path);
+
+impl<'a> Memory<'a> {
+    fn mount(at: &'a Path) -> Memory<'a> {
+        tool(&["mount", "-t", "tmpfs", "-o", "size=1m", "none"], &[at]);
+        Memory(at)
+    }
+}
+
+impl Drop for Memory<'_> {
+    fn drop(&mut self) {
+        // At once, whatever another thread's child still has open there.
+        tool(&["umount", "--lazy"], &[self.0]);
+    }
+}
+
+/// The first folders of all file systems of a kind have one inode number.
+#[test]
+fn file_systems_at_the_destination_are_told_apart() {
+    let made = Made::new(16 * MIB, &["mkfs.ext4", "-q"], |root| {
+        for name in ["home", "var"] {
+            fs::create_dir(root.join(name)).unwrap();
+            fs::write(root.join(name).join("file"), name).unwrap();
+        }
+    });
+    let out = made.path("out");
+    let parts = ["home", "var"].map(|name| out.join(name));
+    for part in &parts {
+        fs::create_dir_all(part).unwrap();
+    }
+    let _mounted = [Memory::mount(&parts[0]), Memory::mount(&parts[1])];
+    let numbers = |part| {
+        let there = fs::metadata(part).unwrap();
+        (there.dev(), there.ino())
+    };
+    let (home, var) = (numbers(&parts[0]), numbers(&parts[1]));
+    assert!(home.0 != var.0 && home.1 == var.1, "{home:?} {var:?}");
+    imager!["extract", "-q", "--overwrite", made.image, "/", out].ok();
+    for (part, name) in parts.iter().zip(["home", "var"]) {
+        assert_eq!(fs::read(part.join("file")).unwrap(), name.as_bytes());
+    }
 }
 
 /// A link at the destination leads nowhere, whoever put it there.
