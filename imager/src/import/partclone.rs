@@ -42,11 +42,7 @@ impl<'a> Source<'a> {
         longest: u64,
         progress: &'a dyn ProgressSink,
     ) -> Result<Self, Report> {
-        let failed = |e: foreign::Error| {
-            // Not what the input says of itself.
-            let stopped = scratch::heed(progress).err();
-            stopped.unwrap_or_else(|| report::foreign(&name, &e))
-        };
+        let failed = |e: foreign::Error| blame(&name, &e, progress);
         let (packing, input) = foreign::unpack(input).map_err(failed)?;
         let input: Box<dyn Read + 'a> = Box::new(Heeding { input, progress });
         let image = Partclone::open(input, longest).map_err(failed)?;
@@ -103,9 +99,15 @@ impl<'a> Source<'a> {
         });
         match (own, copied) {
             (Some(report), _) => Err(report),
-            (None, copied) => copied.map_err(|e| report::foreign(&self.name, &e)),
+            (None, copied) => copied.map_err(|e| blame(&self.name, &e, progress)),
         }
     }
+}
+
+/// What an error of reading means: a job that is to stop ends the stream, which is no damage.
+fn blame(name: &str, error: &foreign::Error, progress: &dyn ProgressSink) -> Report {
+    let stopped = scratch::heed(progress).err();
+    stopped.unwrap_or_else(|| report::foreign(&name, error))
 }
 
 /// A disk without a partition table, of one image.

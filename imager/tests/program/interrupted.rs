@@ -9,17 +9,22 @@
 use crate::compare::assert_same;
 use crate::disks::{self, copy, folder, garbage};
 use crate::imager;
+use crate::import_clonezilla::{mbr, save};
 use crate::order::{assert_not_bootable, start};
 use crate::run::{FAILED, Run, command};
+use imager::import;
+use imager::progress::ProgressSink;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 use testkit::loopdev::LoopDevice;
+use wire::{Code, Step};
 
 fn signal(child: &Child, signal: Signal) {
     let pid = i32::try_from(child.id()).expect("a process id");
@@ -164,6 +169,41 @@ fn a_stopped_import_leaves_nothing() {
     wait_until_heard(&mut import.child);
     assert_eq!(import.finish().json()["code"], "interrupted");
     assert_eq!(dir.path().read_dir().unwrap().count(), 0, "something stays");
+}
+
+/// Wants the job to stop as soon as something is done.
+#[derive(Default)]
+struct Stopping(AtomicBool);
+
+impl ProgressSink for Stopping {
+    fn step(&self, _step: Step, _total_bytes: u64) {}
+    fn advance(&self, _plain_bytes: u64, _wire_bytes: u64) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+    fn note(&self, _text: &str) {}
+    fn interrupted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_stopped_import_does_not_blame_its_source() {
+    let dir = folder();
+    for packer in ["none", "gzip", "zstd"] {
+        let saved = save(&mbr(dir.path()), dir.path(), packer);
+        let image = dir.path().join("image");
+        let pieces = format!("cat {}/sda1.*-img.* > {}", saved.display(), image.display());
+        crate::import_partclone::run("bash", &["-c", &pieces]);
+        for source in [&image, &saved] {
+            let options = import::Options {
+                scratch: dir.path().to_owned(),
+                ..import::Options::default()
+            };
+            let report = import::open(source, &options, &Stopping::default()).err();
+            let report = report.expect("the import was stopped");
+            assert_eq!(report.code, Code::Interrupted, "{}", report.found);
+        }
+    }
 }
 
 #[test]
