@@ -21,41 +21,51 @@ pub(super) struct PartialFile {
     file: Flock<File>,
     partial: PathBuf,
     name: PathBuf,
+    /// Whether the file is there for this run alone, and goes when it fails.
+    ours: bool,
     published: bool,
 }
 
 impl PartialFile {
-    /// Begins the file `name`. None of the files in `read` is ever emptied for it; a folder
-    /// there stands for the files in it.
-    pub(super) fn create(name: &Path, read: &[&Path]) -> Result<Self, Report> {
+    /// The name of `name` as long as it is not complete.
+    pub(super) fn beside(name: &Path) -> PathBuf {
         let mut partial = name.as_os_str().to_owned();
         partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let file = lock(&partial)?;
-        let there = file.metadata().map_err(|e| failed(&partial, &e))?;
-        if read.iter().any(|path| is_or_holds(path, &there)) {
-            let found = format!(
-                "{} is what is read, and would be written to make {}",
-                partial.display(),
-                name.display()
-            );
+        PathBuf::from(partial)
+    }
+
+    /// Begins the file `name`. None of the files in `read` is ever emptied for it.
+    pub(super) fn create(name: &Path, read: &[&Path]) -> Result<Self, Report> {
+        let partial = Self::beside(name);
+        let (file, ours) = lock(&partial)?;
+        let mut part = PartialFile {
+            file,
+            partial,
+            name: name.to_owned(),
+            ours,
+            published: false,
+        };
+        let there = part.file.metadata();
+        let there = there.map_err(|e| failed(&part.partial, &e))?;
+        let shown = part.partial.display();
+        // A file that was made just now is nothing that anybody reads.
+        if !ours && read.iter().any(|path| is_that(path, &there)) {
+            let name = name.display();
+            let found = format!("{shown} is what is read, and would be written to make {name}");
             return Err(refused(found, "Choose another name."));
         }
         // What an earlier, killed run left there is of no use to anybody. A pipe has
         // nothing to cut off.
         if there.is_file() {
             if there.nlink() != 1 {
-                let found = format!("{} is a file with other names, too", partial.display());
+                let found = format!("{shown} is a file with other names, too");
                 return Err(refused(found, "Remove it, or choose another name."));
             }
-            file.set_len(0).map_err(|e| failed(&partial, &e))?;
+            let emptied = part.file.set_len(0);
+            emptied.map_err(|e| failed(&part.partial, &e))?;
         }
-        Ok(PartialFile {
-            file,
-            partial,
-            name: name.to_owned(),
-            published: false,
-        })
+        part.ours = true;
+        Ok(part)
     }
 
     /// What is written into it.
@@ -88,38 +98,55 @@ impl PartialFile {
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        if !self.published && is_at(&self.file, &self.partial) {
+        if self.ours && !self.published && is_at(&self.file, &self.partial) {
             // If it cannot be removed, its name still says that it is no image.
             let _ = std::fs::remove_file(&self.partial);
         }
     }
 }
 
-/// Opens and locks a file that stands under that name, and is no link.
-fn lock(partial: &Path) -> Result<Flock<File>, Report> {
+/// Opens the file of that name, which is no link; tells whether it was made for that. `None`
+/// if it went away in between.
+fn open(partial: &Path) -> Result<Option<(File, bool)>, Report> {
+    match File::options().write(true).create_new(true).open(partial) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(failed(partial, &e)),
+        Ok(file) => return Ok(Some((file, true))),
+    }
+    let mut there = File::options();
+    there.write(true).custom_flags(OFlag::O_NOFOLLOW.bits());
+    match there.open(partial) {
+        Ok(file) => Ok(Some((file, false))),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) if e.raw_os_error() == Some(Errno::ELOOP as i32) => {
+            let found = format!("{} is a symbolic link", partial.display());
+            Err(refused(found, "Remove it, or choose another name."))
+        }
+        Err(e) => Err(failed(partial, &e)),
+    }
+}
+
+/// Opens and locks the file of that name; tells whether it was made for that.
+fn lock(partial: &Path) -> Result<(Flock<File>, bool), Report> {
     for _ in 0..ATTEMPTS {
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(partial)
-            .map_err(|e| match Errno::from_raw(e.raw_os_error().unwrap_or(0)) {
-                Errno::ELOOP => {
-                    let found = format!("{} is a symbolic link", partial.display());
-                    refused(found, "Remove it, or choose another name.")
-                }
-                _ => failed(partial, &e),
-            })?;
+        let Some((file, made)) = open(partial)? else {
+            continue;
+        };
         let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
             Err((_, Errno::EWOULDBLOCK)) => break,
-            Err((_, errno)) => return Err(failed(partial, &errno.into())),
+            Err((file, errno)) => {
+                if made && is_at(&file, partial) {
+                    // If it cannot be removed, its name still says that it is no image.
+                    let _ = std::fs::remove_file(partial);
+                }
+                return Err(failed(partial, &errno.into()));
+            }
         };
         // Whoever had the lock may have given the file its own name meanwhile: it is
         // complete then, and no longer the one that is to be written.
         if is_at(&file, partial) {
-            return Ok(file);
+            return Ok((file, made));
         }
     }
     let found = format!("another run is writing {}", partial.display());
@@ -139,16 +166,8 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-fn is_or_holds(path: &Path, there: &Metadata) -> bool {
-    let Ok(own) = std::fs::metadata(path) else {
-        return false;
-    };
-    let below = || std::fs::read_dir(path).into_iter().flatten().flatten();
-    is_same(&own, there)
-        || own.is_dir()
-            && below().any(|entry| {
-                std::fs::metadata(entry.path()).is_ok_and(|file| is_same(&file, there))
-            })
+fn is_that(path: &Path, there: &Metadata) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| is_same(&file, there))
 }
 
 fn refused(found: String, advice: &'static str) -> Report {

@@ -23,6 +23,7 @@ mod import_changes;
 mod import_clonezilla;
 mod import_gaps;
 mod import_guesses;
+mod import_outputs;
 mod import_partclone;
 mod inside;
 mod interrupted;
