@@ -72,6 +72,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         format: args.format,
         disk: args.disk.clone(),
         backing: args.backing,
+        outputs: vec![args.file.clone(), PartialFile::beside(&args.file)],
         scratch: args.scratch.clone(),
         sector_size: args.sector_size,
         backup: backup::Options {

@@ -1,7 +1,8 @@
 //! The files of a source, from the first look at them to the end of the job.
 //!
-//! Owns: that no virtual machine writes to one meanwhile (QEMU's locks), and that a change of
-//! one is noticed. Does not own: disks of this machine (`crate::in_use`).
+//! Owns: that no virtual machine writes to one meanwhile (QEMU's locks), that a change of one
+//! is noticed, and that none is written by the job itself. Does not own: disks of this machine
+//! (`crate::in_use`).
 //!
 //! An image is read for minutes, and what is read first says where the rest stands: tables
 //! of minute 0 with the clusters of minute 20 are no disk that ever was.
@@ -49,6 +50,8 @@ impl Stamp {
 pub struct Claims {
     /// The user knows that something may write to them.
     forced: bool,
+    /// What the job itself writes or replaces.
+    outputs: Vec<PathBuf>,
     files: RefCell<Vec<(PathBuf, Stamp)>>,
     /// Locks are given up when these are closed.
     locked: RefCell<Vec<File>>,
@@ -56,10 +59,11 @@ pub struct Claims {
 
 impl Claims {
     /// No files yet; `forced` for a source that something may write to: nothing is refused,
-    /// nobody is hindered.
-    pub fn new(forced: bool) -> Claims {
+    /// nobody is hindered. What is in `outputs` is no source, forced or not.
+    pub fn new(forced: bool, outputs: &[PathBuf]) -> Claims {
         Claims {
             forced,
+            outputs: outputs.to_owned(),
             ..Claims::default()
         }
     }
@@ -67,8 +71,10 @@ impl Claims {
     /// Claims an open file, before it is read.
     ///
     /// # Errors
-    /// `disk-in-use` if something may write to it.
+    /// `disk-in-use` if something may write to it, `image-exists` if this job would.
     pub fn take(&self, path: &Path, file: &File) -> Result<(), Report> {
+        let metadata = file.metadata().map_err(|e| gone(path, &e))?;
+        self.refuse_output(path, &metadata)?;
         if self.forced {
             return Ok(());
         }
@@ -92,13 +98,36 @@ impl Claims {
     /// Remembers a file that is read by its name, before that is done.
     ///
     /// # Errors
-    /// It cannot be looked at.
+    /// It cannot be looked at; `image-exists` if this job would write to it.
     pub fn watch(&self, path: &Path) -> Result<(), Report> {
+        let metadata = std::fs::metadata(path).map_err(|e| gone(path, &e))?;
+        self.refuse_output(path, &metadata)?;
         if !self.forced {
-            let metadata = std::fs::metadata(path).map_err(|e| gone(path, &e))?;
             self.note(path, &metadata);
         }
         Ok(())
+    }
+
+    /// The new image would take the place of a file that it is made of, or be written into it.
+    fn refuse_output(&self, path: &Path, metadata: &Metadata) -> Result<(), Report> {
+        let identity = (metadata.dev(), metadata.ino());
+        let is = |output: &&PathBuf| {
+            let there = std::fs::symlink_metadata(output);
+            there.is_ok_and(|there| (there.dev(), there.ino()) == identity)
+        };
+        match self.outputs.iter().find(is) {
+            Some(output) => Err(Report::new(
+                Code::ImageExists,
+                format!(
+                    "{} is read, and the new image would be written to {}, which is the same file",
+                    path.display(),
+                    output.display()
+                ),
+                DiskState::NotInvolved,
+            )
+            .with_advice("Choose another name.")),
+            None => Ok(()),
+        }
     }
 
     fn note(&self, path: &Path, metadata: &Metadata) {

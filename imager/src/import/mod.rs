@@ -34,6 +34,8 @@ pub struct Options {
     pub disk: Option<String>,
     /// Files that a qcow2 image names as its base may be read, too.
     pub backing: bool,
+    /// Files that are written or replaced: a source that any of them belongs to is refused.
+    pub outputs: Vec<PathBuf>,
     /// Folder for the disk that a source's pieces are put together to.
     pub scratch: PathBuf,
     /// Sector size of the disk, if it is known.

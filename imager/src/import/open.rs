@@ -182,13 +182,14 @@ fn refuse<T>(code: Code, found: String, advice: &'static str) -> Result<T, Repor
 /// Opens an image.
 ///
 /// # Errors
-/// `image-not-found`, `disk-in-use`, `import-unsupported`, `image-damaged`, `read-error`.
+/// `image-not-found`, `image-exists`, `disk-in-use`, `import-unsupported`, `image-damaged`,
+/// `read-error`.
 pub fn open(
     path: &Path,
     options: &Options,
     progress: &dyn ProgressSink,
 ) -> Result<Imported, Report> {
-    let claims = Claims::new(options.backup.in_use);
+    let claims = Claims::new(options.backup.in_use, &options.outputs);
     let is_folder = path.is_dir() && options.format.is_none();
     if is_folder || options.format == Some(Format::Clonezilla) {
         refuse_full(Format::Clonezilla, options)?;
