@@ -57,7 +57,8 @@ impl PartialFile {
         // What an earlier, killed run left there is of no use to anybody. A pipe has
         // nothing to cut off.
         if there.is_file() {
-            if there.nlink() != 1 {
+            // Some file servers count none.
+            if there.nlink() > 1 {
                 let found = format!("{shown} is a file with other names, too");
                 return Err(refused(found, "Remove it, or choose another name."));
             }

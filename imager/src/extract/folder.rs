@@ -91,6 +91,15 @@ fn taken(name: &OsStr) -> Fail {
     )))
 }
 
+/// This run made something of that name before, which the image has only once.
+fn taken_twice(name: &OsStr) -> Fail {
+    let name = crate::map::printable(&name.to_string_lossy(), 255);
+    let found = format!("{name} was made by this run: the destination takes two names for one");
+    let report = Report::new(Code::FileExists, found, DiskState::NotInvolved);
+    let advice = "Extract to a file system that tells letter cases apart.";
+    Fail::Output(Box::new(report.with_advice(advice)))
+}
+
 fn name(bytes: &[u8]) -> Result<&OsStr, Fail> {
     if is_safe(bytes) {
         Ok(OsStr::from_bytes(bytes))
@@ -161,7 +170,7 @@ impl Folder {
     fn refuse_own(&self, name: &OsStr) -> Result<(), Fail> {
         let there = self.identity(name)?;
         match there.filter(|there| self.made.borrow().contains(there)) {
-            Some(_) => Err(taken(name)),
+            Some(_) => Err(taken_twice(name)),
             None => Ok(()),
         }
     }

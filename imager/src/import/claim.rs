@@ -154,7 +154,9 @@ impl Claims {
                 () if now.size != before.size => {
                     format!("it had {} bytes, now {}", before.size, now.size)
                 }
-                () => "its times say so".to_owned(),
+                () if now.modified != before.modified => "its times say so".to_owned(),
+                () => "its owner, rights, labels or names, or its contents with the time set back"
+                    .to_owned(),
             };
             let found = format!("{} changed while it was read: {how}", path.display());
             return Err(

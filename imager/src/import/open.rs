@@ -277,9 +277,16 @@ pub fn open(
             let mut disk = partclone::disk(image, &options.scratch, progress)?;
             disk.settle_sector_size(options.sector_size);
             partitions.push((0, 0..disk.size_bytes()));
-            claims.check()?;
             Opened::Scratch(disk)
         }
+    };
+    // What was read to its end is our own from here on.
+    let claims = match disk {
+        Opened::Scratch(_) => {
+            claims.check()?;
+            Claims::default()
+        }
+        Opened::Device(_) | Opened::Foreign(_) => claims,
     };
     Ok(Imported {
         format,
