@@ -86,7 +86,7 @@ fn one(path: &Path, cell_size: u32, known: &mut HashSet<Hash>) -> io::Result<Sum
         &imager::progress::Silent,
     )
     .map_err(text)?;
-    let mut reader = CellReader::new(&device, &plan.layout, false);
+    let mut reader = CellReader::new(&device, &plan.layout, false, &imager::progress::Silent);
     let level = Compression::Zstd(1);
     let mut encoder = Encoder::new(level).map_err(|e| io::Error::other(e.to_string()))?;
     let (mut plain, mut record) = (Vec::new(), Vec::new());
