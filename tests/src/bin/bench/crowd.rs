@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
-use wire::{Action, CheckIn, Finish, Job, JobKind, JobOutcome, NicInfo, Summary};
+use wire::{Action, BeginWrite, CheckIn, Finish, Job, JobKind, JobOutcome, NicInfo, Summary};
 
 const TARGETS: u16 = 50;
 /// Plain bytes of each target.
@@ -108,7 +108,10 @@ fn all(server: &Server, contents: &[Content], kind: &str) -> io::Result<f64> {
         let threads: Vec<_> = jobs
             .iter()
             .zip(contents)
-            .map(|((remote, job), content)| scope.spawn(move || run(remote, job, content)))
+            .zip(1..)
+            .map(|(((remote, job), content), number)| {
+                scope.spawn(move || run(remote, job, content, number))
+            })
             .collect();
         threads.into_iter().try_for_each(|thread| {
             let ended = thread.join();
@@ -126,14 +129,6 @@ fn remote(server: &Server) -> io::Result<Remote> {
 }
 
 fn check_in(remote: &Remote, number: u16, boot: &str) -> io::Result<Option<Box<Job>>> {
-    let disk = wire::DiskInfo {
-        path: "/dev/vda".into(),
-        size_bytes: u64::from(TARGETS) * PLAIN,
-        sector_size: 512,
-        serial: format!("s{number}"),
-        bus: "virtio".into(),
-        ..wire::DiskInfo::default()
-    };
     let message = CheckIn {
         protocol: wire::PROTOCOL_VERSION,
         version: wire::SOFTWARE_VERSION.into(),
@@ -145,7 +140,7 @@ fn check_in(remote: &Remote, number: u16, boot: &str) -> io::Result<Option<Box<J
             link: true,
             ..NicInfo::default()
         }],
-        disks: vec![disk],
+        disks: vec![the_disk(number)],
         ..CheckIn::default()
     };
     let reply = remote.checkin(&message).map_err(failed)?;
@@ -155,14 +150,31 @@ fn check_in(remote: &Remote, number: u16, boot: &str) -> io::Result<Option<Box<J
     })
 }
 
+/// The one disk of target `number`.
+fn the_disk(number: u16) -> wire::DiskInfo {
+    wire::DiskInfo {
+        path: "/dev/vda".into(),
+        size_bytes: u64::from(TARGETS) * PLAIN,
+        sector_size: 512,
+        serial: format!("s{number}"),
+        bus: "virtio".into(),
+        ..wire::DiskInfo::default()
+    }
+}
+
 fn failed(report: wire::Report) -> io::Error {
     io::Error::other(report.to_string())
 }
 
-fn run(remote: &Remote, job: &Job, content: &Content) -> io::Result<()> {
+fn run(remote: &Remote, job: &Job, content: &Content, number: u16) -> io::Result<()> {
     let restores = matches!(job.kind, JobKind::Restore { .. });
     if restores {
         io::copy(&mut remote.get_manifest().map_err(failed)?, &mut io::sink())?;
+        let disk = the_disk(number);
+        let (part, others) = (0, Vec::new());
+        remote
+            .begin_write(&BeginWrite { disk, part, others })
+            .map_err(failed)?;
     }
     let next = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
