@@ -3,7 +3,7 @@
 //! Owns: its options, and how key files are made and read. Does not own: what keys do
 //! (`image::signature`).
 
-use super::{Output, keys};
+use super::{Output, prompt};
 use crate::keyring;
 use clap::Subcommand;
 use image::{ImageKey, SigningKey};
@@ -143,7 +143,10 @@ fn new_passphrase(new: &New) -> Result<Zeroizing<String>, Report> {
         None => match std::env::var(keyring::PASSPHRASE_VARIABLE) {
             Ok(text) => Zeroizing::new(text),
             Err(_) => {
-                let (first, again) = (keys::ask("the new key")?, keys::ask("the new key, again")?);
+                let (first, again) = (
+                    prompt::ask("the new key")?,
+                    prompt::ask("the new key, again")?,
+                );
                 if first != again {
                     let found = "the two passphrases differ";
                     return Err(Report::new(Code::Usage, found, DiskState::NotInvolved));

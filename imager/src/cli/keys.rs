@@ -1,16 +1,13 @@
 //! Options for keys, the same in all commands.
 //!
-//! Owns: their names and help, and asking for a passphrase. Does not own: what keys do
-//! (`crate::trust`, `crate::keyring`).
+//! Owns: their names and help. Does not own: what keys do (`crate::trust`,
+//! `crate::keyring`), asking for a passphrase (`prompt`).
 
+use super::prompt;
 use crate::keyring::{KeySource, Keyring};
 use crate::trust;
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use wire::{Code, DiskState, Report};
-use zeroize::Zeroizing;
+use wire::Report;
 
 /// Where the key of encrypted images comes from.
 #[derive(Clone, clap::Args)]
@@ -34,7 +31,7 @@ impl SealKeys {
             file: self.key.clone(),
             passphrase_file: self.passphrase_file.clone(),
             identity: self.identity.clone(),
-            ask: Some(ask),
+            ask: Some(prompt::ask),
             allow_plain: false,
         }
     }
@@ -73,35 +70,4 @@ impl ReadKeys {
             || seal.identity.is_some()
             || std::env::var_os(crate::keyring::PASSPHRASE_VARIABLE).is_some()
     }
-}
-
-/// Asks on the terminal, without showing what is typed.
-///
-/// # Errors
-/// `image-locked`: there is no terminal.
-pub fn ask(what: &str) -> Result<Zeroizing<String>, Report> {
-    let failed = |e: std::io::Error| {
-        let found = format!("{what} wants a passphrase, and there is no terminal to ask on: {e}");
-        Report::new(Code::ImageLocked, found, DiskState::Untouched)
-    };
-    // Standard input may be an image.
-    let tty = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/tty")
-        .map_err(failed)?;
-    let before = tcgetattr(&tty).map_err(|e| failed(e.into()))?;
-    let mut silent = before.clone();
-    silent.local_flags.remove(LocalFlags::ECHO);
-    write!(&tty, "Passphrase of {what}: ").map_err(failed)?;
-    tcsetattr(&tty, SetArg::TCSAFLUSH, &silent).map_err(|e| failed(e.into()))?;
-    let mut line = Zeroizing::new(String::new());
-    let read = BufReader::new(&tty).read_line(&mut line);
-    let restored = tcsetattr(&tty, SetArg::TCSAFLUSH, &before);
-    let _ = writeln!(&tty);
-    read.map_err(failed)?;
-    restored.map_err(|e| failed(e.into()))?;
-    Ok(Zeroizing::new(
-        line.trim_end_matches(['\r', '\n']).to_owned(),
-    ))
 }

@@ -19,6 +19,7 @@ mod map;
 mod nbd;
 mod opened;
 mod partial;
+mod prompt;
 mod restore;
 mod shown;
 mod shrink;

@@ -5,7 +5,7 @@
 
 use super::partial::PartialFile;
 use super::shown::Shown;
-use super::{Output, info, key, keys};
+use super::{Output, info, key, prompt};
 use crate::keyring::{KeySource, Keyring};
 use crate::{report, verify_image};
 use image::sign;
@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         file: args.image_key.clone(),
         passphrase_file: args.passphrase_file.clone(),
         identity: args.identity.clone(),
-        ask: Some(keys::ask),
+        ask: Some(prompt::ask),
         allow_plain: false,
     };
     let keyring = Keyring::new(None, source);

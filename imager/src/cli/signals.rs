@@ -27,6 +27,7 @@ impl Held {
                 tracker.note("stopping; once more ends at once and leaves things as they are");
                 // A second one ends the process at once.
                 if self.0.wait().is_ok() {
+                    super::prompt::restore();
                     std::process::exit(i32::from(crate::report::EXIT_FAILED));
                 }
             }

@@ -34,6 +34,7 @@ mod numbers;
 mod order;
 mod outputs;
 mod partial;
+mod passphrase;
 mod refusals;
 mod reuse;
 mod round_trip;
