@@ -15,11 +15,12 @@
 //! | `PUT /v1/executions/{id}/manifests` | of each disk, in order: length (8 bytes, little endian), manifest | list of [`Published`] |
 //! | `GET /v1/executions/{id}/manifest` | | manifest |
 //! | `POST /v1/executions/{id}/fetch` | n x 32-byte hashes | their records, in the order asked |
+//! | `POST /v1/executions/{id}/doubtful` | n x 32-byte hashes of chunks that came spoiled | [`Reread`] |
 //! | `PUT /v1/executions/{id}/tables` | old partition tables ([`OldTables`]) | empty |
 //! | `POST /v1/executions/{id}/begin-write` | [`crate::BeginWrite`] | empty |
 //! | `POST /v1/executions/{id}/finish` | [`Finish`] | [`FinishReply`] |
 //!
-//! With `?part=N`, the `GET` of a manifest, `fetch`, `tables` and `begin-write` mean disk N
+//! With `?part=N`, the `GET` of a manifest, `fetch`, `doubtful`, `tables` and `begin-write` mean disk N
 //! (from 0) of a restore of several. Every path under `/v1/executions/{id}` wants `Authorization: Bearer TOKEN` with
 //! the token of [`Job`]. A failure is answered with status 4xx/5xx and a
 //! [`crate::Report`] as JSON. All are idempotent: sent twice they do what they do once.
@@ -399,6 +400,16 @@ pub struct Stored {
     pub stored: u64,
     /// Records that were there already.
     pub duplicate: u64,
+}
+
+/// What the server itself found when it read records again that a target doubts. A target's
+/// word alone makes nothing damaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reread {
+    /// Records that are as they were stored. Into encrypted ones the server cannot look.
+    pub whole: u64,
+    /// Records that are damaged; they are marked now.
+    pub damaged: u64,
 }
 
 /// Answer to a manifest: the image is visible.

@@ -30,7 +30,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use wire::{
     BeginWrite, CheckIn, CheckInReply, Code, DiskCheck, DiskState, Finish, FinishReply, OldTables,
-    Progress, ProgressReply, Published, Report, Stored,
+    Progress, ProgressReply, Published, Report, Reread, Stored,
 };
 
 /// How long data and final states are tried again: a restart or an update of the server
@@ -354,6 +354,17 @@ impl Remote {
         self.retried("asking for data", || {
             self.post("fetch", hashes.as_flattened())?.stream()
         })
+    }
+
+    /// `POST .../doubtful`: chunks that came spoiled, at most [`wire::MAX_HASHES`]. Tried
+    /// once: the job has failed already.
+    ///
+    /// # Errors
+    /// See [`Remote::checkin`].
+    pub fn doubtful(&self, hashes: &[[u8; 32]]) -> Result<Reread, Report> {
+        let body = hashes.as_flattened();
+        let reply = self.post("doubtful", body).and_then(|reply| reply.json());
+        reply.map_err(Failure::into_report)
     }
 
     /// `PUT .../tables`

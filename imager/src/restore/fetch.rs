@@ -15,7 +15,7 @@ use image::{BadRange, CellMap, ChunkRef, Error, ImageKey, Layout, Root};
 use std::io::BufReader;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use wire::{Code, DiskState, Report};
+use wire::{Code, DiskState, Report, Reread};
 
 /// Plain bytes of one batch.
 const BATCH_BYTES: u64 = 8 << 20;
@@ -312,7 +312,7 @@ fn fetch_batch(
             Err(Stop::Damaged(error)) => {
                 damaged += 1;
                 if damaged >= DAMAGE_TRIES {
-                    return Err(report::image(&error, DiskState::Incomplete));
+                    return Err(spoiled(remote, &error, left));
                 }
                 writer.note(&format!(
                     "data arrived damaged ({error}); asking for it again"
@@ -321,6 +321,25 @@ fn fetch_batch(
         }
     }
     Ok(())
+}
+
+/// The report on data that came damaged again and again. The server is told, and what it
+/// finds is in the report.
+fn spoiled(remote: &Remote, error: &Error, left: &[Chunk]) -> Report {
+    let mut report = report::image(error, DiskState::Incomplete);
+    let Some((_, chunk)) = left.first() else {
+        return report;
+    };
+    let found = match remote.doubtful(&[chunk.name.0]) {
+        Ok(Reread { damaged: 0, .. }) => {
+            "the server finds its record as it was stored; without the key it cannot look into an encrypted one"
+        }
+        Ok(_) => "the server read its record again and found it damaged",
+        // What is wrong with the data counts more than that nobody could be told of it.
+        Err(_) => "the server could not be told",
+    };
+    report.found += &format!("; chunk {}: {found}", chunk.name);
+    report
 }
 
 /// Writes what comes; returns how many chunks were written, and why it ended.

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod body;
+mod doubt;
 pub mod listen;
 pub mod stock;
 pub mod target;

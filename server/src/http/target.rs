@@ -28,7 +28,7 @@ const DRAINED: usize = 1 << 20;
 /// The same of a request with a good token: a whole batch of records.
 const DRAINED_OF_REFUSED: usize = 64 << 20;
 
-type Shared = State<Arc<App>>;
+pub(super) type Shared = State<Arc<App>>;
 
 /// The routes under `/v1`.
 pub fn router(app: Arc<App>) -> Router {
@@ -41,6 +41,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/manifest", put(put_manifest).get(get_manifest))
         .route("/manifests", put(put_manifests))
         .route("/fetch", post(fetch))
+        .route("/doubtful", post(super::doubt::doubtful))
         .route("/tables", put(tables))
         .route("/begin-write", post(begin_write))
         .route("/finish", post(finish))
@@ -140,13 +141,13 @@ async fn backup(app: &App, id: &str, headers: &HeaderMap) -> Outcome<Execution> 
 
 /// Which disk of a restore of several a request means.
 #[derive(serde::Deserialize)]
-struct Part {
+pub(super) struct Part {
     #[serde(default)]
-    part: u32,
+    pub(super) part: u32,
 }
 
 /// The execution of this request and the image that it restores.
-async fn restored_image(
+pub(super) async fn restored_image(
     app: &App,
     id: &str,
     part: u32,
@@ -173,7 +174,7 @@ async fn restored_image(
 
 /// A request's execution or image, with the body; the body of a refused request is thrown
 /// away, so that the sender sees the refusal and not a broken connection.
-async fn with_body<T>(allowed: Outcome<T>, body: Body) -> Outcome<(T, Body)> {
+pub(super) async fn with_body<T>(allowed: Outcome<T>, body: Body) -> Outcome<(T, Body)> {
     match allowed {
         Ok(allowed) => Ok((allowed, body)),
         Err(failure) => {

@@ -12,6 +12,7 @@ mod about;
 pub mod check;
 mod compact;
 mod desks;
+mod doubt;
 mod fetch;
 mod have;
 mod owner;

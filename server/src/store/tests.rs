@@ -2,6 +2,7 @@
 
 mod compact;
 mod damage;
+mod doubt;
 mod full;
 mod race;
 mod rebuild;
