@@ -3,6 +3,7 @@
 //! Owns: which parts belong together, and what differs in each. Does not own: what is said
 //! of it (`crate::cli`). No record is read: equal names are equal bytes.
 
+use crate::files::Alike;
 use crate::report;
 use image::layout::Region;
 use image::open::{OpenImage, ReadAt};
@@ -21,6 +22,8 @@ pub struct Part<'a> {
     pub fields: Vec<&'static str>,
     /// What its content is.
     pub content: Content,
+    /// Its position in the layouts of both images, if both hold it.
+    pub places: Option<(usize, usize)>,
 }
 
 /// How contents compare.
@@ -114,6 +117,7 @@ pub fn compare<'a, S: ReadAt>(
         .into_iter()
         .enumerate()
         .map(|(number, (x, y))| {
+            let places = x.zip(y);
             let (x, y) = (x.map(|n| &a.regions[n]), y.map(|n| &b.regions[n]));
             let content = match (x, y) {
                 (Some(x), Some(y)) if x.is_absent() || y.is_absent() => Content::NotHeld,
@@ -127,11 +131,14 @@ pub fn compare<'a, S: ReadAt>(
                 (Some(x), Some(y)) => fields(x, y),
                 _ => Vec::new(),
             };
+            let places =
+                places.filter(|_| matches!(content, Content::Same | Content::Differs { .. }));
             Part {
                 before: x,
                 after: y,
                 fields,
                 content,
+                places,
             }
         })
         .collect();
@@ -213,31 +220,64 @@ fn cells<S: ReadAt>(
         if absent(before, *x) || absent(after, *y) {
             continue;
         }
-        let (mut left, mut right) = (side(before, *x), side(after, *y));
-        let (mut l, mut r) = (left.next().transpose()?, right.next().transpose()?);
-        loop {
-            let first = match (&l, &r) {
-                (None, None) => break,
-                (Some(l), Some(r)) => l.0.min(r.0),
-                (Some(one), None) | (None, Some(one)) => one.0,
-            };
-            let here = l.take_if(|cell| cell.0 == first);
-            let there = r.take_if(|cell| cell.0 == first);
+        beside(before, after, (*x, *y), |here, there| {
             if here != there {
                 let len = |cell: &Option<Cell>| {
                     let extents = cell.iter().flat_map(|cell| &cell.2);
                     extents.map(|extent| u64::from(extent.1)).sum::<u64>()
                 };
-                counts.0 += len(&here).max(len(&there));
+                counts.0 += len(here).max(len(there));
                 counts.1 += 1;
             }
-            if here.is_some() {
-                l = left.next().transpose()?;
-            }
-            if there.is_some() {
-                r = right.next().transpose()?;
-            }
-        }
+        })?;
     }
     Ok(counted)
+}
+
+/// Tells the cells of two regions side by side, each cell number once.
+fn beside<S: ReadAt>(
+    before: &OpenImage<S>,
+    after: &OpenImage<S>,
+    (x, y): (usize, usize),
+    mut tell: impl FnMut(&Option<Cell>, &Option<Cell>),
+) -> Result<(), Report> {
+    let (mut left, mut right) = (side(before, x), side(after, y));
+    let (mut l, mut r) = (left.next().transpose()?, right.next().transpose()?);
+    loop {
+        let first = match (&l, &r) {
+            (None, None) => return Ok(()),
+            (Some(l), Some(r)) => l.0.min(r.0),
+            (Some(one), None) | (None, Some(one)) => one.0,
+        };
+        let here = l.take_if(|cell| cell.0 == first);
+        let there = r.take_if(|cell| cell.0 == first);
+        tell(&here, &there);
+        if here.is_some() {
+            l = left.next().transpose()?;
+        }
+        if there.is_some() {
+            r = right.next().transpose()?;
+        }
+    }
+}
+
+/// What two regions hold alike, byte for byte at the same places. The images are such as
+/// [`compare`] takes.
+///
+/// # Errors
+/// An image cannot be read.
+pub fn alike<S: ReadAt>(
+    before: &OpenImage<S>,
+    after: &OpenImage<S>,
+    places: (usize, usize),
+) -> Result<Alike, Report> {
+    let mut alike = Alike::new(before.layout().cell_size);
+    beside(before, after, places, |here, there| {
+        if let (Some(here), Some(there)) = (here, there)
+            && here == there
+        {
+            alike.push(here.0);
+        }
+    })?;
+    Ok(alike)
 }

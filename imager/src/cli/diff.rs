@@ -1,7 +1,9 @@
 //! `imager diff`.
 //!
 //! Owns: its options, and how differences are shown. Does not own: finding them
-//! (`crate::diff`).
+//! (`crate::diff`), files (`files`).
+
+mod files;
 
 use super::keys::ReadKeys;
 use super::{Output, opened};
@@ -24,6 +26,10 @@ pub struct Args {
     before: PathBuf,
     /// Image file that is compared with it
     after: PathBuf,
+    /// List the files that differ, too, in file systems that can be looked into: + added,
+    /// - removed, * changed, ? unreadable
+    #[arg(long)]
+    files: bool,
     #[command(flatten)]
     keys: ReadKeys,
     /// Print JSON
@@ -42,11 +48,18 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     }
     let found = compare(&before, &after)?;
     let lost = !before.bad().is_empty() || !after.bad().is_empty();
-    Ok(Output {
+    let mut output = Output {
         text: text(&found, lost),
         json: value(&found, lost),
         aside: false,
-    })
+    };
+    if args.files {
+        let head = (output.text.as_str(), &output.json);
+        files::print((&before, &after), &found, head, args.json)?;
+        // It is printed.
+        output.text.clear();
+    }
+    Ok(output)
 }
 
 /// What a part is called.

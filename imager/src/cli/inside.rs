@@ -92,7 +92,7 @@ pub fn label(region: &Region) -> String {
 }
 
 /// The partition's number; none for a disk without a table.
-fn number(region: &Region) -> Option<u32> {
+pub(super) fn number(region: &Region) -> Option<u32> {
     region.number.filter(|_| region.kind == "partition")
 }
 

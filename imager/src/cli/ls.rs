@@ -263,7 +263,7 @@ impl<'a> List<'a> {
 }
 
 /// Standard output takes no more; an empty report if its reader has enough.
-fn closed(error: &std::io::Error) -> Fail {
+pub(super) fn closed(error: &std::io::Error) -> Fail {
     let found = match error.kind() {
         ErrorKind::BrokenPipe => String::new(),
         _ => format!("standard output: {error}"),
@@ -276,7 +276,7 @@ fn closed(error: &std::io::Error) -> Fail {
 }
 
 /// To the second, in UTC.
-fn text_of(time: Time) -> Option<String> {
+pub(super) fn text_of(time: Time) -> Option<String> {
     OffsetDateTime::from_unix_timestamp(time.seconds)
         .ok()?
         .format(&Rfc3339)

@@ -303,7 +303,7 @@ impl Tree for Fat<'_> {
         let mut buf = Vec::new();
         self.chain(first, file.size, &mut |at, len| {
             buf.resize(len as usize, 0);
-            self.part.read(at, &mut buf)?;
+            self.part.content(at, &mut buf)?;
             sink(Piece::Data(&buf))
         })?;
         Ok(())

@@ -8,7 +8,9 @@
 //! gives zeros for what the image does not hold, and never guesses in a state that it does
 //! not understand completely.
 
+mod alike;
 mod bytes;
+pub mod compare;
 pub mod ext;
 mod fail;
 pub mod fat;
@@ -17,6 +19,7 @@ pub mod part;
 pub mod path;
 pub mod walk;
 
+pub use alike::Alike;
 pub use fail::Fail;
 pub use part::Part;
 

@@ -3,7 +3,7 @@
 //! Owns: the refusal of bytes that were never read from the disk, and a cache for the many
 //! small reads of file system metadata. Does not own: reading the image (`image::open`).
 
-use super::Fail;
+use super::{Alike, Fail};
 use crate::progress::ProgressSink;
 use crate::report;
 use diskmap::DiskRead;
@@ -11,6 +11,7 @@ use image::layout::Region;
 use image::{OpenImage, open::ReadAt};
 use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 use wire::DiskState;
 
 /// Bytes that are fetched at once for small reads.
@@ -38,6 +39,7 @@ pub struct Part<'a> {
     /// Windows by number, the latest one last.
     windows: RefCell<Vec<(u64, Vec<u8>)>>,
     progress: &'a dyn ProgressSink,
+    alike: RefCell<Option<Rc<Alike>>>,
 }
 
 impl<'a> Part<'a> {
@@ -75,6 +77,7 @@ impl<'a> Part<'a> {
             },
             windows: RefCell::default(),
             progress,
+            alike: RefCell::default(),
         }
     }
 
@@ -127,6 +130,26 @@ impl<'a> Part<'a> {
             return Err(unheld(offset, end));
         }
         Ok(())
+    }
+
+    /// From now on content that is alike in two images is not read: other bytes stand for
+    /// it. None: it is read again.
+    pub fn stand_in(&self, alike: Option<Rc<Alike>>) {
+        *self.alike.borrow_mut() = alike;
+    }
+
+    /// As [`Self::read`], of the content of files: bytes that nothing is looked up in.
+    pub fn content(&self, offset: u64, buf: &mut [u8]) -> Result<(), Fail> {
+        match &*self.alike.borrow() {
+            Some(alike) if alike.covers(offset, buf.len() as u64) => {
+                if self.progress.interrupted() {
+                    return Err(Fail::Interrupted);
+                }
+                alike.stand_in(offset, buf);
+                Ok(())
+            }
+            _ => self.read(offset, buf),
+        }
     }
 
     /// The bytes at `offset`.

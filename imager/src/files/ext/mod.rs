@@ -151,7 +151,7 @@ impl<'a> Ext<'a> {
             if journaled {
                 self.read_block(first + done / size, 0, bytes)?;
             } else {
-                self.part.read(first * size + done, bytes)?;
+                self.part.content(first * size + done, bytes)?;
             }
             sink(Piece::Data(bytes))?;
             done += part;

@@ -318,7 +318,7 @@ impl Ntfs<'_> {
             while inside < here {
                 let share = SHARE.min(here - inside);
                 let bytes = &mut buf[..share as usize];
-                self.part.read(cluster * self.cluster + inside, bytes)?;
+                self.part.content(cluster * self.cluster + inside, bytes)?;
                 sink(Piece::Data(bytes))?;
                 inside += share;
             }

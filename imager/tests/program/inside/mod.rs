@@ -5,6 +5,7 @@
 //! readers' corners (unit tests of `imager::files`).
 
 mod choice;
+mod differs;
 mod ext;
 mod ext_sums;
 mod extract;
