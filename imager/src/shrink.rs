@@ -7,7 +7,7 @@
 //! system's blocks, which is what resize2fs is for.
 
 use crate::backup::{self, container};
-use crate::keyring::Keyring;
+use crate::keyring::{Keyring, Opened};
 use crate::progress::ProgressSink;
 use crate::restore::stream::ContainerSource;
 use crate::restore::{self, Guard, Plan, Source};
@@ -50,9 +50,11 @@ impl Guard for Nobody {
 }
 
 /// Makes the image for a disk of `to` bytes (`None`: the smallest there can be) from the
-/// container `input`, and writes it to `out`. `scratch` needs room for what is used.
+/// container `input`, and writes it to `out`. `scratch` needs room for what is used. An image
+/// that is encrypted stays so, with the same key; in `scratch` it stands in the clear.
 pub fn run<W: Write + Send>(
     input: Box<dyn Read + Send>,
+    keyring: &Keyring,
     to: Option<u64>,
     scratch: &Path,
     out: W,
@@ -63,7 +65,7 @@ pub fn run<W: Write + Send>(
         .tempdir_in(scratch)
         .map_err(|e| failed(&format!("no scratch folder in {}", scratch.display()), &e))?;
     let (disk, part) = (work.path().join("disk"), work.path().join("partition"));
-    let mut image = ContainerSource::open(input, &Keyring::default())?;
+    let mut image = ContainerSource::open(input, keyring)?;
     let layout = image.layout().clone();
     let last = last_partition(&layout)?.clone();
     need_tools()?;
@@ -98,7 +100,10 @@ pub fn run<W: Write + Send>(
     info.serial.clone_from(&layout.disk.serial);
     info.wwn.clone_from(&layout.disk.wwn);
     info.physical_sector_size = layout.disk.physical_sector_size;
-    let options = backup::Options::default();
+    let options = backup::Options {
+        seal: seal(&image),
+        ..backup::Options::default()
+    };
     let plan = backup::Plan::make(&device, &info, layout.machine.clone(), &options, progress)?;
     let (out, written) = container::write(&device, &plan, &options, out, progress)?;
     let shrunk = Shrunk {
@@ -109,6 +114,15 @@ pub fn run<W: Write + Send>(
         warnings: repaired.into_iter().collect(),
     };
     Ok((out, shrunk))
+}
+
+/// The key that the image is encrypted with, if it is.
+fn seal<R: Read>(image: &ContainerSource<R>) -> Option<Opened> {
+    let encryption = image.layout().encryption.as_ref();
+    image.key().zip(encryption).map(|(key, encryption)| Opened {
+        key,
+        wrapped: encryption.wrapped_key.as_str().into(),
+    })
 }
 
 /// Nothing of a user's disks is touched here, whatever fails.

@@ -221,6 +221,56 @@ fn the_smallest_is_really_what_it_says() {
     );
 }
 
+/// It stays encrypted, with the key that it carries.
+#[test]
+fn an_encrypted_image_comes_out_encrypted() {
+    let disk = disk("gpt", 512);
+    let path = |name: &str| disk.dir.path().join(name);
+    let (id, key, sealed) = (path("id"), path("key"), path("sealed"));
+    let made = imager(&["key", "new", "--identity", "--json", s(&id)]);
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    let recipient = made["recipient"].as_str().unwrap();
+    let new = imager(&["key", "new", "--recipient", recipient, s(&key)]);
+    assert!(new.status.success(), "{new:?}");
+    let raw = s(&path("disk")).to_owned();
+    let opens = ["--identity", s(&id)];
+    let done = imager(
+        &[
+            &["backup", "-q", "--key", s(&key), &raw, s(&sealed)],
+            &opens[..],
+        ]
+        .concat(),
+    );
+    assert!(done.status.success(), "{done:?}");
+    let small = path("small");
+    let shrink = [
+        "shrink",
+        "-q",
+        "--scratch",
+        s(disk.dir.path()),
+        s(&sealed),
+        s(&small),
+    ];
+    let refused = imager(&shrink);
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    assert!(!small.exists());
+    let done = imager(&[&shrink, &opens[..]].concat());
+    assert!(done.status.success(), "{done:?}");
+    let info = imager(&["info", "--json", s(&small)]);
+    let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
+    assert!(info["encrypted_with"].is_string(), "{info}");
+    let plain = path("plain");
+    let export = ["export", "-q", "--format", "raw", s(&small), s(&plain)];
+    assert_eq!(imager(&export).status.code(), Some(3));
+    let done = imager(&[&export, &opens[..]].concat());
+    assert!(done.status.success(), "{done:?}");
+    let bytes = plain.metadata().unwrap().len();
+    assert!(bytes < 150 * MIB, "{bytes}");
+    let part = LoopDevice::attach_at(&plain, disk.start, bytes - disk.start, 512);
+    let mounted = Mounted::new(part.path(), "ro,noload");
+    assert_eq!(hashes_of(mounted.path()), disk.tree.hashes());
+}
+
 #[test]
 fn what_cannot_be_is_refused_and_leaves_nothing() {
     let disk = disk("gpt", 512);

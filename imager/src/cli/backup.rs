@@ -8,7 +8,6 @@ use super::partial::{PartialFile, failed};
 use super::shown::Shown;
 use super::{Output, print_warnings, warnings_json};
 use crate::backup::{Options, Plan, container};
-use crate::keyring::Keyring;
 use crate::partitions::Given;
 use crate::progress::Silent;
 use crate::{bad_ranges, disks, in_use, machine, report, sectors, source};
@@ -97,7 +96,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         skip_bad: args.skip_bad,
         in_use: args.force,
         strict: args.strict,
-        seal: Keyring::new(None, args.keys.source()).for_backup()?,
+        seal: args.keys.for_backup()?,
         compression: compression(&args.codec, args.level)?,
         ..Options::default()
     };

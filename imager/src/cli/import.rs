@@ -3,6 +3,7 @@
 //! Owns: its options and what it says. Does not own: the import (`crate::import`).
 
 use super::backup::compression;
+use super::keys::SealKeys;
 use super::partial::PartialFile;
 use super::shown::Shown;
 use super::{Output, print_warnings, warnings_json};
@@ -57,6 +58,8 @@ pub struct Args {
     /// Sector size of the disk, if it is neither 512 nor that of a GPT
     #[arg(long, value_name = "BYTES")]
     sector_size: Option<u32>,
+    #[command(flatten)]
+    keys: SealKeys,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -79,6 +82,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
             full: args.full,
             strict: args.strict,
             in_use: args.force,
+            seal: args.keys.for_backup()?,
             compression: compression(&args.codec, args.level)?,
             ..backup::Options::default()
         },

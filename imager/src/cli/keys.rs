@@ -4,7 +4,7 @@
 //! `crate::keyring`), asking for a passphrase (`prompt`).
 
 use super::prompt;
-use crate::keyring::{KeySource, Keyring};
+use crate::keyring::{KeySource, Keyring, Opened};
 use crate::trust;
 use std::path::PathBuf;
 use wire::Report;
@@ -34,6 +34,14 @@ impl SealKeys {
             ask: Some(prompt::ask),
             allow_plain: false,
         }
+    }
+
+    /// The key that a new image is encrypted with, if one was named.
+    ///
+    /// # Errors
+    /// `image-locked`: it does not open. Nothing is ever made in the clear instead.
+    pub fn for_backup(&self) -> Result<Option<Opened>, Report> {
+        Keyring::new(None, self.source()).for_backup()
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Owns: its options and what it says. Does not own: how it is done (`crate::shrink`).
 
+use super::keys::ReadKeys;
 use super::partial::PartialFile;
 use super::shown::Shown;
 use super::{Output, info, print_warnings, warnings_json};
@@ -22,9 +23,12 @@ pub struct Args {
     /// Size in bytes of the disk that the new image is for; without it, the smallest
     #[arg(long, value_name = "BYTES")]
     to: Option<u64>,
-    /// Folder with room for everything that is used in the image
+    /// Folder with room for everything that is used in the image; that of an encrypted image
+    /// stands there in the clear meanwhile
     #[arg(long, value_name = "FOLDER", default_value = "/var/tmp")]
     scratch: PathBuf,
+    #[command(flatten)]
+    keys: ReadKeys,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -42,24 +46,14 @@ pub fn run(args: &Args) -> Result<Output, Report> {
                 .with_advice("Choose another name."),
         );
     }
-    let mut file = info::open(&args.file)?;
-    let found =
-        image::structure::read(&mut file).map_err(|e| report::image(&e, DiskState::NotInvolved))?;
-    if found.layout.encryption.is_some() {
-        let found = "an encrypted image cannot be shrunk";
-        return Err(
-            Report::new(Code::ImageLocked, found, DiskState::NotInvolved).with_advice(
-                "Restore it to a file of the size of its disk, and make an image of that without a \
-                 key; what is shrunk can be restored and backed up with one again.",
-            ),
-        );
-    }
+    let keyring = args.keys.keyring()?;
+    let file = info::open(&args.file)?;
     let started = Instant::now();
     let shown = Shown::start("shrink", args.quiet);
     let part = PartialFile::create(&args.out, &[&args.file])?;
     let out = BufWriter::with_capacity(256 << 10, part.writer());
     let input = Box::new(BufReader::with_capacity(256 << 10, file));
-    let (out, done) = shrink::run(input, args.to, &args.scratch, out, shown.sink())?;
+    let (out, done) = shrink::run(input, &keyring, args.to, &args.scratch, out, shown.sink())?;
     out.into_inner().map_err(|e| report::output(e.error()))?;
     part.publish(false)?;
     drop(shown);

@@ -92,6 +92,34 @@ fn an_encrypted_image_comes_back_with_its_key_and_shows_nothing() {
 }
 
 #[test]
+fn what_is_imported_may_be_encrypted_at_once() {
+    let dir = folder();
+    let (key, identity) = key(dir.path(), "fleet");
+    let imaged = disks::gpt();
+    let (image, other) = (dir.path().join("image.dpl"), dir.path().join("other.dpl"));
+    let options = [
+        "--key",
+        key.to_str().unwrap(),
+        "--identity",
+        identity.to_str().unwrap(),
+    ];
+    let [k, file, i, id] = options;
+    let from = &imaged.disk.path;
+    imager!["import", "-q", k, file, from, other].fails("image-locked", REFUSED);
+    assert!(!other.exists());
+    imager!["import", "-q", k, file, i, id, from, image].ok();
+    let shown = imager!["info", "--json", image].ok().json();
+    assert!(shown["encrypted_with"].is_string(), "{shown}");
+    imager!["verify", "-q", image].fails("image-locked", REFUSED);
+    // The same chunks as a backup with that key makes.
+    backup(from, &other, &key, &identity);
+    imager!["diff", i, id, image, other].ok();
+    let target = dir.path().join("target.img");
+    imager!["restore", "-q", i, id, image, target].ok();
+    assert_same(from, &target, 512);
+}
+
+#[test]
 fn without_the_key_nothing_is_written() {
     let dir = folder();
     let (own, identity) = key(dir.path(), "own");
