@@ -78,6 +78,10 @@ impl PartialFile {
     pub(super) fn publish(mut self, overwrite: bool) -> Result<(), Report> {
         let mut sync = || -> std::io::Result<()> {
             self.file.sync_all()?;
+            if !is_at(&self.file, &self.partial) {
+                let what = "it was taken away or replaced while it was written";
+                return Err(std::io::Error::other(what));
+            }
             if overwrite {
                 std::fs::rename(&self.partial, &self.name)?;
             } else {
@@ -213,6 +217,21 @@ mod tests {
         // One that is ours is.
         drop(PartialFile::create(&name, &[]).unwrap());
         assert!(!partial.exists() && name.exists());
+    }
+
+    #[test]
+    fn another_file_never_gets_the_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (name, partial) = (dir.path().join("x"), dir.path().join("x.partial"));
+        for overwrite in [false, true] {
+            let part = PartialFile::create(&name, &[]).unwrap();
+            fs::remove_file(&partial).unwrap();
+            fs::write(&partial, b"another program's").unwrap();
+            let report = part.publish(overwrite).unwrap_err();
+            assert!(report.found.contains("replaced"), "{report:?}");
+            assert!(!name.exists());
+            assert_eq!(fs::read(&partial).unwrap(), b"another program's");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::run::{FAILED, command, finish};
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
-use testkit::loopdev::LoopDevice;
+use testkit::loopdev::{LoopDevice, Mounted};
 
 /// A folder of so many bytes, in memory.
 struct SmallFolder(tempfile::TempDir);
@@ -65,6 +65,57 @@ fn a_backup_into_a_full_folder_keeps_nothing_half_made() {
     let run = imager!["backup", "-q", "--json", disks::noise().disk.path, image];
     run.fails("no-space", FAILED);
     assert_eq!(small.entries(), 0, "something half-made stays");
+}
+
+#[test]
+fn an_export_into_a_full_folder_keeps_nothing_half_made() {
+    for format in ["raw", "qcow2", "vhdx"] {
+        for bytes in [64 << 10, 4 * MIB] {
+            let small = SmallFolder::new(bytes);
+            let disk = small.path().join("disk");
+            let image = &disks::noise().image;
+            imager!["export", "-q", "--json", "--format", format, image, disk]
+                .fails("no-space", FAILED)
+                .disk("not-involved");
+            assert_eq!(small.entries(), 0, "something of a {format} stays");
+        }
+    }
+}
+
+/// What was whole before the folder was full stays; there is no other file.
+#[test]
+fn an_extraction_into_a_full_folder_keeps_no_half_file() {
+    let dir = folder();
+    let (disk, image) = (dir.path().join("disk"), dir.path().join("image"));
+    File::create(&disk).unwrap().set_len(32 * MIB).unwrap();
+    let made = Command::new("mkfs.ext4").arg("-q").arg(&disk).status();
+    assert!(made.expect("mkfs.ext4 (package e2fsprogs)").success());
+    let mounted = Mounted::new(&disk, "loop");
+    std::fs::create_dir(mounted.path().join("folder")).unwrap();
+    for (name, len) in [
+        ("a", 1000),
+        ("folder/large", 9 * MIB),
+        ("folder/x", 1000),
+        ("z", 9 * MIB),
+    ] {
+        garbage(mounted.path().join(name), len);
+    }
+    drop(mounted);
+    imager!["backup", "-q", disk, image].ok();
+    let small = SmallFolder::new(4 * MIB);
+    imager!["extract", "-q", "--json", image, "/", small.path()]
+        .fails("no-space", FAILED)
+        .disk("not-involved");
+    let names = |path: &Path| -> Vec<String> {
+        let entries = path.read_dir().unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != "lost+found").collect()
+    };
+    let mut top = names(small.path());
+    top.sort();
+    assert_eq!(top, ["a", "folder"]);
+    assert_eq!(small.path().join("a").metadata().unwrap().len(), 1000);
+    assert_eq!(names(&small.path().join("folder")), [""; 0]);
 }
 
 #[test]
