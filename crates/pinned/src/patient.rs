@@ -1,7 +1,7 @@
 //! Waiting on a connection, for as long as it is wanted and no longer.
 //!
-//! Owns: the limit of a read or write without a byte, and giving up at once when the
-//! caller wants to stop. Does not own: what becomes of the request.
+//! Owns: the limit of a read or write without a byte, giving up at once when the caller
+//! wants to stop, and joining what is sent. Does not own: what becomes of the request.
 //!
 //! The HTTP client forgets its time limits on a connection that it uses again, so they are
 //! kept here, below TLS.
@@ -39,7 +39,74 @@ impl TlsConnector for Connector {
             timeouts: self.timeouts,
             stop: Arc::clone(&self.stop),
         };
-        self.config.connect(dns_name, Box::new(patient))
+        let tls = self.config.connect(dns_name, Box::new(patient))?;
+        Ok(Box::new(Joined::new(tls)))
+    }
+}
+
+/// Bytes that are joined before they are encrypted and sent.
+const JOINED: usize = 64 << 10;
+
+/// Joins small writes: the client copies a body in pieces of 8 KiB, and each would become a
+/// TLS record and a system call of its own. What waits is sent before anything is read.
+struct Joined {
+    io: Box<dyn ReadWrite>,
+    waiting: Vec<u8>,
+}
+
+impl Joined {
+    fn new(io: Box<dyn ReadWrite>) -> Joined {
+        Joined {
+            io,
+            waiting: Vec::new(),
+        }
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let sent = self.io.write_all(&self.waiting);
+        // After an error nobody can tell what of it went out: the connection is no good.
+        self.waiting.clear();
+        sent
+    }
+}
+
+impl Read for Joined {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.flush()?;
+        self.io.read(buf)
+    }
+}
+
+impl Write for Joined {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.waiting.len() + buf.len() > JOINED {
+            self.send()?;
+        }
+        if buf.len() >= JOINED {
+            return self.io.write(buf);
+        }
+        self.waiting.extend_from_slice(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.send()?;
+        self.io.flush()
+    }
+}
+
+impl fmt::Debug for Joined {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:?} (joined)", self.io)
+    }
+}
+
+impl ReadWrite for Joined {
+    fn socket(&self) -> Option<&TcpStream> {
+        self.io.socket()
     }
 }
 
@@ -117,7 +184,7 @@ impl ReadWrite for Patient {
 
 #[cfg(test)]
 mod tests {
-    use super::{Patient, Stop};
+    use super::{JOINED, Joined, Patient, Stop};
     use crate::client::Timeouts;
     use std::io::{ErrorKind, Read, Write};
     use std::net::{TcpListener, TcpStream};
@@ -184,6 +251,36 @@ mod tests {
         socket.set_read_timeout(None).unwrap();
         let error = patient.read(&mut [0]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn joined_writes_arrive_whole_and_in_order_before_an_answer_is_awaited() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        let mut joined = Joined::new(Box::new(near));
+        let sent: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+        let wanted = sent.clone();
+        let other = std::thread::spawn(move || {
+            let mut got = vec![0; wanted.len()];
+            far.read_exact(&mut got).unwrap();
+            far.write_all(b"yes").unwrap();
+            got == wanted
+        });
+        let mut rest = &sent[..];
+        for size in [1, 8192, JOINED - 1, JOINED, JOINED + 1, 5].iter().cycle() {
+            let (now, later) = rest.split_at((*size).min(rest.len()));
+            joined.write_all(now).unwrap();
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        assert!(joined.waiting.len() <= JOINED);
+        let mut answer = [0; 3];
+        joined.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, *b"yes");
+        assert!(other.join().unwrap());
     }
 
     #[test]

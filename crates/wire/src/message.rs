@@ -9,6 +9,7 @@
 //! | `POST /v1/executions/{id}/progress` | [`Progress`] | [`ProgressReply`] |
 //! | `POST /v1/executions/{id}/disks` | [`DiskCheck`] | empty |
 //! | `POST /v1/executions/{id}/log` | UTF-8 text, at most [`MAX_LOG_BYTES`] | empty |
+//! | `GET /v1/executions/{id}/base` | | n x 32-byte hashes of chunks that the server has: of the machine's newest image |
 //! | `POST /v1/executions/{id}/have` | n x 32-byte hashes | bitmap, bit i (LSB first) = has hash i |
 //! | `POST /v1/executions/{id}/records` | records one after the other | [`Stored`] |
 //! | `PUT /v1/executions/{id}/manifest` | manifest | [`Published`] |
@@ -36,6 +37,8 @@ pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 pub const MAX_LOG_BYTES: usize = 8 << 20;
 /// Most hashes in one `have` or `fetch`.
 pub const MAX_HASHES: usize = 4096;
+/// Most hashes of a `base`: the chunks of a terabyte, in 32 MiB of the target's memory.
+pub const MAX_BASE_HASHES: usize = 1 << 20;
 
 /// A disk as the target sees it. Numbers are a display aid; identity is serial or WWN.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -155,6 +155,10 @@ impl<'a> CellReader<'a> {
         let Some((medium, aligned)) = &mut self.medium else {
             return self.device.read_at(from, buf);
         };
+        let is_aligned = |at: u64| at.is_multiple_of(ALIGN);
+        if is_aligned(buf.as_ptr().addr() as u64) && is_aligned(from | buf.len() as u64) {
+            return medium.read_exact_at(from, buf); // no copy needed
+        }
         if from + buf.len() as u64 > medium.size_bytes() {
             return medium.read_exact_at(from, buf); // says so
         }

@@ -16,13 +16,18 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use image::manifest::ManifestWriter;
 use image::record::Encoder;
 use image::{BadRange, CellMap, ChunkRef, Hash, PAGE_CHUNKS};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use wire::{DiskState, Published, Report, Step};
 
-/// Plain bytes of one batch: large enough to hide a round trip, small enough for memory.
-const BATCH_BYTES: u64 = 8 << 20;
-/// Batches in flight, each on its own connection.
+/// Plain bytes of one batch, about which the server is asked at once: large enough to hide a
+/// round trip, small enough for memory, of which six batches are taken.
+const BATCH_BYTES: u64 = 4 << 20;
+/// Bytes of records from which on they are sent: the server makes each upload durable before
+/// it answers, and less often is cheaper.
+const UPLOAD_BYTES: usize = 4 << 20;
+/// Uploads in flight, each on its own connection.
 const SENDERS: usize = 3;
 
 /// Said where a manifest was not taken, because an earlier one of the execution was.
@@ -31,7 +36,7 @@ pub const PUBLISHED_BEFORE: &str = "the server had published what this execution
 
 /// Buffers that are kept for the next chunks: those of the batches that there can be at once.
 /// More come where many cells have few bytes, and each may have grown to a whole cell.
-const KEPT_BUFFERS: usize = 64;
+const KEPT_BUFFERS: usize = 32;
 
 /// Consecutive chunks.
 struct Batch {
@@ -111,6 +116,7 @@ pub fn send_chunks(
 ) -> Result<Unpublished, Report> {
     progress.step(Step::Running, plan.used_bytes());
     let totals = Totals::default();
+    let base = remote.names_of_base()?;
     let (batch_tx, batch_rx) = bounded::<Batch>(1);
     let (free_tx, free_rx) = bounded::<Vec<u8>>(KEPT_BUFFERS);
     let (named_tx, named_rx) = bounded::<Result<(usize, Vec<ChunkRef>), Report>>(SENDERS * 2);
@@ -132,6 +138,7 @@ pub fn send_chunks(
                 remote,
                 progress,
                 totals: &totals,
+                base: &base,
                 free: free_tx.clone(),
             };
             let (batch_rx, named_tx) = (batch_rx.clone(), named_tx.clone());
@@ -192,7 +199,10 @@ fn read_all(
         let mut chunks = Vec::with_capacity(cells.len());
         for cell in &cells {
             stop_if_asked(progress)?;
-            let mut plain = free.try_recv().unwrap_or_default();
+            let mut plain = match free.try_recv() {
+                Ok(plain) => plain,
+                Err(_) => Vec::with_capacity(cell.used.len() as usize),
+            };
             reader.read(cell, &mut plain)?;
             chunks.push(plain);
         }
@@ -207,7 +217,18 @@ struct BatchSender<'a> {
     remote: &'a Remote,
     progress: &'a dyn ProgressSink,
     totals: &'a Totals,
+    /// What the server has, in order.
+    base: &'a [[u8; 32]],
     free: Sender<Vec<u8>>,
+}
+
+/// Records that wait to be sent, and the batches that are done when they are stored.
+#[derive(Default)]
+struct Pending {
+    body: Vec<u8>,
+    /// Chunks in `body`.
+    names: HashSet<Hash>,
+    batches: Vec<(usize, Vec<ChunkRef>)>,
 }
 
 impl BatchSender<'_> {
@@ -216,34 +237,45 @@ impl BatchSender<'_> {
         batches: &Receiver<Batch>,
         named: &Sender<Result<(usize, Vec<ChunkRef>), Report>>,
     ) {
-        let mut encoder = match self.options.encoder() {
-            Ok(encoder) => encoder,
-            Err(error) => {
-                let _ = named.send(Err(report::image(&error, DiskState::NotInvolved)));
-                return;
-            }
-        };
-        let (mut body, mut proof) = (Vec::new(), Proof::new(self.options));
-        for batch in batches {
-            let result = self
-                .one(&batch, &mut encoder, &mut proof, &mut body)
-                .map(|names| (batch.first, names));
-            for buffer in batch.chunks {
-                let _ = self.free.try_send(buffer);
-            }
-            let failed = result.is_err();
-            if named.send(result).is_err() || failed {
-                return;
-            }
+        if let Err(report) = self.send_all(batches, named) {
+            let _ = named.send(Err(report));
         }
     }
 
-    fn one(
+    fn send_all(
+        &self,
+        batches: &Receiver<Batch>,
+        named: &Sender<Result<(usize, Vec<ChunkRef>), Report>>,
+    ) -> Result<(), Report> {
+        let encoder = self.options.encoder();
+        let mut encoder = encoder.map_err(|e| report::image(&e, DiskState::NotInvolved))?;
+        let mut proof = Proof::new(self.options);
+        let mut pending = Pending {
+            // All that it will ever have: growing would copy it.
+            body: Vec::with_capacity(UPLOAD_BYTES + 2 * BATCH_BYTES as usize),
+            ..Pending::default()
+        };
+        for batch in batches {
+            let names = self.add(&batch, &mut encoder, &mut proof, &mut pending)?;
+            pending.batches.push((batch.first, names));
+            for buffer in batch.chunks {
+                let _ = self.free.try_send(buffer);
+            }
+            let enough = pending.body.is_empty() || pending.body.len() >= UPLOAD_BYTES;
+            if enough && !self.flush(&mut pending, named)? {
+                return Ok(()); // another one has failed, and tells why
+            }
+        }
+        self.flush(&mut pending, named).map(|_| ())
+    }
+
+    /// Adds what the server lacks of a batch.
+    fn add(
         &self,
         batch: &Batch,
         encoder: &mut Encoder,
         proof: &mut Proof,
-        body: &mut Vec<u8>,
+        pending: &mut Pending,
     ) -> Result<Vec<ChunkRef>, Report> {
         let names: Vec<ChunkRef> = batch
             .chunks
@@ -253,33 +285,60 @@ impl BatchSender<'_> {
                 plain_len: plain.len() as u32,
             })
             .collect();
-        let hashes: Vec<[u8; 32]> = names.iter().map(|chunk| chunk.name.0).collect();
-        let known = self.remote.have(&hashes)?;
-        body.clear();
-        let mut sent_here: Vec<Hash> = Vec::new();
+        let known = self.known(&names)?;
         let mut known_count = 0;
         for ((plain, chunk), known) in batch.chunks.iter().zip(&names).zip(known) {
-            if known || sent_here.contains(&chunk.name) {
+            if known || !pending.names.insert(chunk.name) {
                 known_count += 1;
                 continue;
             }
-            let start = body.len();
+            let start = pending.body.len();
             encoder
-                .encode_named(plain, chunk.name, body)
+                .encode_named(plain, chunk.name, &mut pending.body)
                 .map_err(|e| report::image(&e, DiskState::NotInvolved))?;
-            proof.of(&body[start..], chunk.name)?;
-            sent_here.push(chunk.name);
-        }
-        if !body.is_empty() {
-            self.remote.send_records(body)?;
+            proof.of(&pending.body[start..], chunk.name)?;
         }
         self.totals.known.fetch_add(known_count, Ordering::Relaxed);
-        self.totals
-            .wire_bytes
-            .fetch_add(body.len() as u64, Ordering::Relaxed);
-        let plain: u64 = names.iter().map(|chunk| u64::from(chunk.plain_len)).sum();
-        self.progress.advance(plain, body.len() as u64);
         Ok(names)
+    }
+
+    /// Which of the chunks the server has.
+    fn known(&self, chunks: &[ChunkRef]) -> Result<Vec<bool>, Report> {
+        let told = |chunk: &ChunkRef| self.base.binary_search(&chunk.name.0).is_ok();
+        let mut known: Vec<bool> = chunks.iter().map(told).collect();
+        let open = chunks.iter().zip(&known).filter(|(_, known)| !**known);
+        let asked: Vec<[u8; 32]> = open.map(|(chunk, _)| chunk.name.0).collect();
+        if !asked.is_empty() {
+            let answers = self.remote.have(&asked)?;
+            let open = known.iter_mut().filter(|known| !**known);
+            for (known, answer) in open.zip(answers) {
+                *known = answer;
+            }
+        }
+        Ok(known)
+    }
+
+    /// Sends what waits; then its batches are done. False if nobody waits for them any more.
+    fn flush(
+        &self,
+        pending: &mut Pending,
+        named: &Sender<Result<(usize, Vec<ChunkRef>), Report>>,
+    ) -> Result<bool, Report> {
+        let sent = pending.body.len() as u64;
+        if sent > 0 {
+            self.remote.send_records(&pending.body)?;
+        }
+        pending.body.clear();
+        pending.names.clear();
+        self.totals.wire_bytes.fetch_add(sent, Ordering::Relaxed);
+        let done = pending.batches.iter().flat_map(|(_, names)| names);
+        let plain: u64 = done.map(|chunk| u64::from(chunk.plain_len)).sum();
+        self.progress.advance(plain, sent);
+        let mut wanted = true;
+        for done in pending.batches.drain(..) {
+            wanted &= named.send(Ok(done)).is_ok();
+        }
+        Ok(wanted)
     }
 }
 

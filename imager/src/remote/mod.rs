@@ -264,6 +264,26 @@ impl Remote {
         self.retried("sending the log", || self.post("log", newest)?.empty())
     }
 
+    /// `GET .../base`: names of chunks that the server has, in order of the names: those of
+    /// this machine's newest image. Whatever becomes of the connection on the way, the names
+    /// that came are good.
+    ///
+    /// # Errors
+    /// See [`Remote::checkin`].
+    pub fn names_of_base(&self) -> Result<Vec<[u8; 32]>, Report> {
+        let mut body = self.retried("asking what the server has", || {
+            let (path, token) = self.path("base")?;
+            self.link.get(token, &path)?.stream()
+        })?;
+        let mut names = Vec::new();
+        let mut name = [0; 32];
+        while names.len() < wire::MAX_BASE_HASHES && body.read_exact(&mut name).is_ok() {
+            names.push(name);
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// `POST .../have`: for each hash whether the server has its chunk. Any number of
     /// hashes; they are asked in portions.
     ///

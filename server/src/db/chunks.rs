@@ -93,21 +93,27 @@ pub async fn find_in_image(
     Ok(found)
 }
 
-/// Adds a chunk, or gives a damaged one its new place. A chunk that is there and whole
-/// stays where it is.
-pub async fn insert(conn: &mut Conn, name: Hash, place: &Place) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO chunks (name, pack, place, stored_len, plain_len) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (name) DO UPDATE SET pack = excluded.pack, place = excluded.place,
-         stored_len = excluded.stored_len, plain_len = excluded.plain_len, damaged = 0 WHERE chunks.damaged = 1",
-    )
-    .bind(name.0.to_vec())
-    .bind(place.pack)
-    .bind(signed(place.offset))
-    .bind(i64::from(place.stored_len))
-    .bind(i64::from(place.plain_len))
-    .execute(conn)
-    .await?;
+/// Adds chunks, or gives damaged ones their new place. One that is there and whole stays
+/// where it is.
+pub async fn insert_all(conn: &mut Conn, places: &HashMap<Hash, Place>) -> Result<(), sqlx::Error> {
+    let places: Vec<(&Hash, &Place)> = places.iter().collect();
+    for batch in places.chunks(BATCH / 5) {
+        let mut query =
+            QueryBuilder::new("INSERT INTO chunks (name, pack, place, stored_len, plain_len) ");
+        query.push_values(batch, |mut row, (name, place)| {
+            row.push_bind(name.0.to_vec())
+                .push_bind(place.pack)
+                .push_bind(signed(place.offset))
+                .push_bind(i64::from(place.stored_len))
+                .push_bind(i64::from(place.plain_len));
+        });
+        query.push(
+            " ON CONFLICT (name) DO UPDATE SET pack = excluded.pack, place = excluded.place,
+             stored_len = excluded.stored_len, plain_len = excluded.plain_len, damaged = 0
+             WHERE chunks.damaged = 1",
+        );
+        query.build().execute(&mut *conn).await?;
+    }
     Ok(())
 }
 
@@ -163,6 +169,40 @@ pub async fn pin(conn: &mut Conn, execution: &str, chunks: &[i64]) -> Result<(),
         query.build().execute(&mut *conn).await?;
     }
     Ok(())
+}
+
+/// Holds an image's chunks for an execution, whatever becomes of the image; its lease must be
+/// there ([`open_lease`]).
+pub async fn hold_image(conn: &mut Conn, execution: &str, image: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO bases (execution, image) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(execution)
+        .bind(image)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Row and name of those of an image's chunks that are not damaged, in the order of their
+/// rows, from after row `after` on, at most `most`.
+pub async fn names_of_image(
+    conn: &mut Conn,
+    image: &str,
+    after: i64,
+    most: i64,
+) -> Result<Vec<(i64, Hash)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT c.* FROM refs r JOIN chunks c ON c.seq = r.chunk
+         WHERE r.image = $1 AND r.chunk > $2 AND c.damaged = 0 ORDER BY r.chunk LIMIT $3",
+    )
+    .bind(image)
+    .bind(after)
+    .bind(most)
+    .fetch_all(conn)
+    .await?;
+    let found = rows.iter().map(place);
+    found
+        .map(|found| found.map(|(name, place)| (place.seq, name)))
+        .collect()
 }
 
 /// Makes chunks belong to an image.
@@ -345,6 +385,7 @@ pub async fn clear(conn: &mut Conn) -> Result<(), sqlx::Error> {
     // The order in which they refer to one another.
     for statement in [
         "DELETE FROM pins",
+        "DELETE FROM bases",
         "DELETE FROM leases",
         "DELETE FROM refs",
         "DELETE FROM chunks",

@@ -307,8 +307,38 @@ pub async fn delete_unpublished(conn: &mut Conn, execution: &str) -> Result<(), 
     Ok(())
 }
 
-/// Removes an image and its hold on its chunks.
+/// The newest whole image of a machine, of a series if there is one of that; of a backup of
+/// several disks all of its images.
+pub async fn newest_of(
+    conn: &mut Conn,
+    machine: &str,
+    series: Option<&str>,
+) -> Result<Vec<String>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT id FROM images WHERE machine = $1 AND damaged = 0 AND published = (
+         SELECT published FROM images WHERE machine = $1 AND damaged = 0 AND published > 0
+         ORDER BY CASE WHEN series = $2 THEN 0 ELSE 1 END, published DESC LIMIT 1) ORDER BY part",
+    )
+    .bind(machine)
+    .bind(series)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(|row| row.try_get("id")).collect()
+}
+
+/// Removes an image and its hold on its chunks, which backups that count on it get.
 pub async fn delete(conn: &mut Conn, id: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO pins (execution, chunk) SELECT b.execution, r.chunk
+         FROM bases b JOIN refs r ON r.image = b.image WHERE b.image = $1 ON CONFLICT DO NOTHING",
+    )
+    .bind(id)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query("DELETE FROM bases WHERE image = $1")
+        .bind(id)
+        .execute(&mut *conn)
+        .await?;
     sqlx::query("DELETE FROM refs WHERE image = $1")
         .bind(id)
         .execute(&mut *conn)

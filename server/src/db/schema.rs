@@ -152,6 +152,16 @@ const VERSIONS: &[&[&str]] = &[
         "ALTER TABLE images ADD COLUMN set_size BIGINT NOT NULL DEFAULT 0",
         "CREATE INDEX images_of_set ON images(set_id)",
     ],
+    // Images whose chunks a backup was told to be there: an image that goes leaves its chunks
+    // to those who count on it.
+    &[
+        "CREATE TABLE bases (
+        execution TEXT NOT NULL REFERENCES leases(execution) ON DELETE CASCADE,
+        image TEXT NOT NULL,
+        PRIMARY KEY (execution, image)
+    )",
+        "CREATE INDEX bases_of_image ON bases(image)",
+    ],
 ];
 
 /// Brings an empty or older database to the newest version.

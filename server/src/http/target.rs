@@ -13,7 +13,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{post, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +36,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/progress", post(progress))
         .route("/disks", post(disks))
         .route("/log", post(log))
+        .route("/base", get(base))
         .route("/have", post(have))
         .route("/records", post(records))
         .route("/manifest", put(put_manifest).get(get_manifest))
@@ -182,6 +183,11 @@ pub(super) async fn with_body<T>(allowed: Outcome<T>, body: Body) -> Outcome<(T,
             Err(failure)
         }
     }
+}
+
+async fn base(State(app): Shared, Path(id): Path<String>, headers: HeaderMap) -> Outcome<Body> {
+    let execution = backup(&app, &id, &headers).await?;
+    Ok(body::stream(app.store.base(&execution).await?))
 }
 
 async fn have(

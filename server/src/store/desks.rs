@@ -9,12 +9,12 @@ use image::Error;
 use image::record::RecordHeader;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// One place.
 #[derive(Default)]
 pub(super) struct Desk {
     proof: Proof,
-    record: Vec<u8>,
 }
 
 impl Desk {
@@ -27,20 +27,13 @@ impl Desk {
     ) -> Result<(), Error> {
         self.proof.check(header, payload, at)
     }
-
-    /// Header and payload as one piece.
-    pub(super) fn record(&mut self, header: &RecordHeader, payload: &[u8]) -> &[u8] {
-        self.record.clear();
-        self.record.extend_from_slice(&header.encode());
-        self.record.extend_from_slice(payload);
-        &self.record
-    }
 }
 
 /// All places.
 pub(super) struct Desks {
     free: Mutex<Vec<Desk>>,
     left: Condvar,
+    turns: Semaphore,
 }
 
 impl Desks {
@@ -50,7 +43,14 @@ impl Desks {
         Desks {
             free: Mutex::new((0..count).map(|_| Desk::default()).collect()),
             left: Condvar::new(),
+            turns: Semaphore::new(count),
         }
+    }
+
+    /// A turn to work, for async code that will do so in a thread: so there are no more such
+    /// threads than places. `None` cannot come, and would only mean more of them.
+    pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        self.turns.acquire().await.ok()
     }
 
     /// Does `work` at a free place, after waiting for one. Not to be called in async code.

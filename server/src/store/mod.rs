@@ -15,6 +15,7 @@ mod desks;
 mod doubt;
 mod fetch;
 mod have;
+mod ingest;
 mod owner;
 mod packs;
 mod proof;
@@ -49,6 +50,8 @@ pub struct Store {
     db: Arc<Db>,
     packs: PackPool,
     desks: desks::Desks,
+    buffers: upload::Buffers,
+    lately: ingest::Lately,
     reserve: u64,
     signer: Option<Arc<SigningKey>>,
     /// Executions that publish now.
@@ -78,6 +81,8 @@ impl Store {
             db,
             packs,
             desks: desks::Desks::new(),
+            buffers: upload::Buffers::default(),
+            lately: ingest::Lately::default(),
             reserve: RESERVE,
             signer: None,
             publishing: Mutex::default(),

@@ -5,9 +5,10 @@
 //! the format (`image::assemble`, `image::container`).
 
 use super::Store;
+use super::ingest::Ingest;
 use super::publish::{open_manifest, own_name};
 use super::sign;
-use super::upload::{BodyReader, Ingest};
+use super::upload::BodyReader;
 use crate::db::images::{self, Image};
 use crate::db::{Conn, chunks, machines};
 use crate::failure::{Failure, Outcome};
@@ -299,11 +300,19 @@ fn records(
     reader: &mut ContainerReader<io::BufReader<BodyReader>>,
     ingest: &mut Ingest,
 ) -> Outcome<Root> {
-    let mut payload = Vec::new();
+    let (mut payload, mut record) = (Vec::new(), Vec::new());
     loop {
         match reader.next_event(&mut payload) {
             Ok(Event::Page(_)) => {}
-            Ok(Event::Record { header, offset }) => ingest.record(&header, &payload, offset)?,
+            Ok(Event::Record { header, offset }) => {
+                record.clear();
+                record.extend_from_slice(&header.encode());
+                record.extend_from_slice(&payload);
+                ingest.record(&header, &record, offset)?;
+                if ingest.is_full() {
+                    ingest.flush()?;
+                }
+            }
             Ok(Event::End(root)) => return Ok(root),
             Err(image::Error::Io { operation, source }) if operation != "writing the manifest" => {
                 return Err(Failure::new(

@@ -172,7 +172,7 @@ impl Run {
                 damaged: !whole,
             };
             if *whole {
-                chunks::insert(conn, header.name, &place).await?;
+                chunks::insert_all(conn, &HashMap::from([(header.name, place)])).await?;
             } else {
                 chunks::insert_damaged(conn, header.name, &place).await?;
             }

@@ -2,7 +2,7 @@
 //! was told is there stays there.
 
 use super::{CELL, Fixture, body};
-use crate::db::images;
+use crate::db::{chunks, images};
 use crate::exec::state::State;
 use crate::store::retention::Policy;
 use image::cells::cut;
@@ -10,6 +10,7 @@ use image::layout::{Disk, Region, Table};
 use image::manifest::ManifestWriter;
 use image::record::{Compression, Encoder};
 use image::{ChunkRef, Hash, Layout};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -78,12 +79,26 @@ fn manifest(chunks: &[ChunkRef]) -> Vec<u8> {
     writer.finish().unwrap().0
 }
 
+/// What a backup is told of the machine's newest image, without asking.
+async fn told_beforehand(f: &Fixture, e: &crate::db::executions::Execution) -> HashSet<Hash> {
+    let mut frames = f.store.base(e).await.unwrap();
+    let mut told = HashSet::new();
+    while let Some(frame) = frames.recv().await {
+        let frame = frame.unwrap();
+        let (names, rest) = frame.as_chunks::<32>();
+        assert!(rest.is_empty());
+        told.extend(names.iter().map(|name| Hash(*name)));
+    }
+    told
+}
+
 /// One machine that backs up again and again and believes what it is told.
 async fn worker(
     f: Arc<Fixture>,
     pool: Arc<Vec<(ChunkRef, Vec<u8>)>>,
     number: u64,
     said: Arc<AtomicU64>,
+    based: Arc<AtomicU64>,
 ) {
     let mut dice = Dice(number + 1);
     for round in 0..ROUNDS {
@@ -93,8 +108,25 @@ async fn worker(
             .map(|_| dice.roll(POOL) as usize)
             .collect();
         let names: Vec<Hash> = wanted.iter().map(|&at| pool[at].0.name).collect();
-        let have = f.store.have(&id, &names).await.unwrap();
-        let missing = |at: &usize| have[at / 8] >> (at % 8) & 1 == 0;
+        let told = match dice.roll(3) {
+            0 => HashSet::new(),
+            _ => told_beforehand(&f, &e).await,
+        };
+        based.fetch_add(
+            names.iter().filter(|name| told.contains(name)).count() as u64,
+            Ordering::Relaxed,
+        );
+        let asked: Vec<Hash> = names
+            .iter()
+            .filter(|n| !told.contains(n))
+            .copied()
+            .collect();
+        let have = f.store.have(&id, &asked).await.unwrap();
+        let lacks = |name: &Hash| match asked.iter().position(|asked| asked == name) {
+            Some(at) => have[at / 8] >> (at % 8) & 1 == 0,
+            None => false,
+        };
+        let missing = |at: &usize| lacks(&names[*at]);
         said.fetch_add(
             (0..wanted.len()).filter(|at| !missing(at)).count() as u64,
             Ordering::Relaxed,
@@ -131,6 +163,7 @@ async fn work(
     f: &Arc<Fixture>,
     pool: &Arc<Vec<(ChunkRef, Vec<u8>)>>,
     said: &Arc<AtomicU64>,
+    based: &Arc<AtomicU64>,
     shift: u64,
 ) {
     let mut workers = tokio::task::JoinSet::new();
@@ -140,6 +173,7 @@ async fn work(
             Arc::clone(pool),
             shift * WORKERS + number,
             Arc::clone(said),
+            Arc::clone(based),
         ));
     }
     while let Some(result) = workers.join_next().await {
@@ -151,7 +185,8 @@ async fn work(
 async fn what_a_backup_counts_on_survives_deletion_and_collection() {
     let f = Arc::new(Fixture::new().await);
     let pool: Arc<Vec<_>> = Arc::new((0..POOL).map(chunk).collect());
-    let (ended, said) = (Arc::new(AtomicBool::new(false)), counter());
+    let ended = Arc::new(AtomicBool::new(false));
+    let (said, based) = (counter(), counter());
     let (packs, moved, deleted) = (counter(), counter(), counter());
     let collector = {
         let (f, ended) = (Arc::clone(&f), Arc::clone(&ended));
@@ -182,10 +217,10 @@ async fn what_a_backup_counts_on_survives_deletion_and_collection() {
     };
     let seen = |count: &AtomicU64| count.load(Ordering::Relaxed);
     // Until everything that races was seen to do something: a pack that was moved is gone.
-    let raced = || seen(&moved) > 0 && seen(&deleted) > 5 && seen(&said) > 20;
+    let raced = || seen(&moved) > 0 && seen(&deleted) > 5 && seen(&said) > 20 && seen(&based) > 20;
     let mut shift = 0;
     while shift == 0 || (shift < SHIFTS && !raced()) {
-        work(&f, &pool, &said, shift).await;
+        work(&f, &pool, &said, &based, shift).await;
         shift += 1;
     }
     ended.store(true, Ordering::Relaxed);
@@ -266,4 +301,36 @@ async fn retention_deletes_what_no_rule_keeps_and_nothing_else() {
     f.store.pin(&ids[0], false).await.unwrap();
     assert_eq!(f.store.prune(1).await.unwrap().len(), 1);
     assert_eq!(left().await, [&ids[4][..], &ids[3], &ids[1]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_backup_was_told_beforehand_outlives_its_image() {
+    let f = Fixture::new().await;
+    let made: Vec<_> = (0..4).map(chunk).collect();
+    let chunks: Vec<ChunkRef> = made.iter().map(|(chunk, _)| *chunk).collect();
+    let e = f.backup("e1", "gold").await;
+    assert!(told_beforehand(&f, &e).await.is_empty(), "nothing is there");
+    let records: Vec<u8> = made.iter().flat_map(|(_, record)| record.clone()).collect();
+    f.upload("e1", &records).await.unwrap();
+    let image = f.publish(&e, &manifest(&chunks)).await.unwrap().image;
+    f.end_lease("e1").await;
+    let mut tx = f.db.write().await.unwrap();
+    let found = chunks::find(tx.conn(), &[chunks[3].name]).await.unwrap();
+    chunks::set_damaged(tx.conn(), &found[&chunks[3].name], true)
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+
+    let e = f.backup("e2", "gold").await;
+    let told = told_beforehand(&f, &e).await;
+    let whole: HashSet<Hash> = chunks[..3].iter().map(|chunk| chunk.name).collect();
+    assert_eq!(told, whole, "a damaged chunk is not there");
+    f.store.delete(&image).await.unwrap();
+    f.store.collect().await.unwrap();
+    f.publish(&e, &manifest(&chunks[..3])).await.unwrap();
+    f.end_lease("e2").await;
+    let all = images::all(&mut f.db.read().await.unwrap()).await.unwrap();
+    assert_eq!(f.store.verify(&all[0]).await.unwrap().damaged, 0);
+    f.store.delete(&all[0].id).await.unwrap();
+    assert!(f.files("packs").is_empty(), "nothing is held any more");
 }

@@ -22,9 +22,11 @@ use wire::{Action, BeginWrite, CheckIn, Finish, Job, JobKind, JobOutcome, NicInf
 const TARGETS: u16 = 50;
 /// Plain bytes of each target.
 const PLAIN: u64 = 32 << 20;
-/// As the imager has them.
+/// As the imager has them: connections, chunks that are asked for at once and bytes from
+/// which on records are sent.
 const CONNECTIONS: usize = 3;
-const BATCH: usize = 8;
+const BATCH: usize = 4;
+const UPLOAD: usize = 4 << 20;
 
 /// What a target has to send.
 struct Content {
@@ -181,9 +183,14 @@ fn run(remote: &Remote, job: &Job, content: &Content, number: u16) -> io::Result
         let threads: Vec<_> = (0..CONNECTIONS)
             .map(|_| {
                 scope.spawn(|| {
+                    let mut body = Vec::new();
                     loop {
                         let first = next.fetch_add(BATCH, std::sync::atomic::Ordering::Relaxed);
                         let end = (first + BATCH).min(content.chunks.len());
+                        if !body.is_empty() && (first >= end || body.len() >= UPLOAD) {
+                            remote.send_records(&body).map_err(failed)?;
+                            body.clear();
+                        }
                         if first >= end {
                             return Ok(());
                         }
@@ -198,12 +205,8 @@ fn run(remote: &Remote, job: &Job, content: &Content, number: u16) -> io::Result
                         }
                         let known = remote.have(&names).map_err(failed)?;
                         let missing = content.records[first..end].iter().zip(known);
-                        let body: Vec<u8> = missing
-                            .filter(|(_, known)| !known)
-                            .flat_map(|(record, _)| record.iter().copied())
-                            .collect();
-                        if !body.is_empty() {
-                            remote.send_records(&body).map_err(failed)?;
+                        for (record, _) in missing.filter(|(_, known)| !known) {
+                            body.extend_from_slice(record);
                         }
                     }
                 })

@@ -6,7 +6,7 @@
 //!
 //! Settings by environment: `BENCH_RUNS` (default 5), `BENCH_MIB` (size of the disk in
 //! MiB, default 4096), `BENCH_FS` (of `ext4,ntfs,xfs`), `BENCH_ONLY` (`disk`, `net`,
-//! `codec`, `scale`, `boot`; `cells` only if it is named).
+//! `codec`, `scale`, `boot`; `cells` and `crowd` (a part of `net`) only if they are named).
 
 mod boot;
 mod cells;
@@ -52,6 +52,9 @@ fn all() -> std::io::Result<()> {
     }
     if only == "cells" {
         return cells::measure();
+    }
+    if only == "crowd" {
+        return net::crowd(&built);
     }
     if wanted("codec") {
         codec::measure(&built)?;
