@@ -91,6 +91,46 @@ pub fn read_record(
     Ok((header, bytes))
 }
 
+/// Reads one record of a pack in pieces of `buffer`'s length (at least a header's) and
+/// compares its payload with its checksum.
+pub fn check_record(
+    file: &File,
+    offset: u64,
+    stored_len: u32,
+    buffer: &mut [u8],
+) -> Result<RecordHeader, Error> {
+    let failed = |e: io::Error| Error::io("reading a pack", e, offset);
+    let mut head = [0; record::HEADER_LEN];
+    file.read_exact_at(&mut head, offset).map_err(failed)?;
+    let header = RecordHeader::decode(&head, offset)?;
+    if header.stored_len != stored_len {
+        return Err(Error::damaged(
+            "a record is not the one that the index means",
+            offset,
+        ));
+    }
+    let mut crc = crc32fast::Hasher::new();
+    let mut at = offset.saturating_add(record::HEADER_LEN as u64);
+    let mut left = stored_len as usize;
+    while left > 0 {
+        let wanted = left.min(buffer.len());
+        let Some(piece) = buffer.get_mut(..wanted).filter(|piece| !piece.is_empty()) else {
+            return Err(failed(io::Error::other("no room to read a record")));
+        };
+        file.read_exact_at(piece, at).map_err(failed)?;
+        crc.update(piece);
+        at = at.saturating_add(wanted as u64);
+        left -= wanted;
+    }
+    if crc.finalize() != header.payload_crc {
+        return Err(Error::damaged(
+            "the record's payload is damaged (CRC-32)",
+            offset,
+        ));
+    }
+    Ok(header)
+}
+
 /// Whether the file is a pack of a version that is known.
 ///
 /// # Errors
@@ -152,5 +192,43 @@ pub fn scan(path: &Path) -> Result<Scan, Error> {
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PackWriter, check_record};
+    use crate::record::{Compression, Encoder};
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn a_changed_bit_is_found_whatever_the_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pack");
+        let plain: Vec<u8> = (0..3000u32).map(|n| (n * n / 7) as u8).collect();
+        let mut record = Vec::new();
+        let header = Encoder::new(Compression::Zstd(1))
+            .unwrap()
+            .encode(&plain, &mut record)
+            .unwrap();
+        let mut writer = PackWriter::create(&path).unwrap();
+        let at = writer.append(&record).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        for room in [1, 7, record.len(), 1 << 16] {
+            let mut buffer = vec![0; room];
+            let found = check_record(&file, at, header.stored_len, &mut buffer);
+            assert_eq!(found.unwrap(), header);
+        }
+        let mut buffer = [0; 100];
+        for byte in 0..record.len() {
+            let (whole, place) = (record[byte], at + byte as u64);
+            file.write_all_at(&[whole ^ 1 << (byte % 8)], place)
+                .unwrap();
+            assert!(check_record(&file, at, header.stored_len, &mut buffer).is_err());
+            file.write_all_at(&[whole], place).unwrap();
+        }
+        assert!(check_record(&file, at, header.stored_len, &mut []).is_err());
+        assert!(check_record(&file, at, header.stored_len + 1, &mut buffer).is_err());
     }
 }

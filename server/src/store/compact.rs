@@ -107,14 +107,26 @@ impl Store {
         name: Hash,
         place: &mut Place,
     ) -> Result<(RecordHeader, Vec<u8>), image::Error> {
-        let read = self.read(files, name, place);
-        if matches!(read, Err(image::Error::Damaged { .. }))
+        self.following(runtime, name, place, |place| self.read(files, name, place))
+    }
+
+    /// Does `look` at a chunk's place, and again at its new place if it was moved since
+    /// `place` was looked up, which is set to it then.
+    pub(super) fn following<T>(
+        &self,
+        runtime: &Handle,
+        name: Hash,
+        place: &mut Place,
+        mut look: impl FnMut(&Place) -> Result<T, image::Error>,
+    ) -> Result<T, image::Error> {
+        let seen = look(place);
+        if matches!(seen, Err(image::Error::Damaged { .. }))
             && let Ok(Some(now)) = runtime.block_on(self.moved(name, place))
         {
             *place = now;
-            return self.read(files, name, place);
+            return look(place);
         }
-        read
+        seen
     }
 
     /// Where a chunk is now, if it is not where `old` says any more.

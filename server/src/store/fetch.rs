@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use image::record::{HEADER_LEN, RecordHeader};
 use image::{Hash, pack};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -19,7 +20,7 @@ use tokio::sync::mpsc;
 use wire::Code;
 
 /// Bytes of a record that are sent at once: what waits for a slow target is this small.
-const PIECE: usize = 128 << 10;
+const PIECE: usize = 64 << 10;
 /// Pieces on their way to the network.
 const PIECES_AHEAD: usize = 1;
 
@@ -83,29 +84,9 @@ impl Store {
         name: Hash,
         place: &Place,
     ) -> Result<(RecordHeader, Vec<u8>), image::Error> {
-        let file = match files.entry(place.pack) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let file = File::open(self.packs.path(place.pack)).map_err(|e| match e.kind() {
-                    io::ErrorKind::NotFound => {
-                        image::Error::damaged(format!("pack {} is missing", place.pack), 0)
-                    }
-                    // Too many open files, for one: it says nothing about the record.
-                    _ => image::Error::Io {
-                        operation: "opening a pack",
-                        source: e,
-                    },
-                })?;
-                entry.insert(file)
-            }
-        };
+        let file = self.pack_file(files, place.pack)?;
         let (header, payload) = pack::read_record(file, place.offset, place.stored_len)?;
-        if header.name != name || header.plain_len != place.plain_len {
-            return Err(image::Error::damaged(
-                "the record is that of another chunk",
-                place.offset,
-            ));
-        }
+        is_meant(&header, name, place)?;
         if crc32fast::hash(&payload) != header.payload_crc {
             return Err(image::Error::damaged(
                 "the record's payload is damaged (CRC-32)",
@@ -114,6 +95,53 @@ impl Store {
         }
         Ok((header, payload))
     }
+
+    /// As [`Store::read`], without keeping the bytes: they are read in pieces of `buffer`.
+    fn look_at(
+        &self,
+        files: &mut HashMap<i64, File>,
+        name: Hash,
+        place: &Place,
+        buffer: &mut [u8],
+    ) -> Result<(), image::Error> {
+        let file = self.pack_file(files, place.pack)?;
+        let header = pack::check_record(file, place.offset, place.stored_len, buffer)?;
+        is_meant(&header, name, place)
+    }
+
+    fn pack_file<'f>(
+        &self,
+        files: &'f mut HashMap<i64, File>,
+        pack: i64,
+    ) -> Result<&'f File, image::Error> {
+        match files.entry(pack) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let file = File::open(self.packs.path(pack)).map_err(|e| match e.kind() {
+                    io::ErrorKind::NotFound => {
+                        image::Error::damaged(format!("pack {pack} is missing"), 0)
+                    }
+                    // Too many open files, for one: it says nothing about the record.
+                    _ => image::Error::Io {
+                        operation: "opening a pack",
+                        source: e,
+                    },
+                })?;
+                Ok(entry.insert(file))
+            }
+        }
+    }
+}
+
+/// Whether a record is that of the chunk that the index means.
+fn is_meant(header: &RecordHeader, name: Hash, place: &Place) -> Result<(), image::Error> {
+    if header.name == name && header.plain_len == place.plain_len {
+        return Ok(());
+    }
+    Err(image::Error::damaged(
+        "the record is that of another chunk",
+        place.offset,
+    ))
 }
 
 fn send(
@@ -123,11 +151,15 @@ fn send(
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) {
     let mut files = HashMap::new();
+    let mut buffer = vec![0; PIECE];
     for (name, place) in places {
         let mut place = *place;
-        // Read whole to be checked, but never kept while the network is waited for.
-        let checked = store.read_following(runtime, &mut files, *name, &mut place);
-        let sent = match checked.map(drop) {
+        // Checked as a whole before any of it is sent, but never kept while the network is
+        // waited for.
+        let checked = store.following(runtime, *name, &mut place, |place| {
+            store.look_at(&mut files, *name, place, &mut buffer)
+        });
+        let sent = match checked {
             Ok(()) => send_pieces(&files, &place, sender),
             Err(error) => {
                 tracing::error!(chunk = %name, pack = place.pack, offset = place.offset, %error, "a record cannot be read");
