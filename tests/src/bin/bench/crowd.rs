@@ -20,8 +20,8 @@ use std::time::Instant;
 use wire::{Action, BeginWrite, CheckIn, Finish, Job, JobKind, JobOutcome, NicInfo, Summary};
 
 const TARGETS: u16 = 50;
-/// Plain bytes of each target.
-const PLAIN: u64 = 32 << 20;
+/// Least and most plain bytes of each target: as many as the disk has for all.
+const PLAIN: (u64, u64) = (32 << 20, 128 << 20);
 /// As the imager has them: connections, chunks that are asked for at once and bytes from
 /// which on records are sent.
 const CONNECTIONS: usize = 3;
@@ -38,20 +38,21 @@ struct Content {
 /// Measures backups and restores, and prints medians.
 pub fn measure(built: &Built, place: &Place) -> io::Result<()> {
     let (from, _) = place.devices();
-    if place.size() < u64::from(TARGETS) * PLAIN {
-        let least = (u64::from(TARGETS) * PLAIN) >> 20;
+    let plain = (place.size() / u64::from(TARGETS) >> 20 << 20).min(PLAIN.1);
+    if plain < PLAIN.0 {
+        let least = (u64::from(TARGETS) * PLAIN.0) >> 20;
         println!("\n{TARGETS} targets at once: not measured, BENCH_MIB is below {least}");
         return Ok(());
     }
     let disk = File::open(from)?;
     let pieces: Vec<(u64, u64)> = (0..u64::from(TARGETS))
-        .map(|at| (at * PLAIN, PLAIN))
+        .map(|at| (at * plain, plain))
         .collect();
     let many: Vec<Content> = pieces
         .iter()
         .map(|&piece| content(&disk, piece))
         .collect::<io::Result<_>>()?;
-    let one = [content(&disk, (0, u64::from(TARGETS) * PLAIN))?];
+    let one = [content(&disk, (0, u64::from(TARGETS) * plain))?];
     let mut rates: [[Vec<f64>; 2]; 2] = Default::default();
     let mut peak = [0, 0];
     for _ in 0..setting("BENCH_RUNS", 5) {
@@ -59,14 +60,16 @@ pub fn measure(built: &Built, place: &Place) -> io::Result<()> {
             let state = place.folder().join("crowd");
             let _ = std::fs::remove_dir_all(&state);
             let server = Server::start(built, &state, TARGETS)?;
-            rates[0][at].push(all(&server, contents, "backup")?);
-            rates[1][at].push(all(&server, contents, "restore")?);
+            for (rates, kind) in rates.iter_mut().zip(["backup", "restore"]) {
+                let seconds = all(&server, contents, kind)?;
+                rates[at].push((u64::from(TARGETS) * plain >> 20) as f64 / seconds);
+            }
             peak[at] = peak[at].max(server.peak_kib()?);
         }
     }
     println!(
         "\n{TARGETS} targets with {} MiB each, records ready, beside one with all of it",
-        PLAIN >> 20
+        plain >> 20
     );
     for (name, [one, many]) in ["backup", "restore"].iter().zip(&mut rates) {
         let (one, many) = (middle(one), middle(many));
@@ -89,7 +92,7 @@ fn middle(rates: &mut [f64]) -> f64 {
     rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Runs a job on all targets at once; MiB/s of plain bytes over all of them.
+/// Runs a job on all targets at once; how many seconds it takes.
 fn all(server: &Server, contents: &[Content], kind: &str) -> io::Result<f64> {
     let mut jobs = Vec::new();
     for number in 1..=contents.len() as u16 {
@@ -120,7 +123,7 @@ fn all(server: &Server, contents: &[Content], kind: &str) -> io::Result<f64> {
             ended.unwrap_or_else(|_| Err(io::Error::other("a target panicked")))
         })
     })?;
-    Ok(((u64::from(TARGETS) * PLAIN) >> 20) as f64 / began.elapsed().as_secs_f64())
+    Ok(began.elapsed().as_secs_f64())
 }
 
 fn remote(server: &Server) -> io::Result<Remote> {
@@ -156,7 +159,7 @@ fn check_in(remote: &Remote, number: u16, boot: &str) -> io::Result<Option<Box<J
 fn the_disk(number: u16) -> wire::DiskInfo {
     wire::DiskInfo {
         path: "/dev/vda".into(),
-        size_bytes: u64::from(TARGETS) * PLAIN,
+        size_bytes: u64::from(TARGETS) * PLAIN.1,
         sector_size: 512,
         serial: format!("s{number}"),
         bus: "virtio".into(),

@@ -63,6 +63,14 @@ impl Kind {
         }
     }
 
+    /// The same over the network, as plainly as it gets; `over` is the program that carries it.
+    pub fn peer_over(self, checks: &str, level: u8, from: &str, over: &str, out: &str) -> String {
+        format!(
+            "partclone.{} -c {checks} -q -L /dev/null -s {from} -o - | zstd -{level} -T0 -q | {over} over {out}",
+            self.name()
+        )
+    }
+
     /// The file system's own check of a restored disk.
     pub fn check(self, device: &str) -> io::Result<()> {
         run::plain(&match self {

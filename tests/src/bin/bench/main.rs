@@ -15,6 +15,7 @@ mod crowd;
 mod disk;
 mod loopback;
 mod net;
+mod over;
 mod read;
 mod run;
 mod scale;
@@ -35,11 +36,11 @@ fn main() -> ExitCode {
 
 fn all() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(("read", rest)) = arguments
-        .split_first()
-        .map(|(verb, rest)| (verb.as_str(), rest))
-    {
-        return read::main(rest);
+    let verb = arguments.split_first();
+    match verb.map(|(verb, rest)| (verb.as_str(), rest)) {
+        Some(("read", rest)) => return read::main(rest),
+        Some(("over", rest)) => return over::main(rest),
+        _ => {}
     }
     let built = Built::find()?;
     let only = std::env::var("BENCH_ONLY").unwrap_or_default();

@@ -28,12 +28,20 @@ pub fn measure(built: &Built) -> io::Result<()> {
 
         // A server that knows nothing yet, for each run.
         let mut ours = Vec::new();
-        let mut peers: Vec<Vec<run::Figures>> = vec![Vec::new(); 2];
-        let peer: [Side; 2] = [
+        let mut peers: Vec<Vec<run::Figures>> = vec![Vec::new(); 4];
+        let peer: [Side; 4] = [
             ("partclone | zstd -1 -T0", kind.peer("", 1, &from, &checked)),
+            (
+                "the same over loopback TCP",
+                kind.peer_over("", 1, &from, &bench, &checked),
+            ),
             (
                 "partclone -a0 | zstd -1 -T0",
                 kind.peer("-a0", 1, &from, &bare),
+            ),
+            (
+                "the same over loopback TCP",
+                kind.peer_over("-a0", 1, &from, &bench, &bare),
             ),
         ];
         let state = place.folder().join("state");
