@@ -38,7 +38,7 @@ struct Content {
 /// Measures backups and restores, and prints medians.
 pub fn measure(built: &Built, place: &Place) -> io::Result<()> {
     let (from, _) = place.devices();
-    let plain = (place.size() / u64::from(TARGETS) >> 20 << 20).min(PLAIN.1);
+    let plain = (((place.size() / u64::from(TARGETS)) >> 20) << 20).min(PLAIN.1);
     if plain < PLAIN.0 {
         let least = (u64::from(TARGETS) * PLAIN.0) >> 20;
         println!("\n{TARGETS} targets at once: not measured, BENCH_MIB is below {least}");
@@ -62,7 +62,7 @@ pub fn measure(built: &Built, place: &Place) -> io::Result<()> {
             let server = Server::start(built, &state, TARGETS)?;
             for (rates, kind) in rates.iter_mut().zip(["backup", "restore"]) {
                 let seconds = all(&server, contents, kind)?;
-                rates[at].push((u64::from(TARGETS) * plain >> 20) as f64 / seconds);
+                rates[at].push(((u64::from(TARGETS) * plain) >> 20) as f64 / seconds);
             }
             peak[at] = peak[at].max(server.peak_kib()?);
         }
