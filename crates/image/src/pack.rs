@@ -221,8 +221,8 @@ mod tests {
             assert_eq!(found.unwrap(), header);
         }
         let mut buffer = [0; 100];
-        for byte in 0..record.len() {
-            let (whole, place) = (record[byte], at + byte as u64);
+        for (byte, &whole) in record.iter().enumerate() {
+            let place = at + byte as u64;
             file.write_all_at(&[whole ^ 1 << (byte % 8)], place)
                 .unwrap();
             assert!(check_record(&file, at, header.stored_len, &mut buffer).is_err());
