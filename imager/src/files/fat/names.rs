@@ -13,6 +13,9 @@ const PLACES: [usize; 13] = [1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30];
 const UPPER: &str = "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐\
     └┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}";
 
+/// What stands for a name that is none.
+const UNNAMED: &str = "\u{fffd}";
+
 /// Takes the entries of a directory in their order.
 #[derive(Default)]
 pub(super) struct Names {
@@ -36,8 +39,13 @@ impl Names {
         if !is_file(entry) || is_dot {
             return None;
         }
-        let short = || short(entry).into_bytes();
-        Some(if complete { long(&parts) } else { short() })
+        let name = match complete {
+            true => long(&parts),
+            false => short(entry).into_bytes(),
+        };
+        // No system writes these; as a path they would lead elsewhere.
+        let leads_away = matches!(&name[..], b"" | b"." | b"..");
+        Some(if leads_away { UNNAMED.into() } else { name })
     }
 
     fn part(&mut self, entry: &[u8]) {
@@ -100,6 +108,25 @@ fn sum(short: &[u8]) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_none() {
+        let taken = |raw: &[u8; 11]| Names::default().take(&entry(raw, 0x20, 0));
+        for raw in [b"        .  ", b".        . ", b"           "] {
+            let name = taken(raw).unwrap();
+            assert!(!matches!(&name[..], b"" | b"." | b".."), "{raw:?}");
+        }
+        assert_eq!(taken(b"        .  ").unwrap(), UNNAMED.as_bytes());
+        assert_eq!(taken(b"..         "), None, "the directory above");
+        // A long name of two dots, for a file with a short name of its own.
+        let mut names = Names::default();
+        let mut part = vec![0xff; 32];
+        (part[0], part[11], part[12], part[13]) = (0x41, LONG, 0, sum(b"A       TXT"));
+        part[1..7].copy_from_slice(&[b'.', 0, b'.', 0, 0, 0]);
+        assert_eq!(names.take(&part), None);
+        let taken = names.take(&entry(b"A       TXT", 0x20, 0)).unwrap();
+        assert_eq!(taken, UNNAMED.as_bytes());
+    }
 
     fn entry(name: &[u8; 11], attributes: u8, lower: u8) -> Vec<u8> {
         let mut raw = vec![0; 32];
