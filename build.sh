@@ -85,7 +85,7 @@ BUILD_PACKAGES=(gcc make libc6-dev flex bison bc libelf-dev libssl-dev xz-utils 
 TEST_PACKAGES=(qemu-system-x86 ovmf ipxe-qemu dnsmasq-base iproute2 nftables debootstrap e2fsprogs
     dosfstools mtools fdisk gdisk grub-common grub-pc-bin grub-efi-amd64-bin partclone shellcheck sqlite3
     ntfs-3g xfsprogs btrfs-progs exfatprogs exfat-fuse f2fs-tools lvm2 mdadm ldmtool squashfs-tools udftools xorriso
-    genisoimage dmsetup openssl age qemu-utils libvhdi-utils libnbd-bin bzip2)
+    genisoimage dmsetup openssl age qemu-utils libvhdi-utils libnbd-bin bzip2 lz4 xz-utils)
 BENCH_PACKAGES=(partclone zstd e2fsprogs time cpio)
 
 as_root() {

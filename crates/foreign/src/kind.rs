@@ -29,10 +29,7 @@ pub const TAIL: usize = 512;
 
 /// Compressions: the bytes that their files begin with, name.
 const PACKED: &[(&[u8], &str)] = &[
-    (b"\xfd7zXZ\0", "xz"),
-    (b"BZh", "bzip2"),
-    (&[0x04, 0x22, 0x4d, 0x18], "lz4"),
-    (&[0x02, 0x21, 0x4c, 0x18], "lz4"),
+    (&[0x02, 0x21, 0x4c, 0x18], "lz4 in its old format"),
     (b"\x89LZO\0\r\n\x1a\n", "lzop"),
     (b"LZIP", "lzip"),
     (b"LRZI", "lrzip"),
@@ -83,6 +80,18 @@ pub(crate) fn packing(head: &[u8]) -> Option<Packing> {
     } else if skipped || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         // Tools that compress in parallel put a frame that is to be skipped in front.
         Some(Packing::Zstd)
+    } else if head.starts_with(b"\xfd7zXZ\0") {
+        // The second byte of the flags says which check there is, 0: none.
+        Some(Packing::Xz(
+            head.get(7).is_some_and(|flags| flags & 15 != 0),
+        ))
+    } else if head.starts_with(b"BZh") {
+        Some(Packing::Bzip2)
+    } else if head.starts_with(&[0x04, 0x22, 0x4d, 0x18]) {
+        // Checksums of blocks, of the content.
+        Some(Packing::Lz4(
+            head.get(4).is_some_and(|flags| flags & 0x14 != 0),
+        ))
     } else {
         None
     }
@@ -149,6 +158,13 @@ mod tests {
         }
         assert_eq!(kind(b"\x50\x2a\x4d\x18\x04", &[]), Kind::Packed("zstd"));
         assert_eq!(kind(b"\x1f\x8b\x08", b"koly"), Kind::Packed("gzip"));
+        for (bytes, name) in [
+            (&b"\xfd7zXZ\0\0\x04"[..], "xz"),
+            (b"BZh9", "bzip2"),
+            (b"\x04\x22\x4d\x18\x64", "lz4"),
+        ] {
+            assert_eq!(kind(bytes, &[]), Kind::Packed(name));
+        }
     }
 
     /// By the letter, so that a signature that is lost is missed here.

@@ -14,6 +14,7 @@ pub mod clonezilla;
 mod error;
 mod file;
 mod kind;
+mod lz4;
 pub mod partclone;
 pub mod qcow2;
 mod unpack;

@@ -1,8 +1,9 @@
 //! Compressed files as streams of what is in them.
 //!
-//! Owns: unpacking. Does not own: knowing a compression by its first bytes (`kind`), what is
-//! inside.
+//! Owns: unpacking, in memory that the stream cannot choose. Does not own: knowing a
+//! compression by its first bytes (`kind`), what is inside.
 
+use crate::lz4::Lz4;
 use crate::{Error, kind};
 use std::io::{self, BufRead, Read};
 
@@ -15,6 +16,12 @@ pub enum Packing {
     Gzip,
     /// zstd, in one or more frames.
     Zstd,
+    /// xz, in one or more streams, with checksums or without.
+    Xz(bool),
+    /// bzip2, in one or more streams.
+    Bzip2,
+    /// lz4, in one or more frames, with checksums or without.
+    Lz4(bool),
 }
 
 impl Packing {
@@ -24,17 +31,25 @@ impl Packing {
             Packing::Plain => "nothing",
             Packing::Gzip => "gzip",
             Packing::Zstd => "zstd",
+            Packing::Xz(_) => "xz",
+            Packing::Bzip2 => "bzip2",
+            Packing::Lz4(_) => "lz4",
         }
     }
 
-    /// Whether a damaged byte is always noticed when it is unpacked: gzip has a checksum.
+    /// Whether a damaged byte is always noticed when it is unpacked, because the compressed
+    /// file has checksums.
     pub fn is_checked(self) -> bool {
-        self == Packing::Gzip
+        match self {
+            Packing::Gzip | Packing::Bzip2 => true,
+            Packing::Xz(checked) | Packing::Lz4(checked) => checked,
+            Packing::Plain | Packing::Zstd => false,
+        }
     }
 }
 
-/// Longest window of a zstd stream that is unpacked: it is memory, and a few bytes can ask for
-/// any amount.
+/// Longest window of a stream that is unpacked: it is memory, and a few bytes can ask for any
+/// amount.
 const WINDOW_MAX: u64 = 128 << 20;
 
 /// Window of a zstd stream by its first bytes, if its first frame says one.
@@ -75,6 +90,17 @@ pub fn unpack<'a>(mut input: impl BufRead + 'a) -> Result<(Packing, Box<dyn Read
             let unpacked = decoder.map_err(io::Error::other)?;
             Ok((Packing::Zstd, Box::new(unpacked)))
         }
+        Some(packing @ Packing::Xz(_)) => {
+            // Beside the window the decoder wants less than 1 MiB.
+            let limit = (WINDOW_MAX >> 10) as u32 + 1024;
+            let unpacked = lzma_rust2::XzReader::new_mem_limit(input, true, limit);
+            Ok((packing, Box::new(unpacked)))
+        }
+        Some(Packing::Bzip2) => {
+            let unpacked = bzip2::bufread::MultiBzDecoder::new(input);
+            Ok((Packing::Bzip2, Box::new(unpacked)))
+        }
+        Some(packing @ Packing::Lz4(_)) => Ok((packing, Box::new(Lz4::new(input)))),
         Some(Packing::Plain) | None => Ok((Packing::Plain, Box::new(input))),
     }
 }
@@ -111,7 +137,7 @@ mod tests {
         assert_eq!((found, text.len()), (Packing::Zstd, 19 * 99));
         let (found, _) = unpack(&b"partclone"[..]).unwrap();
         assert_eq!(found, Packing::Plain);
-        assert!(unpack(&b"BZh9"[..]).is_err());
+        assert!(unpack(&b"\x5d\0\0\x80\0"[..]).is_err());
     }
 
     /// It is no damage, and its reader would call it so.

@@ -16,6 +16,7 @@ use testkit::build::{DiskBuilder, Tree};
 fn gpt(dir: &Path) -> PathBuf {
     let tree = Tree::new(21, 20, 90_000);
     let disk = dir.join("gpt.img");
+    let _ = fs::remove_file(&disk);
     let plan = DiskBuilder::gpt(64 * MIB, 512).boot_code(1);
     let plan = plan.fat32(36 * MIB, &tree).ext4(12 * MIB, &tree);
     plan.swap(4 * MIB).raw(3 * MIB, 7).build(&disk);
@@ -99,6 +100,9 @@ pub fn save(disk: &Path, dir: &Path, packer: &str) -> PathBuf {
         let (pack, ending) = match packer {
             "gzip" => ("| gzip -1", ".gz"),
             "zstd" => ("| zstd -q -1", ".zst"),
+            "xz" => ("| xz -0 -T2 --block-size=2MiB", ".xz"),
+            "lz4" => ("| lz4 -q -1", ".lz4"),
+            "bzip2" => ("| bzip2 -1", ".bz2"),
             _ => ("", ""),
         };
         let place = to.join(format!("{name}.{suffix}{ending}."));
@@ -120,6 +124,9 @@ fn whole_disks_come_back() {
         (gpt(dir.path()), "gzip"),
         (mbr(dir.path()), "zstd"),
         (mbr(dir.path()), "none"),
+        (mbr(dir.path()), "xz"),
+        (gpt(dir.path()), "lz4"),
+        (mbr(dir.path()), "bzip2"),
     ] {
         let saved = save(&disk, dir.path(), packer);
         let (run_of, restored) = imported(&saved, dir.path(), &[]);

@@ -201,8 +201,19 @@ fn every_kind_of_checksum_and_compression_is_read() {
         // Nothing would tell of a changed byte.
         let unchecked = run_of.stderr.contains("no checksums");
         assert_eq!(unchecked, options == ["-a", "0"], "{}", run_of.stderr);
-        for (packer, name) in [("gzip", "image.ptcl.gz"), ("zstd", "image.ptcl.zst")] {
-            run(packer, &["-qkf", text(&image)]);
+        for (packer, name) in [
+            ("gzip", "image.ptcl.gz"),
+            ("zstd", "image.ptcl.zst"),
+            ("xz", "image.ptcl.xz"),
+            ("bzip2", "image.ptcl.bz2"),
+            ("lz4", "image.ptcl.lz4"),
+        ] {
+            let packed = dir.path().join(name);
+            let _ = fs::remove_file(&packed);
+            match packer {
+                "lz4" => run(packer, &["-qkf", text(&image), text(&packed)]),
+                _ => run(packer, &["-qkf", text(&image)]),
+            };
             let (_, restored) = imported(&dir.path().join(name), dir.path(), &[]);
             assert!(
                 fs::read(restored).unwrap() == wanted,
@@ -210,15 +221,9 @@ fn every_kind_of_checksum_and_compression_is_read() {
             );
         }
     }
-    for (packer, name) in [("xz", "image.ptcl.xz"), ("bzip2", "image.ptcl.bz2")] {
-        run(packer, &["-1qkf", text(&image)]);
-        fails(
-            &dir.path().join(name),
-            dir.path(),
-            &[],
-            "import-unsupported",
-        );
-    }
+    let lzma = dir.path().join("image.ptcl.lzma");
+    run("xz", &["--format=lzma", "-1qkf", text(&image)]);
+    fails(&lzma, dir.path(), &[], "import-unsupported");
 }
 
 #[test]
@@ -229,7 +234,13 @@ fn damaged_and_torn_images_become_no_image() {
     clone("ext2", &part, &image, &["-k", "8"]);
     run("gzip", &["-kf", text(&image)]);
     run("zstd", &["-qkf", "--check", text(&image)]);
-    for name in ["image.ptcl", "image.ptcl.gz", "image.ptcl.zst"] {
+    for packer in ["xz", "bzip2"] {
+        run(packer, &["-1qkf", text(&image)]);
+    }
+    let lz4 = dir.path().join("image.ptcl.lz4");
+    run("lz4", &["-qkf", text(&image), text(&lz4)]);
+    for name in ["", ".gz", ".zst", ".xz", ".bz2", ".lz4"] {
+        let name = &format!("image.ptcl{name}");
         let good = dir.path().join(name);
         let len = fs::metadata(&good).unwrap().len();
         let broken = copy(&good, dir.path().join("broken"));
