@@ -29,6 +29,7 @@ pub mod recover;
 pub mod remote;
 pub mod report;
 pub mod restore;
+pub mod room;
 pub mod sectors;
 pub mod several;
 pub mod shrink;

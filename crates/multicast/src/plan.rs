@@ -160,7 +160,8 @@ impl Plan {
     }
 
     /// The record of which the byte at `at` is; the last one for what lies behind.
-    fn record_at(&self, at: u64) -> u32 {
+    #[must_use]
+    pub fn record_at(&self, at: u64) -> u32 {
         let found = self.ends.partition_point(|&end| end <= at);
         found.min(self.ends.len() - 1) as u32
     }

@@ -173,6 +173,20 @@ fn bursts_reordering_and_repetition_change_nothing() {
 }
 
 #[test]
+fn who_waits_long_for_the_start_is_not_taken_for_gone() {
+    let lives = vec![Life::lossy(0.01); 2];
+    let mut world = World::new(plan(2 << 20, 13), LINK, fixed(), lives, 13);
+    while world.now < Duration::from_secs(60) {
+        world.step();
+    }
+    world.run(LONGEST);
+    let done = Some(Progress::Done);
+    assert!(world.nodes.iter().all(|node| node.end == done));
+    let left = |event: &&SenderEvent| matches!(event, SenderEvent::Left(..));
+    assert_eq!(world.events.iter().find(left), None);
+}
+
+#[test]
 fn half_of_all_packets_lost_is_slow_and_right() {
     let mut world = World::new(
         plan(4 << 20, 6),

@@ -167,10 +167,12 @@ catalogue! {
         "Correct the machine list; a dock's or adapter's address belongs to no machine.";
     NothingAssigned, "nothing-assigned", Waiting, "Nothing is assigned to this machine.",
         "The machine boots its local disk.";
-    MulticastAddressInUse, "multicast-address-in-use", Refused, "Another running scenario uses the multicast address.",
+    MulticastAddressInUse, "multicast-address-in-use", Refused, "Another running session uses the multicast address.",
         "Choose another group address.";
     MulticastSilent, "multicast-silent", Warning, "No multicast arrives although the server sends.",
         "Check IGMP snooping and the interface; the transfer goes on by unicast.";
+    MulticastIncomplete, "multicast-incomplete", Warning, "Multicast did not bring everything.",
+        "The rest came by unicast, and what is on the disk is proved; look at disk and network of this machine if it is slower than others.";
     TransferTimeout, "transfer-timeout", Failed, "The transfer made no progress for too long.",
         "Check network and server, then start the job again.";
     ConnectionLost, "connection-lost", Failed, "The connection was lost and could not be made again.",

@@ -20,7 +20,9 @@ mod nbd;
 mod opened;
 mod partial;
 mod prompt;
+mod receive;
 mod restore;
+mod send;
 mod shown;
 mod shrink;
 mod sign;
@@ -57,6 +59,10 @@ enum Command {
     Backup(backup::Args),
     /// Write an image to a disk
     Restore(restore::Args),
+    /// Send an image to many machines at once, by multicast and without a server
+    Send(send::Args),
+    /// Write the image that a machine sends by multicast to a disk
+    Receive(receive::Args),
     /// Make an image for a smaller disk from one of a larger disk (ext2, ext3, ext4)
     Shrink(shrink::Args),
     /// Make a virtual machine's disk of an image: raw, qcow2 or VHDX
@@ -92,6 +98,8 @@ impl Command {
             Command::Map(args) => map::run(args),
             Command::Backup(args) => backup::run(args),
             Command::Restore(args) => restore::run(args),
+            Command::Send(args) => send::run(args),
+            Command::Receive(args) => receive::run(args),
             Command::Shrink(args) => shrink::run(args),
             Command::Export(args) => export::run(args),
             Command::Import(args) => import::run(args),
@@ -113,7 +121,9 @@ impl Command {
             Command::Disks(args) => args.json,
             Command::Map(args) => args.json,
             Command::Backup(args) => args.json,
-            Command::Restore(args) => args.json,
+            Command::Restore(args) => args.to.json,
+            Command::Send(args) => args.json,
+            Command::Receive(args) => args.to.json,
             Command::Shrink(args) => args.json,
             Command::Export(args) => args.json,
             Command::Import(args) => args.json,

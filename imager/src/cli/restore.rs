@@ -6,9 +6,10 @@
 use super::keys::ReadKeys;
 use super::shown::Shown;
 use super::{Output, info, print_warnings, warnings_json};
-use crate::progress::Silent;
+use crate::keyring::Keyring;
+use crate::progress::{ProgressSink, Silent};
 use crate::restore::stream::ContainerSource;
-use crate::restore::{self, Guard, Plan, Source, show};
+use crate::restore::{self, Guard, Plan, Restored, Source, show};
 use crate::{bad_ranges, disks, in_use, machine, old_tables, report, source, trust};
 use blockdev::{Device, Kind};
 use image::Layout;
@@ -25,6 +26,13 @@ use wire::{
 pub struct Args {
     /// Image file; `-` is standard input
     file: PathBuf,
+    #[command(flatten)]
+    pub to: To,
+}
+
+/// Where an image is written to, and how: the same wherever it comes from.
+#[derive(Clone, clap::Args)]
+pub struct To {
     /// Block device or raw image file to overwrite (a file that is not there is made); or
     /// number, serial number or WWN of a disk
     disk: PathBuf,
@@ -75,12 +83,8 @@ pub struct Args {
 
 /// Writes an image to a disk.
 pub fn run(args: &Args) -> Result<Output, Report> {
-    let named = Args {
-        disk: disks::find(&args.disk, disks::list)?,
-        ..args.clone()
-    };
-    let args = &named;
-    let keyring = args.keys.keyring()?;
+    let to = args.to.named()?;
+    let keyring = to.keyring()?;
     let from_stdin = args.file.as_os_str() == "-";
     let input: Box<dyn Read + Send> = if from_stdin {
         Box::new(std::io::stdin())
@@ -98,8 +102,38 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         Box::new(file)
     };
     let mut image = ContainerSource::open(BufReader::with_capacity(256 << 10, input), &keyring)?;
+    write(&to, Some(&args.file), &mut image, |job, image| {
+        restore::run(
+            job.device,
+            job.path,
+            image,
+            job.guard,
+            job.options,
+            job.progress,
+        )
+    })
+}
+
+/// A restore that may begin.
+pub(super) struct Job<'a> {
+    pub device: Device,
+    pub path: &'a Path,
+    pub guard: &'a mut dyn Guard,
+    pub options: &'a restore::Options,
+    pub progress: &'a dyn ProgressSink,
+}
+
+/// Writes an image of any source (`file`, if it is one) by `run`, or only shows the plan.
+pub(super) fn write<S: Source>(
+    args: &To,
+    file: Option<&Path>,
+    image: &mut S,
+    run: impl FnOnce(Job<'_>, &mut S) -> Result<Restored, Report>,
+) -> Result<Output, Report> {
+    let from_stdin = file.is_some_and(|file| file.as_os_str() == "-");
     let layout = image.layout().clone();
     let scope = args.scope();
+    refuse_the_image(args, file)?;
     if args.plan {
         return plan(args, &layout, &scope);
     }
@@ -117,14 +151,14 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         scope,
         reuse: args.reuse,
     };
-    let done = restore::run(
+    let job = Job {
         device,
-        &args.disk,
-        &mut image,
-        &mut guard,
-        &options,
-        shown.sink(),
-    )?;
+        path: &args.disk,
+        guard: &mut guard,
+        options: &options,
+        progress: shown.sink(),
+    };
+    let done = run(job, image)?;
     drop(shown);
     if let Some(made) = made {
         made.keep();
@@ -179,7 +213,20 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     })
 }
 
-impl Args {
+impl To {
+    /// The same with the disk that was meant by a number or name.
+    pub(super) fn named(&self) -> Result<To, Report> {
+        Ok(To {
+            disk: disks::find(&self.disk, disks::list)?,
+            ..self.clone()
+        })
+    }
+
+    /// The keys that are meant.
+    pub(super) fn keyring(&self) -> Result<Keyring, Report> {
+        self.keys.keyring()
+    }
+
     /// What of the disk is replaced.
     fn scope(&self) -> RestoreScope {
         RestoreScope {
@@ -192,8 +239,7 @@ impl Args {
 }
 
 /// Shows what a restore would do. The disk is opened for reading only.
-fn plan(args: &Args, layout: &Layout, scope: &RestoreScope) -> Result<Output, Report> {
-    refuse_the_image(args)?;
+fn plan(args: &To, layout: &Layout, scope: &RestoreScope) -> Result<Output, Report> {
     let untouched = |r: Report| Report {
         disk: DiskState::Untouched,
         ..r
@@ -254,8 +300,8 @@ impl Drop for Made {
     }
 }
 
-fn refuse_the_image(args: &Args) -> Result<(), Report> {
-    if !source::is_same_file(&args.disk, &args.file) {
+fn refuse_the_image(args: &To, file: Option<&Path>) -> Result<(), Report> {
+    if !file.is_some_and(|file| source::is_same_file(&args.disk, file)) {
         return Ok(());
     }
     let found = format!("{} is the image itself", args.disk.display());
@@ -265,12 +311,11 @@ fn refuse_the_image(args: &Args) -> Result<(), Report> {
 
 /// Opens the disk that is overwritten.
 fn open(
-    args: &Args,
+    args: &To,
     layout: &Layout,
     scope: &RestoreScope,
 ) -> Result<(Device, Option<Made>), Report> {
     let path = &args.disk;
-    refuse_the_image(args)?;
     // A device that is not there must not become a file in memory; nor has a new file
     // partitions to restore into.
     let in_dev = path.starts_with("/dev") && !path.starts_with("/dev/shm");
@@ -287,7 +332,7 @@ fn open(
 }
 
 struct CliGuard<'a> {
-    args: &'a Args,
+    args: &'a To,
     layout: &'a Layout,
     from_stdin: bool,
 }

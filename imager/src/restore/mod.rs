@@ -36,6 +36,7 @@ use wire::{Code, DiskState, Report, RestoreScope, Step, size};
 
 pub use check::plan;
 pub use claim::{open, refuse_if_used};
+pub(crate) use held::Held as HeldOnDisk;
 pub use plan::{HEAD_BYTES, Plan};
 pub use resume::is_unfinished;
 pub use write::CellWriter;

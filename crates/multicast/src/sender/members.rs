@@ -86,6 +86,11 @@ impl Members {
         });
     }
 
+    /// Blocks go out from now on: nobody was asked to report before.
+    pub(super) fn begin(&mut self, now: Duration) {
+        self.0.iter_mut().for_each(|member| member.heard = now);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

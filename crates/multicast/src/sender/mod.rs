@@ -155,6 +155,7 @@ impl Sender {
     pub fn start(&mut self, now: Duration) {
         if self.state == SessionState::Waiting {
             self.state = SessionState::Sending;
+            self.members.begin(now);
             self.bucket = Bucket::new(self.control.rate(), now);
             self.announce_at = now;
             self.begin_poll(now);
@@ -270,6 +271,18 @@ impl Sender {
             SessionState::Sending => self.bucket.ready_at(),
         };
         self.announce_at.min(other)
+    }
+
+    /// What the session is doing.
+    #[must_use]
+    pub fn state(&self) -> SessionState {
+        self.state
+    }
+
+    /// Blocks that were sent at least once, of how many.
+    #[must_use]
+    pub fn frontier(&self) -> (u32, u32) {
+        (self.work.frontier(), self.plan.blocks())
     }
 
     /// Counts, for people.

@@ -1,0 +1,250 @@
+//! Sockets of a multicast group.
+//!
+//! Owns: joining, interface, TTL, buffers. Does not own: what the packets say.
+
+use multicast::packet;
+use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::if_nametoindex;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+/// Bytes that the kernel keeps for us while we are busy.
+const RECEIVE_BUFFER: usize = 16 << 20;
+const SEND_BUFFER: usize = 1 << 20;
+/// Room for any packet of ours.
+pub const BUFFER: usize = 2048;
+
+/// A group, and by which interface it is reached.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// Address and port; of IPv6 with the interface as scope.
+    pub address: SocketAddr,
+    interface: Option<(String, u32)>,
+}
+
+impl Group {
+    /// A group at an interface, or at the one that the system's routes name.
+    ///
+    /// # Errors
+    /// It is no group, or there is no such interface.
+    pub fn new(address: SocketAddr, interface: Option<&str>) -> io::Result<Self> {
+        let invalid = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
+        if !address.ip().is_multicast() {
+            return Err(invalid(format!(
+                "{} is no multicast address (224.0.0.0 to 239.255.255.255, or ff00::/8)",
+                address.ip()
+            )));
+        }
+        let interface = match interface {
+            None => None,
+            Some(name) => {
+                let index = if_nametoindex(name)
+                    .map_err(|_| invalid(format!("there is no interface {name}")))?;
+                Some((name.to_owned(), index))
+            }
+        };
+        let address = match (address, &interface) {
+            (SocketAddr::V6(v6), Some((_, index))) => {
+                SocketAddr::V6(SocketAddrV6::new(*v6.ip(), v6.port(), 0, *index))
+            }
+            (other, _) => other,
+        };
+        Ok(Group { address, interface })
+    }
+
+    /// A socket that sends to the group, and takes what is sent to itself.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn sender(&self, ttl: u32) -> io::Result<UdpSocket> {
+        let socket = self.socket()?;
+        let any: SocketAddr = match self.address {
+            SocketAddr::V4(group) => (Ipv4Addr::UNSPECIFIED, group.port()).into(),
+            SocketAddr::V6(group) => (Ipv6Addr::UNSPECIFIED, group.port()).into(),
+        };
+        // One port for a firewall to open; a receiver on this machine may have it, too.
+        socket.set_reuse_address(true)?;
+        match self.address {
+            SocketAddr::V4(_) => {
+                socket.set_multicast_ttl_v4(ttl)?;
+                // Nothing of groups that others on this machine joined.
+                socket.set_multicast_all_v4(false)?;
+                if let Some((name, _)) = &self.interface {
+                    socket.set_multicast_if_v4(&address_of(name)?)?;
+                }
+            }
+            SocketAddr::V6(_) => {
+                socket.set_multicast_hops_v6(ttl)?;
+                socket.set_multicast_all_v6(false)?;
+                if let Some((_, index)) = &self.interface {
+                    socket.set_multicast_if_v6(*index)?;
+                }
+            }
+        }
+        // Refused only where it is a little less.
+        let _ = socket.set_send_buffer_size(SEND_BUFFER);
+        socket.bind(&any.into())?;
+        unblocking(socket)
+    }
+
+    /// A socket that takes what is sent to the group.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn listener(&self) -> io::Result<Listener> {
+        let socket = self.socket()?;
+        // Several receivers of one machine.
+        socket.set_reuse_address(true)?;
+        socket.bind(&self.address.into())?;
+        match self.address.ip() {
+            IpAddr::V4(group) => {
+                let index = self.interface.as_ref().map_or(0, |(_, index)| *index);
+                socket.join_multicast_v4_n(&group, &InterfaceIndexOrAddress::Index(index))?;
+            }
+            IpAddr::V6(group) => {
+                let index = self.interface.as_ref().map_or(0, |(_, index)| *index);
+                socket.join_multicast_v6(&group, index)?;
+            }
+        }
+        // Root may go past the system's limit; others get what there is.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        }
+        Ok(Listener {
+            socket: unblocking(socket)?,
+            buffer: Box::new([0; BUFFER]),
+        })
+    }
+
+    /// A socket for what a receiver tells the sender.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn reporter(&self) -> io::Result<UdpSocket> {
+        unblocking(self.socket()?)
+    }
+
+    fn socket(&self) -> io::Result<Socket> {
+        let domain = Domain::for_address(self.address);
+        Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))
+    }
+
+    /// Who sends to the group: waits for a packet of a session of which `wanted` is true,
+    /// and gives its number and where it comes from.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn hear(
+        &self,
+        patience: Duration,
+        wanted: impl Fn(u32) -> bool,
+        stop: &dyn Fn() -> bool,
+    ) -> io::Result<Option<(u32, SocketAddr)>> {
+        let mut listener = self.listener()?;
+        let until = Instant::now() + patience;
+        while Instant::now() < until && !stop() {
+            if let Some((bytes, from)) = listener.receive(Duration::from_millis(50))?
+                && let Some((packet::Kind::Data | packet::Kind::Announce, session, _)) =
+                    packet::peek(bytes)
+                && wanted(session)
+            {
+                return Ok(Some((session, from)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn unblocking(socket: Socket) -> io::Result<UdpSocket> {
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// A socket that joined a group.
+pub struct Listener {
+    socket: UdpSocket,
+    buffer: Box<[u8; BUFFER]>,
+}
+
+impl Listener {
+    /// The next packet; `None` if none comes within that time, or at once for zero.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn receive(&mut self, wait: Duration) -> io::Result<Option<(&[u8], SocketAddr)>> {
+        if !wait.is_zero() {
+            wait_for(&self.socket, PollFlags::POLLIN, wait)?;
+        }
+        receive(&self.socket, &mut self.buffer)
+    }
+}
+
+/// The next packet of a socket, if one is there.
+///
+/// # Errors
+/// The system's.
+pub fn receive<'a>(
+    socket: &UdpSocket,
+    buffer: &'a mut [u8; BUFFER],
+) -> io::Result<Option<(&'a [u8], SocketAddr)>> {
+    match socket.recv_from(buffer) {
+        Ok((len, from)) => Ok(buffer.get(..len).map(|bytes| (bytes, from))),
+        Err(error) if is_nothing(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends a packet, waiting while the card is behind.
+///
+/// # Errors
+/// The system's; not that the packet was lost on the way out.
+pub fn send(socket: &UdpSocket, packet: &[u8], to: SocketAddr) -> io::Result<()> {
+    loop {
+        match socket.send_to(packet, to) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wait_for(socket, PollFlags::POLLOUT, Duration::from_millis(20))?;
+            }
+            // A full queue is a lost packet, which parity answers.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => return Ok(()),
+            Err(error) if is_nothing(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn wait_for(socket: &UdpSocket, what: PollFlags, wait: Duration) -> io::Result<()> {
+    let wait = PollTimeout::try_from(wait.as_millis()).unwrap_or(PollTimeout::MAX);
+    match poll(&mut [PollFd::new(socket.as_fd(), what)], wait) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Nothing is there; or an answer to an earlier packet says that nobody listened.
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+fn address_of(name: &str) -> io::Result<Ipv4Addr> {
+    getifaddrs()?
+        .filter(|entry| entry.interface_name == name)
+        .filter_map(|entry| entry.address?.as_sockaddr_in().map(|a| a.ip()))
+        .next()
+        .ok_or_else(|| {
+            let text = format!("interface {name} has no IPv4 address");
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        })
+}
