@@ -148,14 +148,19 @@ fn receive(host: &Host, disk: &Path, group: &str, code: &str, more: &[&str]) -> 
     Running::start(command)
 }
 
-/// Packets to ports of UDP are lost, so many of a thousand.
+/// Packets of UDP that come are lost, so many of a thousand.
 fn lose(host: &Host, per_mille: u32) {
     require("nft", "nftables").unwrap();
-    let rule = format!(
-        "table netdev loss {{ chain in {{ type filter hook ingress device \"eth0\" priority 0; \
-         udp dport != 0 numgen random mod 1000 < {per_mille} drop }} }}"
+    let which = match per_mille {
+        1000 => String::new(),
+        some => format!("numgen random mod 1000 < {some}"),
+    };
+    let rules = format!(
+        "add table netdev loss\n\
+         add chain netdev loss in {{ type filter hook ingress device \"eth0\" priority 0; }}\n\
+         add rule netdev loss in udp dport != 0 {which} drop\n"
     );
-    let output = host.command("nft").arg(rule).output().unwrap();
+    let output = host.command("nft").arg(rules).output().unwrap();
     assert!(output.status.success(), "{output:?}");
 }
 

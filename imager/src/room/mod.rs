@@ -9,6 +9,7 @@
 //! connection ([`channel`]) it gets the manifest, the keys of the session, and in the end
 //! whatever multicast did not bring.
 
+mod awake;
 pub mod channel;
 pub mod code;
 mod enter;

@@ -4,8 +4,9 @@
 //! and over the control connection what it did not bring. Does not own: how it got there
 //! (`enter`), the restore, or the writing (`write`).
 
+use super::awake::Awake;
 use super::channel::Channel;
-use super::enter::{ANSWER, broken, refuse};
+use super::enter::{ANSWER, broken};
 use super::group::{self, Group};
 use super::message::{self, Reply, Request};
 use super::places::Places;
@@ -187,7 +188,7 @@ impl RoomSource {
             ));
             return Ok(wanted);
         };
-        let started = Instant::now();
+        let mut clock = Awake::new(Instant::now());
         let (plan, config) = (self.plan.clone(), self.config.clone());
         let mut receiver = Receiver::new(plan, member, wanted, config, Duration::ZERO);
         let mut sender = None;
@@ -201,7 +202,8 @@ impl RoomSource {
                     break;
                 };
                 wait = Duration::ZERO;
-                if receiver.handle(started.elapsed(), bytes) {
+                let now = clock.at(Instant::now());
+                if receiver.handle(now, bytes) {
                     sender = Some(from);
                 }
             }
@@ -221,7 +223,7 @@ impl RoomSource {
                     }
                 }
             }
-            let now = started.elapsed();
+            let now = clock.at(Instant::now());
             packet.clear();
             if let Some(to) = sender.filter(|_| receiver.transmit(now, &mut packet)) {
                 group::send(&reporter, &packet, to).map_err(socket_failed)?;

@@ -3,6 +3,7 @@
 //! Owns: the course of a room: waiting for receivers, the session, the end. Does not own:
 //! single receivers' connections (`serve`), what goes out when (`multicast`).
 
+use super::awake::Awake;
 use super::code::RoomCode;
 use super::group::{self, BUFFER, Group};
 use super::listing::{Listing, Records};
@@ -128,7 +129,7 @@ pub fn run(
         ..SenderConfig::new(u32::from_le_bytes(random()?))
     };
     let mut course = Course {
-        started: Instant::now(),
+        clock: Awake::new(Instant::now()),
         sender: Sender::new(
             plan.clone(),
             SessionSecret::new(random()?),
@@ -194,7 +195,7 @@ fn random<const N: usize>() -> Result<[u8; N], Report> {
 }
 
 struct Course<'a> {
-    started: Instant,
+    clock: Awake,
     plan: Plan,
     sender: Sender,
     run: Records,
@@ -226,7 +227,7 @@ impl Course<'_> {
             Report::new(Code::ConnectionLost, found, DiskState::NotInvolved)
         };
         loop {
-            let now = self.started.elapsed();
+            let now = self.clock.at(Instant::now());
             if self.progress.interrupted() {
                 self.end(failed)?;
                 let found = "stopped by an operator";
@@ -265,7 +266,8 @@ impl Course<'_> {
                 });
             }
             let busy = self.sender.state() == SessionState::Sending;
-            let nap = self.sender.wake_at().saturating_sub(self.started.elapsed());
+            let nap = self.sender.wake_at();
+            let nap = nap.saturating_sub(self.clock.at(Instant::now()));
             std::thread::sleep(nap.min(if busy { NAP } else { IDLE }));
         }
     }
@@ -359,10 +361,11 @@ impl Course<'_> {
     }
 
     fn end(&mut self, failed: impl Fn(io::Error) -> Report + Copy) -> Result<(), Report> {
-        self.sender.finish(self.started.elapsed());
+        let now = self.clock.at(Instant::now());
+        self.sender.finish(now);
         while !self.sender.is_over() {
             self.batch.clear();
-            let now = self.started.elapsed();
+            let now = self.clock.at(Instant::now());
             self.sender
                 .transmit(now, &mut self.run, &mut self.batch, BATCH)
                 .map_err(failed)?;
