@@ -52,6 +52,8 @@ const JOINED: usize = 64 << 10;
 struct Joined {
     io: Box<dyn ReadWrite>,
     waiting: Vec<u8>,
+    /// Something was not sent, and nobody can tell how much of it.
+    broken: bool,
 }
 
 impl Joined {
@@ -59,15 +61,19 @@ impl Joined {
         Joined {
             io,
             waiting: Vec::new(),
+            broken: false,
         }
     }
 
     fn send(&mut self) -> io::Result<()> {
+        if self.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         if self.waiting.is_empty() {
             return Ok(());
         }
         let sent = self.io.write_all(&self.waiting);
-        // After an error nobody can tell what of it went out: the connection is no good.
+        self.broken = sent.is_err();
         self.waiting.clear();
         sent
     }

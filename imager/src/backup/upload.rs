@@ -18,8 +18,8 @@ use image::record::Encoder;
 use image::{BadRange, CellMap, ChunkRef, Hash, PAGE_CHUNKS};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use wire::{DiskState, Published, Report, Step};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use wire::{Code, DiskState, Published, Report, Step};
 
 /// Plain bytes of one batch, about which the server is asked at once: large enough to hide a
 /// round trip, small enough for memory, of which six batches are taken.
@@ -27,6 +27,8 @@ const BATCH_BYTES: u64 = 4 << 20;
 /// Bytes of records from which on they are sent: the server makes each upload durable before
 /// it answers, and less often is cheaper.
 const UPLOAD_BYTES: usize = 4 << 20;
+/// Batches after which what there is of records is sent, be it ever so little.
+const BATCHES_WAITING: usize = 16;
 /// Uploads in flight, each on its own connection.
 const SENDERS: usize = 3;
 
@@ -72,6 +74,8 @@ pub struct Unpublished {
     pub manifest: Vec<u8>,
     /// Its root hash, hex.
     pub root: String,
+    /// The chunks in the order of the disk.
+    names: Vec<ChunkRef>,
     /// Bytes of records that went over the network.
     pub wire_bytes: u64,
     /// Chunks of the image.
@@ -90,10 +94,23 @@ pub fn send(
     remote: &Remote,
     progress: &dyn ProgressSink,
 ) -> Result<Sent, Report> {
-    let sent = send_chunks(device, plan, options, remote, progress)?;
+    let base = remote.names_of_base()?;
+    let mut sent = send_chunks(device, plan, options, remote, &base, progress)?;
     progress.step(Step::Finishing, 0);
     let manifest = sent.manifest.as_slice();
-    let published = remote.put_manifest(manifest.len() as u64, || Ok(manifest))?;
+    let publish = || remote.put_manifest(manifest.len() as u64, || Ok(manifest));
+    let published = match publish() {
+        // A chunk that the server had at the beginning may have gone bad since.
+        Err(report) if report.code == Code::ImageDamaged => {
+            let again = send_again(device, plan, options, remote, &sent.names, progress)?;
+            if again == 0 {
+                return Err(report);
+            }
+            sent.wire_bytes += again;
+            publish()?
+        }
+        published => published?,
+    };
     if published.root != sent.root {
         progress.note(PUBLISHED_BEFORE);
     }
@@ -106,17 +123,19 @@ pub fn send(
     })
 }
 
-/// Sends what the server lacks of a disk; no image is made of it yet.
+/// Sends what the server lacks of a disk; no image is made of it yet. `base`: what the server
+/// has told of itself, in order.
 pub fn send_chunks(
     device: &Device,
     plan: &Plan,
     options: &Options,
     remote: &Remote,
+    base: &[[u8; 32]],
     progress: &dyn ProgressSink,
 ) -> Result<Unpublished, Report> {
     progress.step(Step::Running, plan.used_bytes());
     let totals = Totals::default();
-    let base = remote.names_of_base()?;
+    let ended = AtomicBool::new(false);
     let (batch_tx, batch_rx) = bounded::<Batch>(1);
     let (free_tx, free_rx) = bounded::<Vec<u8>>(KEPT_BUFFERS);
     let (named_tx, named_rx) = bounded::<Result<(usize, Vec<ChunkRef>), Report>>(SENDERS * 2);
@@ -138,14 +157,15 @@ pub fn send_chunks(
                 remote,
                 progress,
                 totals: &totals,
-                base: &base,
+                base,
+                ended: &ended,
                 free: free_tx.clone(),
             };
             let (batch_rx, named_tx) = (batch_rx.clone(), named_tx.clone());
             scope.spawn(move || sender.run(&batch_rx, &named_tx));
         }
         drop((batch_rx, named_tx, free_tx));
-        let chunks = collect(named_rx)?;
+        let chunks = collect(named_rx).inspect_err(|_| ended.store(true, Ordering::Relaxed))?;
         // The channel is closed, so they have ended; a failure was among the results.
         let bad = readers.join()?;
         Ok((chunks, bad))
@@ -154,14 +174,60 @@ pub fn send_chunks(
         device.refuse_if_written_now()?;
     }
     let (manifest, root) = manifest(plan, options, &chunks, &bad)?;
+    let count = chunks.len() as u64;
     Ok(Unpublished {
         manifest,
         root,
+        names: chunks,
         wire_bytes: totals.wire_bytes.load(Ordering::Relaxed),
-        chunks: chunks.len() as u64,
+        chunks: count,
         known: totals.known.load(Ordering::Relaxed),
         bad,
     })
+}
+
+/// Sends those of the disk's chunks that the server lacks by now, and returns how many bytes
+/// of records that took. They are read again, and are what they were, or it ends.
+fn send_again(
+    device: &Device,
+    plan: &Plan,
+    options: &Options,
+    remote: &Remote,
+    chunks: &[ChunkRef],
+    progress: &dyn ProgressSink,
+) -> Result<u64, Report> {
+    let names: Vec<[u8; 32]> = chunks.iter().map(|chunk| chunk.name.0).collect();
+    let known = remote.have(&names)?;
+    let open = chunks.iter().zip(known).filter(|(_, known)| !known);
+    let mut lacking: HashSet<Hash> = open.map(|(chunk, _)| chunk.name).collect();
+    progress.note(&format!(
+        "the server lacks {} chunks that it had before; they are sent again",
+        lacking.len()
+    ));
+    let mut reader = CellReader::new(device, &plan.layout, options.skip_bad, progress);
+    let encoder = options.encoder();
+    let mut encoder = encoder.map_err(|e| report::image(&e, DiskState::NotInvolved))?;
+    let mut proof = Proof::new(options);
+    let (mut plain, mut body, mut sent) = (Vec::new(), Vec::new(), 0);
+    for (cell, chunk) in plan.cells().zip(chunks) {
+        if !lacking.remove(&chunk.name) {
+            continue;
+        }
+        stop_if_asked(progress)?;
+        reader.read(&cell, &mut plain)?;
+        if encoder.name(&plain) != chunk.name {
+            let found = "the disk changed while it was backed up".to_owned();
+            return Err(Report::new(Code::DiskInUse, found, DiskState::NotInvolved));
+        }
+        body.clear();
+        encoder
+            .encode_named(&plain, chunk.name, &mut body)
+            .map_err(|e| report::image(&e, DiskState::NotInvolved))?;
+        proof.of(&body, chunk.name)?;
+        remote.send_records(&body)?;
+        sent += body.len() as u64;
+    }
+    Ok(sent)
 }
 
 /// The names in the order of the disk. Returning early closes the channel, which ends
@@ -219,6 +285,8 @@ struct BatchSender<'a> {
     totals: &'a Totals,
     /// What the server has, in order.
     base: &'a [[u8; 32]],
+    /// Another thread has failed, and tells why.
+    ended: &'a AtomicBool,
     free: Sender<Vec<u8>>,
 }
 
@@ -226,8 +294,9 @@ struct BatchSender<'a> {
 #[derive(Default)]
 struct Pending {
     body: Vec<u8>,
-    /// Chunks in `body`.
+    /// Chunks in `body`, and their plain bytes.
     names: HashSet<Hash>,
+    plain: u64,
     batches: Vec<(usize, Vec<ChunkRef>)>,
 }
 
@@ -256,12 +325,17 @@ impl BatchSender<'_> {
             ..Pending::default()
         };
         for batch in batches {
+            if self.ended.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             let names = self.add(&batch, &mut encoder, &mut proof, &mut pending)?;
             pending.batches.push((batch.first, names));
             for buffer in batch.chunks {
                 let _ = self.free.try_send(buffer);
             }
-            let enough = pending.body.is_empty() || pending.body.len() >= UPLOAD_BYTES;
+            let enough = pending.body.is_empty()
+                || pending.body.len() >= UPLOAD_BYTES
+                || pending.batches.len() >= BATCHES_WAITING;
             if enough && !self.flush(&mut pending, named)? {
                 return Ok(()); // another one has failed, and tells why
             }
@@ -290,8 +364,10 @@ impl BatchSender<'_> {
         for ((plain, chunk), known) in batch.chunks.iter().zip(&names).zip(known) {
             if known || !pending.names.insert(chunk.name) {
                 known_count += 1;
+                self.progress.advance(u64::from(chunk.plain_len), 0);
                 continue;
             }
+            pending.plain += u64::from(chunk.plain_len);
             let start = pending.body.len();
             encoder
                 .encode_named(plain, chunk.name, &mut pending.body)
@@ -331,9 +407,8 @@ impl BatchSender<'_> {
         pending.body.clear();
         pending.names.clear();
         self.totals.wire_bytes.fetch_add(sent, Ordering::Relaxed);
-        let done = pending.batches.iter().flat_map(|(_, names)| names);
-        let plain: u64 = done.map(|chunk| u64::from(chunk.plain_len)).sum();
-        self.progress.advance(plain, sent);
+        self.progress
+            .advance(std::mem::take(&mut pending.plain), sent);
         let mut wanted = true;
         for done in pending.batches.drain(..) {
             wanted &= named.send(Ok(done)).is_ok();

@@ -43,6 +43,7 @@ pub fn back_up(
         let (_, plan) = look(disk, options, progress).map_err(|report| of(disk, report))?;
         totals.push(plan.used_bytes());
     }
+    let base = remote.names_of_base()?;
     // Nothing is published if one of them fails, so the others need not go on.
     let failed = Arc::new(AtomicBool::new(false));
     let until_one_fails = remote.until(Arc::clone(&failed));
@@ -61,7 +62,7 @@ pub fn back_up(
             inner: progress,
             failed: &failed,
         };
-        back_up_one(disk, options, &until_one_fails, &progress).map_err(|report| {
+        back_up_one(disk, options, &until_one_fails, &base, &progress).map_err(|report| {
             let other_failed = failed.swap(true, Ordering::Relaxed);
             match report.code {
                 Code::Interrupted if other_failed && !progress.inner.interrupted() => Report {
@@ -123,6 +124,7 @@ fn back_up_one(
     disk: &DiskInfo,
     options: &backup::Options,
     remote: &Remote,
+    base: &[[u8; 32]],
     progress: &dyn ProgressSink,
 ) -> Result<Sent, Report> {
     let (device, plan) = look(disk, options, progress)?;
@@ -130,7 +132,7 @@ fn back_up_one(
     for warning in &warnings {
         progress.note(&format!("warning: {}: {}", warning.code, warning.found));
     }
-    let sent = upload::send_chunks(&device, &plan, options, remote, progress)?;
+    let sent = upload::send_chunks(&device, &plan, options, remote, base, progress)?;
     let lost = bad_ranges::warning_of_backup(&plan.layout, &sent.bad);
     warnings.extend(named(disk, lost));
     let summary = Summary {

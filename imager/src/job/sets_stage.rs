@@ -268,8 +268,18 @@ impl Stage {
     }
 
     pub fn back_up(&self, retry_for: Duration) -> Result<JobResult, Report> {
-        let kind = JobKind::Backup {
-            disk: None,
+        self.run(self.backup(None, self.selectors()), &[], retry_for)
+    }
+
+    /// A job of the first disk alone.
+    pub fn back_up_one(&self) -> Result<JobResult, Report> {
+        let first = self.selectors().into_iter().next();
+        self.run(self.backup(first, Vec::new()), &[], Duration::ZERO)
+    }
+
+    fn backup(&self, disk: Option<DiskSelector>, disks: Vec<DiskSelector>) -> JobKind {
+        JobKind::Backup {
+            disk,
             image: "gold".into(),
             full: false,
             codec: wire::Codec::Zstd,
@@ -277,9 +287,8 @@ impl Stage {
             partitions: Vec::new(),
             full_partitions: Vec::new(),
             skip_bad: false,
-            disks: self.selectors(),
-        };
-        self.run(kind, &[], retry_for)
+            disks,
+        }
     }
 
     /// Each image to the disk at its place.

@@ -14,6 +14,7 @@ use image::manifest::{ManifestReader, ManifestWriter};
 use image::record::{Compression, Encoder};
 use image::{BadRange, Layout};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use testkit::build::{DiskBuilder, Random};
 use wire::{Code, DiskState, Published};
@@ -305,4 +306,53 @@ fn with_little_memory_manifests_come_again_when_their_disk_has_its_turn() {
             assert_eq!(asked.count(), times, "disk {at}, room {room}");
         }
     }
+}
+
+#[test]
+fn what_the_server_lost_after_it_was_promised_is_sent_before_the_image_is_published() {
+    let mut stage = Stage::new();
+    let path = stage.noise(8);
+    let contents = std::fs::read(path).unwrap();
+    let encoder = Encoder::new(Compression::Zstd(1)).unwrap();
+    let names: Vec<[u8; 32]> = contents.chunks(MIB).map(|c| encoder.name(c).0).collect();
+    let (promised, published) = (
+        names.as_flattened().to_vec(),
+        serde_json::to_vec(&Published {
+            image: "i0".into(),
+            root: "00".into(),
+        }),
+    );
+    let published = published.unwrap();
+    let times = AtomicU32::new(0);
+    stage.server.oddly(move |route, body| match route {
+        "base" => Some(Odd::Says(promised.clone())),
+        "manifest" if !body.is_empty() => Some(match times.fetch_add(1, Ordering::SeqCst) {
+            0 => Odd::Refuses(Code::ImageDamaged),
+            _ => Odd::Says(published.clone()),
+        }),
+        _ => None,
+    });
+    // It has all but two of them by then.
+    let keep = |names: &[[u8; 32]]| {
+        let mut kept = stage.server.kept.lock().unwrap();
+        for name in names {
+            kept.records.insert(name.to_vec(), Vec::new());
+        }
+    };
+    keep(&names[..3]);
+    keep(&names[5..]);
+    let done = stage.back_up_one().unwrap();
+    assert!(stage.said("lacks 2 chunks"));
+    assert!(done.summary.wire_bytes > 2 * MIB as u64);
+    let kept = stage.server.kept.lock().unwrap();
+    for (name, is_new) in names.iter().zip([false, false, false, true, true]) {
+        assert_eq!(!kept.records[&name[..]].is_empty(), is_new);
+    }
+    drop(kept);
+    // Damage that sending does not mend is told.
+    stage.server.oddly(|route, body| match route {
+        "manifest" if !body.is_empty() => Some(Odd::Refuses(Code::ImageDamaged)),
+        _ => None,
+    });
+    assert_eq!(stage.back_up_one().unwrap_err().code, Code::ImageDamaged);
 }

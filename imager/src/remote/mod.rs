@@ -266,15 +266,20 @@ impl Remote {
 
     /// `GET .../base`: names of chunks that the server has, in order of the names: those of
     /// this machine's newest image. Whatever becomes of the connection on the way, the names
-    /// that came are good.
+    /// that came are good, and a backup can do without them.
     ///
     /// # Errors
-    /// See [`Remote::checkin`].
+    /// Only that the job is to stop.
     pub fn names_of_base(&self) -> Result<Vec<[u8; 32]>, Report> {
-        let mut body = self.retried("asking what the server has", || {
+        let opened = self.retried("asking what the server has", || {
             let (path, token) = self.path("base")?;
             self.link.get(token, &path)?.stream()
-        })?;
+        });
+        let mut body = match opened {
+            Ok(body) => body,
+            Err(report) if report.code == Code::Interrupted => return Err(report),
+            Err(_) => return Ok(Vec::new()),
+        };
         let mut names = Vec::new();
         let mut name = [0; 32];
         while names.len() < wire::MAX_BASE_HASHES && body.read_exact(&mut name).is_ok() {

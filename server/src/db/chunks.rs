@@ -182,6 +182,16 @@ pub async fn hold_image(conn: &mut Conn, execution: &str, image: &str) -> Result
     Ok(())
 }
 
+/// Ends what [`hold_image`] began: the chunks that were needed belong to an image of its own
+/// by now, or the execution is over.
+pub async fn release_images(conn: &mut Conn, execution: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM bases WHERE execution = $1")
+        .bind(execution)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Row and name of those of an image's chunks that are not damaged, in the order of their
 /// rows, from after row `after` on, at most `most`.
 pub async fn names_of_image(

@@ -64,6 +64,8 @@ pub(crate) async fn conclude(
             now + LEASE_SECONDS
         };
         db::chunks::end_lease(conn, &execution.id, expires).await?;
+        // Another try is told anew.
+        db::chunks::release_images(conn, &execution.id).await?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@
 //! nothing about who needs it.
 
 use super::Store;
+use super::fetch::is_damage;
 use super::proof::Proof;
 use crate::db::chunks::{self, Place};
 use crate::failure::{Failure, Outcome};
@@ -74,11 +75,11 @@ impl Store {
                     match proof.check(&header, &payload, place.offset) {
                         Ok(()) => (header, payload),
                         // The scrub tells; here it only stays where it is.
-                        Err(image::Error::Damaged { .. }) => continue,
+                        Err(error) if is_damage(&error) => continue,
                         Err(error) => return Err(error.into()),
                     }
                 }
-                Err(image::Error::Damaged { .. }) => continue,
+                Err(error) if is_damage(&error) => continue,
                 Err(error) => return Err(error.into()),
             };
             let mut bytes = header.encode().to_vec();
@@ -120,7 +121,7 @@ impl Store {
         mut look: impl FnMut(&Place) -> Result<T, image::Error>,
     ) -> Result<T, image::Error> {
         let seen = look(place);
-        if matches!(seen, Err(image::Error::Damaged { .. }))
+        if seen.as_ref().is_err_and(is_damage)
             && let Ok(Some(now)) = runtime.block_on(self.moved(name, place))
         {
             *place = now;

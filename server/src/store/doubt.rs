@@ -5,6 +5,7 @@
 //! ask ([`crate::http`]).
 
 use super::Store;
+use super::fetch::is_damage;
 use super::proof::Proof;
 use crate::db::chunks::{self, Place};
 use crate::failure::{Failure, Outcome};
@@ -59,7 +60,7 @@ impl Store {
                 .and_then(|(header, payload)| proof.check(&header, &payload, place.offset));
             match checked {
                 Ok(()) => reread.whole += 1,
-                Err(image::Error::Damaged { .. }) => {
+                Err(error) if is_damage(&error) => {
                     runtime.block_on(self.set_damaged(&place, true))?;
                     reread.damaged += 1;
                 }

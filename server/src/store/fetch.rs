@@ -144,6 +144,16 @@ fn is_meant(header: &RecordHeader, name: Hash, place: &Place) -> Result<(), imag
     ))
 }
 
+/// Whether the error is the record's: what is there is wrong, or the disk does not give it
+/// any more. Others (too many open files, for one) say nothing about it.
+pub(super) fn is_damage(error: &image::Error) -> bool {
+    match error {
+        image::Error::Damaged { .. } => true,
+        image::Error::Io { source, .. } => source.raw_os_error() == Some(nix::libc::EIO),
+        _ => false,
+    }
+}
+
 fn send(
     store: &Store,
     runtime: &Handle,
@@ -163,7 +173,7 @@ fn send(
             Ok(()) => send_pieces(&files, &place, sender),
             Err(error) => {
                 tracing::error!(chunk = %name, pack = place.pack, offset = place.offset, %error, "a record cannot be read");
-                if matches!(error, image::Error::Damaged { .. })
+                if is_damage(&error)
                     && let Err(error) = runtime.block_on(store.set_damaged(&place, true))
                 {
                     tracing::error!(%error, "the damage could not be noted");

@@ -56,9 +56,14 @@ pub(super) struct Ingest {
     batch: HashMap<Hash, Place>,
     batch_bytes: u64,
     stored: Stored,
+    /// Whoever sends has not asked before what is there.
+    unasked: bool,
+    /// The disk did not take what was written to the pack.
+    lost: bool,
 }
 
 impl Ingest {
+    /// For records that a target sends because the server said that it lacks them.
     pub(super) fn new(store: Arc<Store>, execution: String, runtime: Handle) -> Self {
         Ingest {
             store,
@@ -68,15 +73,28 @@ impl Ingest {
             batch: HashMap::new(),
             batch_bytes: 0,
             stored: Stored::default(),
+            unasked: false,
+            lost: false,
         }
+    }
+
+    /// The same for records of which nobody asked whether they are there: all are looked up.
+    pub(super) fn unasked(mut self) -> Self {
+        self.unasked = true;
+        self
     }
 
     /// Makes durable what is not yet, and gives the pack back.
     pub(super) fn finish(mut self) -> Outcome<Stored> {
         let flushed = self.flush();
         if let Some(pack) = self.pack.take() {
-            self.runtime
-                .block_on(self.store.packs.give_back(&self.store.db, pack))?;
+            let (packs, db) = (&self.store.packs, &self.store.db);
+            self.runtime.block_on(async {
+                match self.lost {
+                    true => packs.close(db, pack).await,
+                    false => packs.give_back(db, pack).await,
+                }
+            })?;
         }
         flushed?;
         Ok(self.stored)
@@ -103,7 +121,7 @@ impl Ingest {
     /// Whether the chunk is there; then it is held. One that was stored long ago may be
     /// taken for missing: then its bytes are in a pack twice, and the index keeps the first.
     fn is_stored(&self, name: Hash) -> Outcome<bool> {
-        if !self.store.lately.has(name) {
+        if !self.unasked && !self.store.lately.has(name) {
             return Ok(false);
         }
         let (store, execution) = (&self.store, &self.execution);
@@ -166,9 +184,13 @@ impl Ingest {
         let Some(pack) = self.pack.as_ref().filter(|_| !self.batch.is_empty()) else {
             return Ok(());
         };
-        pack.writer
-            .sync()
-            .map_err(|e| Failure::io("writing a pack", &e))?;
+        if let Err(error) = pack.writer.sync() {
+            // The system tells this once and takes the pages for written from then on: a
+            // second try would find nothing wrong, and the bytes are nowhere.
+            self.lost = true;
+            self.batch.clear();
+            return Err(Failure::io("writing a pack", &error));
+        }
         let (store, execution, batch) = (&self.store, &self.execution, &self.batch);
         let names: Vec<Hash> = batch.keys().copied().collect();
         let known = self.runtime.block_on(async {

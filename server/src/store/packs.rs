@@ -69,6 +69,11 @@ impl PackPool {
             self.idle().push(pack);
             return Ok(());
         }
+        self.close(db, pack).await
+    }
+
+    /// Closes a pack: nobody will write to it any more.
+    pub(super) async fn close(&self, db: &Db, pack: OpenPack) -> Outcome<()> {
         let mut tx = db.write().await?;
         chunks::seal(tx.conn(), Some(pack.id)).await?;
         tx.commit().await?;

@@ -241,6 +241,7 @@ impl Store {
             else {
                 return Err(Failure::refused("the execution has ended"));
             };
+            chunks::release_images(tx.conn(), id).await?;
             execution.image = Some(new.id.clone());
             executions::update(tx.conn(), &execution).await?;
         }

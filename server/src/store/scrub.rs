@@ -5,6 +5,7 @@
 //! again by the next backup of a machine that has it.
 
 use super::Store;
+use super::fetch::is_damage;
 use super::proof::Proof;
 use super::publish::open_manifest;
 use crate::db::chunks::Place;
@@ -321,9 +322,7 @@ impl Store {
                 .and_then(|(header, payload)| proof.check(&header, &payload, place.offset));
             let damaged = match checked {
                 Ok(()) => false,
-                Err(image::Error::Damaged { .. }) => true,
-                // The disk itself does not give it any more.
-                Err(image::Error::Io { source, .. }) if source.raw_os_error() == Some(5) => true,
+                Err(error) if is_damage(&error) => true,
                 Err(error) => return Err(Failure::internal(format!("pack {pack}: {error}"))),
             };
             if damaged != place.damaged {

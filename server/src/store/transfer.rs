@@ -283,7 +283,8 @@ impl Import {
             Arc::clone(&self.store),
             self.holder.clone(),
             self.runtime.clone(),
-        );
+        )
+        .unasked();
         let result = records(&mut reader, &mut ingest);
         // Also after an error: a pack must not stay open.
         let ended = ingest.finish();

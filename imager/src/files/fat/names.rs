@@ -44,7 +44,8 @@ impl Names {
             false => short(entry).into_bytes(),
         };
         // No system writes these; as a path they would lead elsewhere.
-        let leads_away = matches!(&name[..], b"" | b"." | b"..");
+        let leads_away = matches!(&name[..], b"" | b"." | b"..")
+            || name.iter().any(|&byte| byte == 0 || byte == b'/');
         Some(if leads_away { UNNAMED.into() } else { name })
     }
 
@@ -112,9 +113,15 @@ mod tests {
     #[test]
     fn a_name_that_leads_elsewhere_is_none() {
         let taken = |raw: &[u8; 11]| Names::default().take(&entry(raw, 0x20, 0));
-        for raw in [b"        .  ", b".        . ", b"           "] {
+        for raw in [
+            b"        .  ",
+            b".        . ",
+            b"           ",
+            b"../X    TXT",
+        ] {
             let name = taken(raw).unwrap();
             assert!(!matches!(&name[..], b"" | b"." | b".."), "{raw:?}");
+            assert!(!name.contains(&b'/'), "{raw:?}");
         }
         assert_eq!(taken(b"        .  ").unwrap(), UNNAMED.as_bytes());
         assert_eq!(taken(b"..         "), None, "the directory above");
