@@ -17,6 +17,7 @@ mod http;
 mod retry;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use address::{AddressError, Scheme, ServerAddress, parse_list};
 pub use body::Body;
@@ -28,6 +29,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use text::{escape_segment, newest_part};
 use wire::{
     BeginWrite, CheckIn, CheckInReply, Code, DiskCheck, DiskState, Finish, FinishReply, OldTables,
     Progress, ProgressReply, Published, Report, Reread, Stored,
@@ -483,32 +485,4 @@ fn encode<T: serde::Serialize>(message: &T) -> Result<Vec<u8>, Report> {
             DiskState::NotInvolved,
         )
     })
-}
-
-/// The last `limit` bytes of a text, cut at a character and, if there is one, a line.
-fn newest_part(text: &str, limit: usize) -> &str {
-    let mut start = text.len().saturating_sub(limit);
-    if start == 0 {
-        return text;
-    }
-    while !text.is_char_boundary(start) {
-        start += 1;
-    }
-    let part = &text[start..];
-    part.split_once('\n')
-        .map_or(part, |(_, whole_lines)| whole_lines)
-}
-
-/// One segment of a path; execution ids are the server's, but a stray `/` in one must
-/// not become another route.
-fn escape_segment(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
 }
