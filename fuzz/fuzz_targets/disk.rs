@@ -53,6 +53,13 @@ pub fn check(disk: &impl DiskRead, geometry: Geometry, options: &ScanOptions) ->
     for region in &map.regions {
         assert!(region.used.end() <= region.size, "used bytes outside their region");
         assert!(!region.reason.is_empty());
+        if matches!(region.file_system.as_str(), "lvm2" | "md") {
+            let end = region.start + region.size;
+            let found = diskmap::inner_volumes(disk, region.start, region.size);
+            for part in found.iter().flat_map(|f| &f.volumes).flat_map(|v| &v.parts) {
+                assert!(region.start <= part.start && part.end() <= end, "outside its region");
+            }
+        }
     }
     Some(map)
 }

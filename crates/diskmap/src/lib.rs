@@ -28,6 +28,7 @@ mod view;
 pub use error::{ScanError, TableError};
 pub use extents::{Extent, Extents};
 pub use fs::{ExtChecksums, ExtInodeChecksums, ExtJournal, WrongSum};
+pub use fs::{InnerVolume, InnerVolumes, inner_volumes};
 pub use model::{
     Blob, DiskMap, Geometry, Method, Region, RegionKind, ScanOptions, Selection, TableKind,
     Warning, WarningKind,

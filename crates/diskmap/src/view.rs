@@ -100,6 +100,15 @@ impl<'a> View<'a> {
         self.size
     }
 
+    /// Where its bytes are on the disk, one part behind the other.
+    pub(crate) fn places(&self) -> Vec<Extent> {
+        let places = self.pieces.iter().map(|piece| Extent {
+            start: piece.start,
+            len: piece.len,
+        });
+        places.collect()
+    }
+
     /// Fills `buf` from `offset`.
     pub(crate) fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadFailure> {
         let end = offset

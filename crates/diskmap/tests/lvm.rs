@@ -319,3 +319,27 @@ fn the_disk_of_a_guest_is_copied_whole() {
     let (outside, allocated) = group.outside_and_allocated(0);
     assert_eq!(region.used, outside.union(&allocated));
 }
+
+#[test]
+fn volumes_inside_are_told_with_their_places() {
+    let group = Group::new(1, 96, &[]);
+    group.create("root", 4, &[]);
+    group.create("home", 2, &[]);
+    group.lvm("lvextend", &["-l", "+3", "vg0/root"]);
+    group.create("raw", 1, &[]);
+    let (fs, _) = ext4(group.dir.path(), 28);
+    group.fill("root", &fs);
+    let fat = sparse(&group.dir.path().join("fat"), 8 * MIB);
+    ok("mkfs.vfat", &[s(&fat)]);
+    group.fill("home", &fat);
+    let disk = common::FileDisk::open(&group.disks[0]);
+    let size = group.disks[0].metadata().unwrap().len();
+    let found = diskmap::inner_volumes(&disk, 0, size).unwrap();
+    assert_eq!(found.others, []);
+    let told = found.volumes.iter().map(|v| (&*v.name, &*v.file_system));
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, [("root", "ext4"), ("home", "fat12"), ("raw", "")]);
+    for volume in &found.volumes {
+        assert_eq!(volume.parts, group.pieces(&volume.name), "{}", volume.name);
+    }
+}

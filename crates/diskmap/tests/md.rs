@@ -299,3 +299,35 @@ fn an_old_superblock_at_the_end_never_makes_a_smaller_map() {
         }
     }
 }
+
+#[test]
+fn what_a_mirror_holds_is_told_with_its_place() {
+    let (_dir, path, _) = ext4();
+    let len = path.metadata().unwrap().len();
+    let inner = |member: &Path| {
+        let disk = common::FileDisk::open(member);
+        let size = member.metadata().unwrap().len();
+        diskmap::inner_volumes(&disk, 0, size).unwrap()
+    };
+    for version in VERSIONS {
+        let recipe = Recipe::new(version);
+        let found = inner(&recipe.wrap(&path));
+        let [only] = found.volumes.as_slice() else {
+            panic!("{version}: {found:?}");
+        };
+        let start = recipe.data();
+        assert_eq!(only.parts, [Extent { start, len }], "{version}");
+        assert_eq!(only.file_system, "ext4");
+        // A member that may be behind the others is not looked into.
+        let unsure = Recipe {
+            resync: 5,
+            state: 0,
+            ..recipe
+        };
+        let found = inner(&unsure.wrap(&path));
+        assert_eq!(found.volumes, [], "{version}");
+        assert_eq!(found.others.len(), 1);
+    }
+    // Bare: no volumes.
+    assert_eq!(inner(&path).volumes, []);
+}

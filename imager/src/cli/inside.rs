@@ -5,9 +5,11 @@
 
 use super::keys::ReadKeys;
 use super::{opened, print_warnings};
+use crate::files::volume::{Joined, holds_volumes, volumes};
 use crate::files::{self, Fail, Part, Tree};
 use crate::map::printable;
 use crate::progress::ProgressSink;
+use crate::report;
 use image::{Layout, OpenImage, layout::Region};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +24,10 @@ pub struct Inside {
     /// Look into this partition, by its number; not needed if only one can be looked into
     #[arg(long, value_name = "NUMBER")]
     partition: Option<u32>,
+    /// Look into this logical volume of LVM2, by its name; not needed if only one can be
+    /// looked into
+    #[arg(long, value_name = "NAME")]
+    volume: Option<String>,
     #[command(flatten)]
     keys: ReadKeys,
 }
@@ -30,6 +36,8 @@ pub struct Inside {
 pub struct Opened<'a> {
     /// Number of its partition; none for a disk without a table.
     pub number: Option<u32>,
+    /// Name of its volume inside the partition, if it is in one.
+    pub volume: Option<&'a str>,
     /// Its kind.
     pub file_system: &'a str,
     /// What stands before paths.
@@ -49,18 +57,48 @@ impl Inside {
     ) -> Result<T, Report> {
         let image = opened::open(&self.image, &self.keys)?;
         let layout = image.layout();
-        let number = choose(layout, self.partition)?;
-        let region = &layout.regions[number];
-        let label = label(region);
-        let part = part(&image, number, progress, &label)?;
+        let place = choose(layout, self.partition, self.volume.is_some())?;
+        let region = &layout.regions[place];
+        let number = number(region);
+        let mut label = label(region);
+        let mut part = part(&image, place, progress, &label)?;
         let warnings = unsound(layout, region);
         print_warnings(&warnings);
+        let (joined, inner);
+        let mut volume = None;
+        let mut file_system = region.file_system.as_str();
+        if holds_volumes(file_system) || self.volume.is_some() {
+            let found = volumes(&image, region);
+            let found = found.map_err(|e| report::scan(&e, DiskState::NotInvolved))?;
+            let found = super::volume::choose(found, self.volume.as_deref(), &label)?;
+            joined = Joined::new(&image, &found.parts);
+            inner = (
+                Region {
+                    start: 0,
+                    size: joined.size(),
+                    file_system: found.file_system,
+                    ..region.clone()
+                },
+                found.name,
+            );
+            let bad = image.bad().iter();
+            let bad = bad.filter(|range| range.region as usize == place);
+            let bad = bad.map(|range| (region.start + range.start, region.start + range.end()));
+            let bad = joined.ranges(&bad.collect::<Vec<_>>());
+            part = Part::over(&joined, &inner.0, bad, progress);
+            file_system = &inner.0.file_system;
+            volume = Some(inner.1.as_str()).filter(|name| !name.is_empty());
+        }
+        if let Some(name) = volume {
+            label = format!("{label}volume {}: ", printable(name, 128));
+        }
         // A library that reads a file system may trip over a damaged one.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let tree = files::open(&part).map_err(|fail| fail.report(&label))?;
             work(&Opened {
-                number: self::number(region),
-                file_system: &region.file_system,
+                number,
+                volume,
+                file_system,
                 label: label.clone(),
                 tree: &*tree,
                 warnings: &warnings,
@@ -97,7 +135,8 @@ pub(super) fn number(region: &Region) -> Option<u32> {
 }
 
 /// Position of the region that is meant.
-fn choose(layout: &Layout, partition: Option<u32>) -> Result<usize, Report> {
+/// If a volume is named, it is in one that holds some.
+fn choose(layout: &Layout, partition: Option<u32>, in_volume: bool) -> Result<usize, Report> {
     let refuse = |found: String, advice: &str| {
         Err(Report::new(Code::PartitionNotFound, found, DiskState::NotInvolved).with_advice(advice))
     };
@@ -115,8 +154,19 @@ fn choose(layout: &Layout, partition: Option<u32>) -> Result<usize, Report> {
             ),
         };
     }
-    let readable = |region: &Region| !region.is_absent() && files::is_readable(&region.file_system);
-    let candidates: Vec<_> = all().filter(|(_, region)| readable(region)).collect();
+    let those = |wanted: fn(&str) -> bool| -> Vec<_> {
+        let present = all().filter(|(_, region)| !region.is_absent());
+        present
+            .filter(|(_, region)| wanted(&region.file_system))
+            .collect()
+    };
+    let mut candidates = match in_volume {
+        true => Vec::new(),
+        false => those(files::is_readable),
+    };
+    if candidates.is_empty() {
+        candidates = those(holds_volumes);
+    }
     match candidates.as_slice() {
         [(position, _)] => Ok(*position),
         [] => refuse(

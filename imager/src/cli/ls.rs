@@ -136,8 +136,9 @@ impl<'a> List<'a> {
             return Ok(());
         }
         let head = format!(
-            "{{\"partition\": {}, \"file_system\": {}, \"path\": {}, \"warnings\": {}, \"entries\": [",
+            "{{\"partition\": {}, \"volume\": {}, \"file_system\": {}, \"path\": {}, \"warnings\": {}, \"entries\": [",
             json!(self.opened.number),
+            json!(self.opened.volume),
             json!(self.opened.file_system),
             json!(format!("/{}", String::from_utf8_lossy(&self.base))),
             warnings_json(self.opened.warnings),

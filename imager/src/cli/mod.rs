@@ -29,6 +29,7 @@ mod sign;
 mod signals;
 mod target;
 mod verify;
+mod volume;
 
 use crate::report::{EXIT_DIFFERENT, EXIT_DONE, EXIT_FAILED, exit_code};
 use clap::{Parser, Subcommand};

@@ -17,6 +17,7 @@ pub mod fat;
 pub mod ntfs;
 pub mod part;
 pub mod path;
+pub mod volume;
 pub mod walk;
 
 pub use alike::Alike;

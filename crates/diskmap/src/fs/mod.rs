@@ -12,6 +12,7 @@ mod exfat;
 mod ext;
 mod f2fs;
 mod fat;
+mod inner;
 mod lvm;
 mod md;
 mod ntfs;
@@ -26,6 +27,7 @@ use crate::extents::{Extent, Extents};
 use crate::table;
 use crate::view::{ReadFailure, View};
 pub use ext::{ExtChecksums, ExtInodeChecksums, ExtJournal, WrongSum};
+pub use inner::{InnerVolume, InnerVolumes, inner_volumes};
 pub(crate) use whole_disk::{DiskRaid, whole_disk};
 
 /// Space behind a file system that is kept, counted from the end of the region:
@@ -165,6 +167,16 @@ trait Map {
     /// Bytes to copy, relative to the view. `depth` counts the volumes around this one:
     /// what holds other volumes calls [`probe_at`] with one more.
     fn used(&self, view: &View<'_>, depth: u32) -> Result<Mapped, Fault>;
+
+    /// Whether it is there to hold other volumes.
+    fn holds(&self) -> bool {
+        false
+    }
+
+    /// The volumes that it holds, in bytes of the view.
+    fn held(&self, _: &View<'_>) -> Result<inner::Held, Fault> {
+        Err(Fault::Unsupported("it holds no volumes".into()))
+    }
 }
 
 /// Looks for one format: `None` if the region is not of it.

@@ -14,6 +14,7 @@ mod hostile;
 mod ntfs;
 mod ntfs_state;
 mod ntfs_table;
+mod volumes;
 mod warned;
 
 use crate::disks::folder;

@@ -21,6 +21,7 @@ mod label;
 mod segment;
 
 use super::collect::Collector;
+use super::inner::Held;
 use super::{Fault, Findings, Map, Mapped, Trouble, Volume, damaged, probe_at};
 use crate::extents::{Extent, Extents};
 use crate::view::{ReadFailure, View, outward};
@@ -57,6 +58,26 @@ struct PhysicalVolume {
 
 impl Map for PhysicalVolume {
     fn used(&self, view: &View<'_>, depth: u32) -> Result<Mapped, Fault> {
+        map(view, &self.group(view)?, depth)
+    }
+
+    fn holds(&self) -> bool {
+        true
+    }
+
+    fn held(&self, view: &View<'_>) -> Result<Held, Fault> {
+        let volumes = self.group(view)?.volumes.into_iter();
+        let held = volumes.map(|volume| match volume.content {
+            group::Content::Parts(parts) => (volume.name, Ok(parts)),
+            group::Content::Opaque(why) => (volume.name, Err(why)),
+        });
+        Ok(held.collect())
+    }
+}
+
+impl PhysicalVolume {
+    /// The group that it belongs to, which agrees with the header.
+    fn group(&self, view: &View<'_>) -> Result<Group, Fault> {
         let [label] = self.labels.as_slice() else {
             return damaged("it has several labels");
         };
@@ -70,7 +91,7 @@ impl Map for PhysicalVolume {
         }
         let group = read_group(view, &header)?;
         check_space(view, &header, group.space)?;
-        map(view, &group, depth)
+        Ok(group)
     }
 }
 

@@ -12,6 +12,7 @@
 mod version0;
 mod version1;
 
+use super::inner::Held;
 use super::{Content, Fault, Map, Mapped, Volume, damaged, inside, probe_at};
 use crate::bytes::{be32, le32, le64};
 use crate::extents::{Extent, Extents};
@@ -220,17 +221,7 @@ struct Member {
 
 impl Map for Member {
     fn used(&self, view: &View<'_>, depth: u32) -> Result<Mapped, Fault> {
-        let [superblock] = self.found.as_slice() else {
-            let versions: Vec<&str> = self.found.iter().map(|sb| sb.version.name()).collect();
-            return Err(Fault::Unsupported(format!(
-                "it has RAID superblocks of versions {} at once",
-                versions.join(" and ")
-            )));
-        };
-        let Mirror { data, bad_blocks } = superblock.mirror()?;
-        if let Some(place) = bad_blocks {
-            check_bad_blocks(view, place)?;
-        }
+        let data = self.data(view)?;
         let parts = [data];
         let Some(content) = view.joined(&parts) else {
             return damaged("the array's data is not inside the member");
@@ -246,6 +237,33 @@ impl Map for Member {
             troubles: found.troubles,
             suspended: found.suspended,
         })
+    }
+
+    fn holds(&self) -> bool {
+        true
+    }
+
+    fn held(&self, view: &View<'_>) -> Result<Held, Fault> {
+        let name = self.found.first().map(Superblock::label);
+        Ok(vec![(name.unwrap_or_default(), Ok(vec![self.data(view)?]))])
+    }
+}
+
+impl Member {
+    /// The array's content in this member, if that can be read alone.
+    fn data(&self, view: &View<'_>) -> Result<Extent, Fault> {
+        let [superblock] = self.found.as_slice() else {
+            let versions: Vec<&str> = self.found.iter().map(|sb| sb.version.name()).collect();
+            return Err(Fault::Unsupported(format!(
+                "it has RAID superblocks of versions {} at once",
+                versions.join(" and ")
+            )));
+        };
+        let Mirror { data, bad_blocks } = superblock.mirror()?;
+        if let Some(place) = bad_blocks {
+            check_bad_blocks(view, place)?;
+        }
+        Ok(data)
     }
 }
 
