@@ -179,6 +179,19 @@ fn who_waits_long_for_the_start_is_not_taken_for_gone() {
     while world.now < Duration::from_secs(60) {
         world.step();
     }
+    // The announcements of the first rounds are lost.
+    world
+        .nodes
+        .iter_mut()
+        .for_each(|node| node.life.deaf = true);
+    world.sender.start(world.now);
+    while world.now < Duration::from_millis(60_500) {
+        world.step();
+    }
+    world
+        .nodes
+        .iter_mut()
+        .for_each(|node| node.life.deaf = false);
     world.run(LONGEST);
     let done = Some(Progress::Done);
     assert!(world.nodes.iter().all(|node| node.end == done));
