@@ -253,7 +253,13 @@ fn damaged_and_torn_images_become_no_image() {
         // header of another version for one.
         let first = if name == "image.ptcl" { 40 } else { 200 };
         for at in [first, 108, 111, 200, len / 3, len / 2, len - 3, len - 1] {
-            let at = at.max(first);
+            // The last bits of bzip2 fill up its last byte, and mean nothing.
+            let last = if name.ends_with(".bz2") {
+                len - 2
+            } else {
+                len - 1
+            };
+            let at = at.max(first).min(last);
             flip(&broken, at);
             let result = fails(
                 &broken,

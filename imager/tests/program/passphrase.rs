@@ -19,9 +19,11 @@ struct Seat {
 
 impl Seat {
     fn new(command: &str) -> Self {
-        // Ctrl-C goes to the shell, too, which is to go on.
+        // Ctrl-C goes to the shell, too, which is to go on. Who starts the tests in the
+        // background may have all of them ignore it.
         let shell = format!(
-            "trap : INT; sh -c 'echo pid=$$; exec {} {command}'; echo ended=$?; stty -a",
+            "trap : INT; sh -c 'echo pid=$$; exec env --default-signal=INT,QUIT {} {command}'; \
+             echo ended=$?; stty -a",
             env!("CARGO_BIN_EXE_imager")
         );
         let script = Command::new("script")
