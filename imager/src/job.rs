@@ -7,20 +7,22 @@
 mod sets;
 
 use crate::backup::{self, upload};
+use crate::cast::server::SessionSource;
 use crate::keyring::Keyring;
 use crate::progress::ProgressSink;
 use crate::remote::Remote;
 use crate::restore::fetch::{Pages, ServerSource};
 use crate::restore::{self, Guard, Plan, Source};
 use crate::several::{self, GatePlace};
-use crate::{bad_ranges, disks, in_use, machine, old_tables, source};
+use crate::{bad_ranges, cast, disks, in_use, machine, old_tables, source};
 use blockdev::Device;
 use image::Layout;
 use image::record::Compression;
 use std::path::Path;
 use std::time::Instant;
 use wire::{
-    BeginWrite, Code, Codec, DiskCheck, DiskInfo, DiskState, Job, JobKind, Report, Step, Summary,
+    BeginWrite, Code, Codec, DiskCheck, DiskInfo, DiskState, Job, JobKind, Report, Session, Step,
+    Summary,
 };
 
 /// What a job that succeeded has to say.
@@ -108,6 +110,7 @@ pub fn run(
             scope,
             reuse,
             set,
+            multicast,
             ..
         } => {
             let wanted = Wanted {
@@ -122,6 +125,7 @@ pub fn run(
                 resume: job.resume,
                 keyring,
                 reuse: *reuse,
+                session: multicast.as_ref(),
             };
             if set.is_empty() {
                 disks::select(disks, disk.as_ref())
@@ -189,6 +193,8 @@ struct Wanted<'a> {
     keyring: &'a Keyring,
     /// As ordered.
     reuse: bool,
+    /// The session that brings the image, if one does.
+    session: Option<&'a Session>,
 }
 
 /// This start has not written; an earlier one of the same restore had begun to.
@@ -313,7 +319,16 @@ fn restore_image(
         place,
     };
     let options = &wanted.options;
-    let done = restore::run(device, path, image, &mut guard, options, progress)?;
+    let done = match wanted.session {
+        None => restore::run(device, path, image, &mut guard, options, progress)?,
+        Some(session) => {
+            let mut sent = SessionSource::new(image, remote, session)?;
+            let done = restore::run(device, path, &mut sent, &mut guard, options, progress)?;
+            progress.note(&sent.account());
+            warnings.extend(sent.warning());
+            done
+        }
+    };
     if let Some(grown) = &done.grown {
         progress.note(grown);
     }
@@ -371,6 +386,10 @@ impl Guard for ServerGuard<'_, '_> {
                         .bring_back(self.remote, self.wanted.root, self.wanted.keyring);
                 back.map_err(untouched)?;
             }
+        }
+        if self.wanted.session.is_some() {
+            // The disk stays as it is until there is something to write.
+            cast::server::wait_for_start(self.remote, self.progress).map_err(untouched)?;
         }
         self.remote
             .begin_write(&BeginWrite {

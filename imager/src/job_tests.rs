@@ -89,6 +89,7 @@ fn restore(path: &Path, resume: bool) -> Job {
             scope: RestoreScope::default(),
             reuse: false,
             set: Vec::new(),
+            multicast: None,
         },
         resume,
         resumed: Vec::new(),

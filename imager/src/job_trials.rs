@@ -266,6 +266,7 @@ fn job(path: &Path, root: &str) -> Job {
             scope: RestoreScope::default(),
             reuse: false,
             set: Vec::new(),
+            multicast: None,
         },
         resume: false,
         resumed: Vec::new(),

@@ -6,6 +6,7 @@
 
 pub mod backup;
 pub mod bad_ranges;
+pub mod cast;
 pub mod cli;
 pub mod clock;
 pub mod diff;

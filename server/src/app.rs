@@ -3,6 +3,7 @@
 //! Owns: the parts and their limits. Does not own: behaviour ([`crate::exec`],
 //! [`crate::store`], [`crate::http`]).
 
+use crate::cast::Casts;
 use crate::db::Db;
 use crate::exec::live::LiveTable;
 use crate::exec::rate::Rates;
@@ -55,4 +56,6 @@ pub struct App {
     pub scrub_wanted: tokio::sync::Notify,
     /// Transfers of limited rate.
     pub rates: Rates,
+    /// Multicast sessions.
+    pub casts: Casts,
 }

@@ -4,6 +4,7 @@
 
 use crate::app::{App, Limits};
 use crate::care;
+use crate::cast::Casts;
 use crate::db::{self, Db};
 use crate::exec::decider::Decider;
 use crate::exec::watch as limits;
@@ -87,6 +88,7 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
         started: db::now(),
         scrub_wanted: Default::default(),
         rates: Default::default(),
+        casts: Casts::new(options.interface.clone()),
     });
     let address = server_address(options)?;
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -191,6 +193,7 @@ fn own_folders(options: &Options) -> Result<[Flock<File>; 2], Report> {
 impl Server {
     /// Stops everything in order.
     pub async fn stop(mut self) {
+        self.app.casts.stop().await;
         let _ = self.stop.send(true);
         while self.tasks.join_next().await.is_some() {}
         self.app.db.close().await;

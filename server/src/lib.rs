@@ -9,6 +9,7 @@
 
 pub mod app;
 mod care;
+pub mod cast;
 pub mod ctl;
 pub mod daemon;
 pub mod db;

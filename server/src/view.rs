@@ -4,6 +4,7 @@
 //! sentences about states. Does not own: routes. Times are seconds since 1970 (UTC).
 
 use crate::app::App;
+use crate::cast::shown::SessionView;
 use crate::db::executions::Execution;
 use crate::db::images::Image;
 use crate::db::machines::{self, Machine};
@@ -214,6 +215,9 @@ pub struct Overview {
     /// Transfers.
     #[serde(default)]
     pub transfers: Transfers,
+    /// Multicast sessions, the newest first.
+    #[serde(default)]
+    pub sessions: Vec<SessionView>,
 }
 
 /// A new execution.
@@ -427,6 +431,7 @@ fn note(app: &App, e: &Execution, machine: &str, silent_since: Option<i64>, now:
             ),
             None => format!("fetched its boot script {since} ago, waits for its check-in"),
         },
+        State::Preparing => app.casts.note(e).unwrap_or_default(),
         State::Interrupting => format!("waits since {since} for the machine to stop"),
         State::Failed | State::Interrupted if e.open => {
             format!("clear it with: deployctl clear {machine}")

@@ -1,7 +1,7 @@
-//! A management server on loopback, and targets that are programs on this machine.
+//! A management server on loopback or on a host of a laboratory, and targets that are programs.
 //!
-//! Owns: starting, killing and asking them. Does not own: networks and virtual machines
-//! (`site`), what lies between target and server (`wire_tap`).
+//! Owns: starting, killing and asking them. Does not own: virtual machines (`site`), what
+//! lies between target and server (`wire_tap`).
 //!
 //! A target is `imager target` on raw files or devices. Each start of it is a boot of its
 //! machine, so SIGKILL is a power cut for everything but the page cache.
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::netns::Host;
 
 use crate::built;
 use crate::status::{Execution, Status};
@@ -29,6 +30,8 @@ const LIMIT: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct Fleet {
     deployd: Option<Child>,
+    host: Option<Host>,
+    address: String,
     bin: PathBuf,
     dir: TempDir,
     ports: (u16, u16),
@@ -44,8 +47,27 @@ impl Fleet {
         let ports = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let [http, data] = ports;
         let ports = (http?.local_addr()?.port(), data?.local_addr()?.port());
+        Fleet::start(None, "127.0.0.1", ports, options)
+    }
+
+    /// Starts a server on a host that has this address, with these more options.
+    ///
+    /// # Errors
+    /// As [`Fleet::new`].
+    pub fn on(host: Host, address: &str, options: &[&str]) -> io::Result<Fleet> {
+        Fleet::start(Some(host), address, (26500, 26501), options)
+    }
+
+    fn start(
+        host: Option<Host>,
+        address: &str,
+        ports: (u16, u16),
+        options: &[&str],
+    ) -> io::Result<Fleet> {
         let mut fleet = Fleet {
             deployd: None,
+            host,
+            address: address.to_owned(),
             bin: built::programs()?,
             dir: tempfile::Builder::new().prefix("fleet-").tempdir()?,
             ports,
@@ -60,10 +82,11 @@ impl Fleet {
     /// # Errors
     /// It ends instead; its words are in the error.
     pub fn start_server(&mut self) -> io::Result<()> {
-        let mut child = Command::new(self.bin.join("deployd"))
+        let mut child = self
+            .program("deployd")
             .arg("--state")
             .arg(self.state())
-            .args(["--address", "127.0.0.1"])
+            .args(["--address", &self.address])
             .args(["--http-port", &self.ports.0.to_string()])
             .args(["--data-port", &self.ports.1.to_string()])
             .args(["--proxy-dhcp", "off", "--tftp", "off"])
@@ -104,7 +127,7 @@ impl Fleet {
 
     /// The server's address without anything in between.
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.ports.1)
+        format!("https://{}:{}", self.address, self.ports.1)
     }
 
     /// A folder for a test's files.
@@ -116,9 +139,17 @@ impl Fleet {
         self.dir.path().join("state")
     }
 
-    /// One of the programs.
+    /// One of the programs, where the server runs.
     pub fn program(&self, name: &str) -> Command {
-        Command::new(self.bin.join(name))
+        self.program_on(self.host.as_ref(), name)
+    }
+
+    fn program_on(&self, host: Option<&Host>, name: &str) -> Command {
+        let path = self.bin.join(name);
+        match host {
+            Some(host) => host.command(&path.display().to_string()),
+            None => Command::new(path),
+        }
     }
 
     /// Runs `deployctl` and returns what it prints.
@@ -181,9 +212,17 @@ impl Fleet {
     /// # Errors
     /// It does not start.
     pub fn boot(&self, machine: &Machine, url: &str) -> io::Result<Target> {
+        self.boot_on(self.host.as_ref(), machine, url)
+    }
+
+    /// As [`Fleet::boot`], on another host than the server's.
+    ///
+    /// # Errors
+    /// As [`Fleet::boot`].
+    pub fn boot_on(&self, host: Option<&Host>, machine: &Machine, url: &str) -> io::Result<Target> {
         let pin = fs::read_to_string(self.state().join("pin"))?;
         let said = self.dir.path().join(format!("{}.said", machine.number));
-        let mut command = self.program("imager");
+        let mut command = self.program_on(host, "imager");
         command
             .args(["target", "--json", "--server", url, "--pin", pin.trim()])
             .args(["--mac", &machine.mac(), "--uuid", &machine.uuid()]);
@@ -302,6 +341,11 @@ impl Target {
         Ok(true)
     }
 
+    /// What it told people so far.
+    pub fn words(&self) -> String {
+        fs::read_to_string(&self.said).unwrap_or_default()
+    }
+
     /// Waits for its end.
     ///
     /// # Errors
@@ -321,10 +365,6 @@ impl Target {
         let json = serde_json::from_str(&text)
             .map_err(|e| io::Error::other(format!("{e}: {text}{said}")))?;
         Ok(End { status, json, said })
-    }
-
-    fn words(&self) -> String {
-        fs::read_to_string(&self.said).unwrap_or_default()
     }
 }
 

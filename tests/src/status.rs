@@ -150,6 +150,13 @@ impl Execution {
         format!("{} {report}", text(&self.value, "note"))
     }
 
+    /// Codes of its warnings.
+    pub fn warnings(&self) -> Vec<&str> {
+        let all = self.value.get("warnings").and_then(Value::as_array);
+        let codes = all.into_iter().flatten().map(|one| text(one, "code"));
+        codes.collect()
+    }
+
     /// Why it failed; null if it did not.
     pub fn report(&self) -> &Value {
         self.value.get("report").unwrap_or(&Value::Null)

@@ -33,6 +33,38 @@ impl Bits {
         bits
     }
 
+    /// The set that [`Bits::to_bytes`] gave; `None` if it is not one of numbers below `len`.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8], len: u32) -> Option<Self> {
+        let mut bits = Bits::none(len);
+        if bytes.len() != (len as usize).div_ceil(8) {
+            return None;
+        }
+        for (word, bytes) in bits.words.iter_mut().zip(bytes.chunks(8)) {
+            *word = bytes
+                .iter()
+                .rev()
+                .fold(0, |word, &byte| word << 8 | u64::from(byte));
+        }
+        bits.count = bits.words.iter().map(|word| word.count_ones()).sum();
+        let past = bits.next(len).is_some();
+        (!past).then_some(bits)
+    }
+
+    /// A byte for each eight numbers, the least significant bit first.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let bytes = self.words.iter().flat_map(|word| word.to_le_bytes());
+        bytes.take((self.len as usize).div_ceil(8)).collect()
+    }
+
+    /// The limit.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "the limit, not the count")]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
     /// Whether a number is in the set.
     #[must_use]
     pub fn has(&self, number: u32) -> bool {
@@ -109,8 +141,22 @@ mod tests {
                 prop_assert_eq!(bits.count() as usize, set.len());
             }
             prop_assert!(bits.iter().eq(set.iter().copied()));
+            let bytes = bits.to_bytes();
+            prop_assert_eq!(Bits::from_bytes(&bytes, len), Some(bits));
             prop_assert!(Bits::all(len).iter().eq(0..len));
             prop_assert_eq!(Bits::all(len).count(), len);
+        }
+
+        #[test]
+        fn bytes_that_are_no_set_are_none(bytes in prop::collection::vec(any::<u8>(), 0..20), len in 0u32..170) {
+            match Bits::from_bytes(&bytes, len) {
+                Some(bits) => prop_assert_eq!(bits.to_bytes(), bytes),
+                None => {
+                    let past = |at: usize| at >= len as usize && bytes[at / 8] >> (at % 8) & 1 == 1;
+                    let fits = bytes.len() == (len as usize).div_ceil(8);
+                    prop_assert!(!fits || (0..bytes.len() * 8).any(past));
+                }
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Owns: what is said. Does not own: how it is sent (sockets, TLS, HTTP) or what a
 //! disk looks like. Nothing here does I/O.
 
+pub mod cast;
 pub mod codes;
 pub mod message;
 pub mod report;
@@ -10,6 +11,7 @@ pub mod scope;
 pub mod set;
 pub mod size;
 
+pub use cast::{JoinReply, PORT_MULTICAST, Session, SessionReply};
 pub use codes::Code;
 pub use message::*;
 pub use report::{DiskState, Report};

@@ -17,6 +17,7 @@
 //! | `GET /v1/executions/{id}/manifest` | | manifest |
 //! | `POST /v1/executions/{id}/fetch` | n x 32-byte hashes | their records, in the order asked |
 //! | `POST /v1/executions/{id}/doubtful` | n x 32-byte hashes of chunks that came spoiled | [`Reread`] |
+//! | `/v1/executions/{id}/session…` | | multicast: see [`crate::cast`] |
 //! | `PUT /v1/executions/{id}/tables` | old partition tables ([`OldTables`]) | empty |
 //! | `POST /v1/executions/{id}/begin-write` | [`crate::BeginWrite`] | empty |
 //! | `POST /v1/executions/{id}/finish` | [`Finish`] | [`FinishReply`] |
@@ -26,6 +27,7 @@
 //! the token of [`Job`]. A failure is answered with status 4xx/5xx and a
 //! [`crate::Report`] as JSON. All are idempotent: sent twice they do what they do once.
 
+use crate::cast::Session;
 use crate::report::Report;
 use crate::scope::RestoreScope;
 use crate::set::DiskImage;
@@ -290,6 +292,9 @@ pub enum JobKind {
         /// looked at then.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         set: Vec<DiskImage>,
+        /// The multicast session that brings the image; unicast if not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        multicast: Option<Session>,
     },
     /// List disks, partitions and file systems.
     DiskCheck,

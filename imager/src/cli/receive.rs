@@ -8,8 +8,8 @@ use super::restore::{self as to_disk, To};
 use crate::restore;
 use crate::room::code::RoomCode;
 use crate::room::find;
-use crate::room::group::Group;
 use crate::room::receive::RoomSource;
+use group::Group;
 use std::io::{BufRead, IsTerminal};
 use std::net::{IpAddr, SocketAddr};
 use wire::{Code, DiskState, Report};
@@ -61,14 +61,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         let (multicast, unicast) = image.counts();
         let text = format!("{multicast} chunks came by multicast, {unicast} by unicast");
         job.progress.note(&text);
-        if let Some(warning) = image.warning() {
-            // What it says of the disk was said while it was being written.
-            let warning = Report {
-                disk: DiskState::Complete,
-                ..warning.clone()
-            };
-            done.warnings.push(warning);
-        }
+        done.warnings.extend(image.warning());
         Ok(done)
     })
 }

@@ -242,6 +242,7 @@ pub fn restore(
             force: wanted.force,
             keyring: wanted.keyring,
             reuse: wanted.reuse,
+            session: None,
         };
         let remote = remote.for_part(number);
         restore_disk(disk, &wanted, Some(&mut place), &remote, progress)

@@ -313,6 +313,7 @@ impl Stage {
             scope: RestoreScope::default(),
             reuse: false,
             set: self.set(),
+            multicast: None,
         };
         self.run(kind, resumed, Duration::ZERO)
     }

@@ -289,6 +289,7 @@ fn with_little_memory_manifests_come_again_when_their_disk_has_its_turn() {
         resume: false,
         keyring: &Keyring::default(),
         reuse: false,
+        session: None,
     };
     let chosen: Vec<_> = stage.disks.iter().collect();
     let remote = stage.remote(Duration::ZERO);

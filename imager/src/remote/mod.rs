@@ -12,6 +12,7 @@
 
 mod address;
 mod body;
+mod cast;
 mod failure;
 mod http;
 mod retry;

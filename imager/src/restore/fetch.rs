@@ -11,7 +11,7 @@ use crate::{report, trust};
 use crossbeam_channel::{Receiver, bounded};
 use image::manifest::{ManifestReader, PackedPage};
 use image::record::{Decoder, RecordReader};
-use image::{BadRange, CellMap, ChunkRef, Error, ImageKey, Layout, Root};
+use image::{BadRange, CellMap, ChunkRef, Error, Hash, ImageKey, Layout, Root};
 use std::io::BufReader;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -132,6 +132,11 @@ impl ServerSource {
         self.pages.clone()
     }
 
+    /// The root of the manifest, proved.
+    pub fn root(&self) -> Root {
+        self.root
+    }
+
     /// What the image does not have.
     pub fn bad(&self) -> &[BadRange] {
         &self.bad
@@ -203,7 +208,8 @@ impl Source for ServerSource {
     }
 }
 
-fn incomplete(report: Report) -> Report {
+/// What a failure after the first write means.
+pub(crate) fn incomplete(report: Report) -> Report {
     Report {
         disk: DiskState::Incomplete,
         ..report
@@ -312,7 +318,8 @@ fn fetch_batch(
             Err(Stop::Damaged(error)) => {
                 damaged += 1;
                 if damaged >= DAMAGE_TRIES {
-                    return Err(spoiled(remote, &error, left));
+                    let name = left.first().map(|(_, chunk)| chunk.name);
+                    return Err(told_of_spoiled(remote, &error, name));
                 }
                 writer.note(&format!(
                     "data arrived damaged ({error}); asking for it again"
@@ -325,12 +332,12 @@ fn fetch_batch(
 
 /// The report on data that came damaged again and again. The server is told, and what it
 /// finds is in the report.
-fn spoiled(remote: &Remote, error: &Error, left: &[Chunk]) -> Report {
+pub(crate) fn told_of_spoiled(remote: &Remote, error: &Error, name: Option<Hash>) -> Report {
     let mut report = report::image(error, DiskState::Incomplete);
-    let Some((_, chunk)) = left.first() else {
+    let Some(name) = name else {
         return report;
     };
-    let found = match remote.doubtful(&[chunk.name.0]) {
+    let found = match remote.doubtful(&[name.0]) {
         Ok(Reread { damaged: 0, .. }) => {
             "the server finds its record as it was stored; without the key it cannot look into an encrypted one"
         }
@@ -338,7 +345,7 @@ fn spoiled(remote: &Remote, error: &Error, left: &[Chunk]) -> Report {
         // What is wrong with the data counts more than that nobody could be told of it.
         Err(_) => "the server could not be told",
     };
-    report.found += &format!("; chunk {}: {found}", chunk.name);
+    report.found += &format!("; chunk {name}: {found}");
     report
 }
 

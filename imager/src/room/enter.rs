@@ -5,19 +5,18 @@
 
 use super::channel::{Channel, Refused};
 use super::code::RoomCode;
-use super::group::Group;
 use super::listing::Pieces;
 use super::message::{self, Reply, Request, Welcome};
-use super::places::Places;
-use super::receive::RoomSource;
-use super::write::Heads;
+use super::receive::{RoomControl, RoomSource};
+use crate::cast::{Course, Image, Places};
 use crate::keyring::Keyring;
 use crate::progress::ProgressSink;
 use crate::restore::{Guard, Plan as RestorePlan};
 use crate::{report, trust};
 use blockdev::Device;
+use group::Group;
 use image::manifest::ManifestReader;
-use multicast::{Bits, Plan, ReceiverConfig};
+use multicast::Plan;
 use std::cell::RefCell;
 use std::io::{self, BufReader};
 use std::net::{SocketAddr, TcpStream};
@@ -112,21 +111,20 @@ impl RoomSource {
             ));
         }
         let plan = read_plan(&mut channel, &welcome, stop).map_err(lost)?;
-        Ok(RoomSource {
+        let control = RoomControl {
             channel: Rc::new(RefCell::new(channel)),
-            group,
+            plan,
+        };
+        let image = Image {
             layout,
             root,
             bad,
             key,
-            todo: Bits::none(places.cells()),
             pages,
             places,
-            plan,
-            config: ReceiverConfig::default(),
-            heads: Heads::default(),
-            counts: (0, 0),
-            why: None,
+        };
+        Ok(RoomSource {
+            course: Course::new(control, group, image),
             name: welcome.name,
         })
     }
@@ -138,7 +136,7 @@ impl RoomSource {
         progress: &'a dyn ProgressSink,
     ) -> impl Guard + use<'a> {
         Ready {
-            channel: Rc::clone(&self.channel),
+            channel: Rc::clone(&self.course.control.channel),
             inner,
             progress,
         }

@@ -1,6 +1,6 @@
 //! Rooms: an image to many machines at once, without a server.
 //!
-//! Owns: sockets of multicast, the control connections, and how sending and receiving
+//! Owns: the control connections, and how sending and receiving
 //! programs use the engines of `crates/multicast`. Does not own: the engines, the restore
 //! (`crate::restore`), the command line.
 //!
@@ -9,18 +9,14 @@
 //! connection ([`channel`]) it gets the manifest, the keys of the session, and in the end
 //! whatever multicast did not bring.
 
-mod awake;
 pub mod channel;
 pub mod code;
 mod enter;
-pub mod group;
 mod listing;
 mod message;
-mod places;
 pub mod receive;
 pub mod send;
 mod serve;
-mod write;
 
 pub use enter::find;
 pub use listing::Listing;

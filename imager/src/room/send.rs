@@ -3,15 +3,14 @@
 //! Owns: the course of a room: waiting for receivers, the session, the end. Does not own:
 //! single receivers' connections (`serve`), what goes out when (`multicast`).
 
-use super::awake::Awake;
 use super::code::RoomCode;
-use super::group::{self, BUFFER, Group};
 use super::listing::{Listing, Records};
 pub use super::serve::Outcome;
 use super::serve::{self, Room, Told};
 use crate::progress::ProgressSink;
 use crate::report;
 use crossbeam_channel::unbounded;
+use group::{Awake, BUFFER, Group};
 use multicast::{
     Batch, MAX_SYMBOL_LEN, Plan, Rate, Reason, Sender, SenderConfig, SenderEvent, SenderStatus,
     SessionSecret, SessionState,

@@ -81,11 +81,17 @@ pub(super) fn listen(room: &Arc<Room>, listener: &TcpListener) -> io::Result<()>
                 {
                     continue;
                 }
-                let room = Arc::clone(room);
-                stream.set_nonblocking(false)?;
-                std::thread::Builder::new()
-                    .name("receiver".into())
-                    .spawn(move || one(&room, stream, from))?;
+                let shared = Arc::clone(room);
+                let taken = stream.set_nonblocking(false).and_then(|()| {
+                    std::thread::Builder::new()
+                        .name("receiver".into())
+                        .spawn(move || one(&shared, stream, from))
+                });
+                // The next one may find room.
+                if let Err(error) = taken {
+                    let text = format!("{from} could not be taken in: {error}");
+                    let _ = room.told.send(Told::Note(text));
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 std::thread::sleep(TICK / 4);

@@ -86,6 +86,7 @@ impl Server {
                 scope: RestoreScope::default(),
                 reuse: false,
                 set: Vec::new(),
+                multicast: None,
             },
             resume: false,
             resumed: Vec::new(),

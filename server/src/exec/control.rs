@@ -13,7 +13,7 @@ use crate::db::{Conn, chunks, images, machines};
 use crate::failure::{Failure, Outcome};
 use crate::secrets;
 use crate::view::{JobRequest, NewExecution};
-use wire::{Code, DiskSelector, JobKind};
+use wire::{Code, DiskSelector, JobKind, Session};
 
 /// The machine that people mean by a name, id or address.
 ///
@@ -38,10 +38,29 @@ pub async fn create(
     request: NewExecution,
     now: i64,
 ) -> Outcome<Execution> {
-    let random = |e: std::io::Error| Failure::io("random numbers", &e);
     let mut tx = app.db.write().await?;
-    let machine = machine(tx.conn(), reference).await?;
-    if let Some(open) = executions::open_of(tx.conn(), &machine.id).await? {
+    let execution = insert(app, tx.conn(), reference, request, None, now).await?;
+    tx.commit().await?;
+    tracing::info!(execution = %execution.id, machine = reference, kind = kind_name(&execution.job), "execution created");
+    Ok(execution)
+}
+
+/// As [`create`], in the caller's transaction; a restore belongs to `session`, if one is
+/// given.
+///
+/// # Errors
+/// As [`create`].
+pub(crate) async fn insert(
+    app: &App,
+    conn: &mut Conn,
+    reference: &str,
+    request: NewExecution,
+    session: Option<Session>,
+    now: i64,
+) -> Outcome<Execution> {
+    let random = |e: std::io::Error| Failure::io("random numbers", &e);
+    let machine = machine(conn, reference).await?;
+    if let Some(open) = executions::open_of(conn, &machine.id).await? {
         let found = format!(
             "machine \"{}\" has a {} that is {}",
             machine.name,
@@ -70,7 +89,10 @@ pub async fn create(
         JobRequest::Backup { image, .. } => Some(image.clone()),
         _ => None,
     };
-    let (job, image) = job(app, tx.conn(), &machine, request.job, now).await?;
+    let (mut job, image) = job(app, conn, &machine, request.job, now).await?;
+    if let JobKind::Restore { multicast, .. } = &mut job {
+        *multicast = session;
+    }
     let execution = Execution {
         id: secrets::random_id().map_err(random)?,
         machine: machine.id,
@@ -91,9 +113,7 @@ pub async fn create(
         outcome: None,
         summary: None,
     };
-    executions::insert(tx.conn(), &execution).await?;
-    tx.commit().await?;
-    tracing::info!(execution = %execution.id, machine = %machine.name, kind = kind_name(&execution.job), "execution created");
+    executions::insert(conn, &execution).await?;
     Ok(execution)
 }
 
@@ -240,6 +260,7 @@ pub(super) async fn job(
                 scope,
                 reuse,
                 set,
+                multicast: None,
             };
             Ok((job, Some(id)))
         }

@@ -74,6 +74,7 @@ pub(crate) async fn conclude(
 pub(crate) async fn concluded(app: &App, execution: &Execution, now: i64) {
     app.live.forget(&execution.id);
     app.rates.forget(&execution.id);
+    app.casts.gone(execution);
     tracing::info!(execution = %execution.id, machine = %execution.machine, state = execution.state.as_str(), "execution ended");
     if let Err(error) = app.store.release(now).await {
         tracing::error!(%error, "space could not be reclaimed");

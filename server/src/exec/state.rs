@@ -148,9 +148,13 @@ pub fn answer(open: Option<&Execution>, boot_id: &str, slot_free: bool) -> Answe
     }
 }
 
-/// Whether a job transfers enough to need one of the slots.
+/// Whether a job transfers enough to need one of the slots. Members of a multicast session
+/// wait for each other, and none of them for a slot.
 pub fn needs_slot(job: &JobKind) -> bool {
     match job {
+        JobKind::Restore {
+            multicast: Some(_), ..
+        } => false,
         JobKind::Backup { .. } | JobKind::Restore { .. } => true,
         JobKind::DiskCheck => false,
     }
@@ -226,6 +230,7 @@ pub(crate) mod tests {
             scope: wire::RestoreScope::default(),
             reuse: false,
             set: Vec::new(),
+            multicast: None,
         }
     }
 

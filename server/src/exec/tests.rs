@@ -38,6 +38,7 @@ pub(crate) async fn app(dir: &Path, started: i64) -> App {
         started,
         scrub_wanted: Default::default(),
         rates: Default::default(),
+        casts: Default::default(),
     }
 }
 

@@ -37,7 +37,7 @@ fn overdue(app: &App, execution: &Execution, now: i64) -> Option<(State, JobOutc
                 format!("the boot script was fetched {quiet} s ago, and no check-in followed");
             Some((State::Failed, failed(execution, Code::BootStalled, found)))
         }
-        State::Preparing if since_change > limit => {
+        State::Preparing if since_change > limit && !app.casts.waits(execution) => {
             let found =
                 format!("the machine checked in {since_change} s ago, and no transfer began");
             Some((

@@ -4,6 +4,7 @@
 
 use super::{bearer, body, stock};
 use crate::app::App;
+use crate::cast;
 use crate::db::{self, chunks, executions, images, machines};
 use crate::exec::{self, control};
 use crate::failure::{Failure, Outcome};
@@ -106,6 +107,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/images/{image}", get(one_image).delete(delete_image))
         .route("/images/{image}/verify", post(verify))
         .merge(stock::routes())
+        .merge(super::cast::operators())
         .route_layer(middleware::from_fn_with_state(
             Arc::clone(&app),
             administrator,
@@ -161,6 +163,10 @@ async fn overview(State(app): Shared) -> Outcome<Json<Overview>> {
             .collect(),
         images: image_list(&mut conn).await?,
         transfers: transfers(&app, &mut conn, now).await?,
+        sessions: {
+            drop(conn);
+            cast::views(&app).await?
+        },
     }))
 }
 

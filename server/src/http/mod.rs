@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod body;
+mod cast;
 mod doubt;
 pub mod listen;
 pub mod stock;

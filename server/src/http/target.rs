@@ -46,6 +46,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/tables", put(tables))
         .route("/begin-write", post(begin_write))
         .route("/finish", post(finish))
+        .merge(super::cast::targets())
         .route_layer(middleware::from_fn_with_state(
             Arc::clone(&app),
             authenticated,

@@ -109,7 +109,7 @@ impl Store {
         is_meant(&header, name, place)
     }
 
-    fn pack_file<'f>(
+    pub(super) fn pack_file<'f>(
         &self,
         files: &'f mut HashMap<i64, File>,
         pack: i64,

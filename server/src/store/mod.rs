@@ -24,6 +24,7 @@ mod publish;
 pub mod rebuild;
 mod release;
 pub mod retention;
+mod run;
 pub mod scrub;
 mod sign;
 mod transfer;
@@ -39,6 +40,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use wire::Code;
 
+pub use run::ImageRun;
 pub use upload::BodyReader;
 
 /// Free bytes that uploads leave for manifests and the database.

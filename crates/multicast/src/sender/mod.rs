@@ -17,6 +17,7 @@ pub use batch::Batch;
 pub use members::{MemberStatus, Standing};
 pub use told::{Membership, SenderConfig, SenderEvent, SenderStatus};
 
+use crate::bits::Bits;
 use crate::fec::Encoder;
 use crate::key::{PacketKey, SessionSecret};
 use crate::packet::{self, Announce, Data, Reason, SessionState, Up};
@@ -149,6 +150,19 @@ impl Sender {
         if self.members.leave(receiver, reason, false) {
             self.events.push_back(SenderEvent::Left(receiver, reason));
         }
+    }
+
+    /// Leaves out, the first time, all that stands in blocks without a byte of these records:
+    /// nobody wanted it when the session began. Before [`Sender::start`]. Who wants it later
+    /// gets it.
+    pub fn only(&mut self, records: &Bits) {
+        let mut blocks = Bits::none(self.plan.blocks());
+        for record in records.iter() {
+            self.plan.blocks_of(record).for_each(|block| {
+                blocks.insert(block);
+            });
+        }
+        self.work.only(blocks);
     }
 
     /// Begins to send.

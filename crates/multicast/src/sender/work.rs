@@ -33,7 +33,7 @@ pub(super) struct Work {
     /// The block that comes next in this pass.
     next: u32,
     pub pass: u16,
-    /// Blocks of this pass; all of them in the first.
+    /// Blocks of this pass; all if it is not given.
     current: Option<Bits>,
     /// Blocks of the next pass.
     again: Bits,
@@ -63,11 +63,16 @@ impl Work {
         }
     }
 
-    /// Blocks below this were sent at least once.
+    /// The first pass leaves all others out; before it begins.
+    pub(super) fn only(&mut self, blocks: Bits) {
+        self.current = Some(blocks);
+    }
+
+    /// Blocks below this were sent at least once, or left out.
     pub(super) fn frontier(&self) -> u32 {
-        match self.current {
-            None => self.next,
-            Some(_) => self.parity.len() as u32,
+        match self.pass {
+            1 if self.upcoming().is_some() => self.next,
+            _ => self.parity.len() as u32,
         }
     }
 
@@ -262,6 +267,24 @@ mod tests {
         bench.need(need(1, 1, 192));
         assert_eq!(bench.next(), Some((1, 0..196)));
         assert_eq!(bench.next(), None);
+    }
+
+    #[test]
+    fn what_nobody_wants_is_left_out_until_somebody_does() {
+        let mut bench = Bench::new(5);
+        let mut wanted = Bits::none(5);
+        wanted.insert(1);
+        wanted.insert(3);
+        bench.work.only(wanted);
+        assert_eq!(bench.next(), Some((1, 0..196)));
+        assert_eq!(bench.work.frontier(), 2);
+        // Who joins late lacks all of them; what is on its way in this pass comes once.
+        bench.need(need(0, 5, 192));
+        assert_eq!(bench.next(), Some((3, 0..196)));
+        assert_eq!(bench.work.frontier(), 5, "nothing else comes in this pass");
+        bench.need(need(2, 3, 192));
+        let rest: Vec<u32> = std::iter::from_fn(|| bench.next().map(|job| job.0)).collect();
+        assert_eq!(rest, [0, 1, 2, 3, 4]);
     }
 
     #[test]

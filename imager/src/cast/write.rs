@@ -8,6 +8,7 @@ use crate::report;
 use crate::restore::CellWriter;
 use crossbeam_channel::{Receiver, Sender};
 use image::record::{Decoder, HEADER_LEN, RecordHeader};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use wire::{Code, DiskState, Report};
 
@@ -37,12 +38,15 @@ pub(super) struct Head {
     record: Arc<Vec<u8>>,
 }
 
-/// Works until there is no more work.
+/// Works until there is no more work. Every piece of work is answered, a panic's too: who gave
+/// it out waits for that.
 pub(super) fn write_all(writer: &CellWriter<'_>, work: &Receiver<Work>, answers: &Sender<Answer>) {
     let mut decoder = Decoder::new().opened_with(writer.key_shared());
     let mut plain = Vec::new();
     for work in work {
-        let answer = one(writer, &mut decoder, work, &mut plain);
+        let work = AssertUnwindSafe(|| one(writer, &mut decoder, work, &mut plain));
+        let answer = catch_unwind(work)
+            .unwrap_or_else(|_| Answer::Failed(report::thread_lost(DiskState::Incomplete)));
         if answers.send(answer).is_err() {
             return;
         }

@@ -1,4 +1,4 @@
-//! Which cells of an image a record of a room is for.
+//! Which cells of an image a record of a session is for.
 //!
 //! Owns: the numbers of records (chunks by their first place in the manifest, each once),
 //! and the way from a number to its cells. Does not own: what is done with them.
@@ -12,7 +12,7 @@ use std::sync::Arc;
 const OPEN_PAGES: usize = 8;
 
 /// The cells of an image, by record.
-pub(super) struct Places {
+pub(crate) struct Places {
     pages: Arc<[PackedPage]>,
     /// Number of the first cell of each page; cells are numbered through the manifest.
     starts: Vec<u32>,
@@ -28,7 +28,7 @@ pub(super) struct Places {
 pub(super) type Cell = (u32, CellMap, ChunkRef);
 
 impl Places {
-    pub(super) fn of(pages: Arc<[PackedPage]>) -> Result<Self, Error> {
+    pub(crate) fn of(pages: Arc<[PackedPage]>) -> Result<Self, Error> {
         let mut numbers = HashMap::new();
         let mut starts = Vec::with_capacity(pages.len());
         let mut record_of = Vec::new();
@@ -52,12 +52,12 @@ impl Places {
     }
 
     /// Number of records.
-    pub(super) fn records(&self) -> u32 {
+    pub(crate) fn records(&self) -> u32 {
         self.records
     }
 
     /// Number of cells.
-    pub(super) fn cells(&self) -> u32 {
+    pub(crate) fn cells(&self) -> u32 {
         self.record_of.len() as u32
     }
 

@@ -1,23 +1,25 @@
 //! Sockets of a multicast group.
 //!
-//! Owns: joining, interface, TTL, buffers. Does not own: what the packets say.
+//! Owns: joining, interface, TTL, buffers, the sender's port. Does not own: what the packets
+//! say.
 
 use multicast::packet;
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{SockaddrStorage, setsockopt, sockopt};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Bytes that the kernel keeps for us while we are busy.
 const RECEIVE_BUFFER: usize = 16 << 20;
 const SEND_BUFFER: usize = 1 << 20;
-/// Room for any packet of ours.
+/// Room for any packet of a session.
 pub const BUFFER: usize = 2048;
 
 /// A group, and by which interface it is reached.
@@ -58,17 +60,60 @@ impl Group {
         Ok(Group { address, interface })
     }
 
-    /// A socket that sends to the group, and takes what is sent to itself.
+    /// The same group, by the interface whose address a packet to `peer` would come from:
+    /// without a route for groups the system would not know where to join.
+    ///
+    /// # Errors
+    /// The system's; there is no way to the peer.
+    pub fn towards(&self, peer: SocketAddr) -> io::Result<Self> {
+        let any: SocketAddr = match peer {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let probe = UdpSocket::bind(any)?;
+        probe.connect(peer)?;
+        let here = probe.local_addr()?.ip();
+        let of_here = getifaddrs()?
+            .find(|entry| entry.address.as_ref().and_then(ip_of) == Some(here))
+            .map(|entry| entry.interface_name);
+        Group::new(self.address, of_here.as_deref())
+    }
+
+    /// A socket that sends to the group, and takes what is sent to itself: at the group's own
+    /// port, so that a firewall has one to open.
     ///
     /// # Errors
     /// The system's.
     pub fn sender(&self, ttl: u32) -> io::Result<UdpSocket> {
+        self.sender_at(ttl, self.address.port())
+    }
+
+    /// As [`Group::sender`], at the first of these ports that nobody has: what receivers
+    /// report to a port reaches one socket only.
+    ///
+    /// # Errors
+    /// The system's; all of them are taken.
+    pub fn sender_at_one_of(&self, ttl: u32, ports: RangeInclusive<u16>) -> io::Result<UdpSocket> {
+        let mut taken = io::Error::from(io::ErrorKind::AddrInUse);
+        for port in ports {
+            match self.socket()?.bind(&self.any(port).into()) {
+                Ok(()) => return self.sender_at(ttl, port),
+                Err(error) => taken = error,
+            }
+        }
+        Err(taken)
+    }
+
+    fn any(&self, port: u16) -> SocketAddr {
+        match self.address {
+            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, port).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, port).into(),
+        }
+    }
+
+    fn sender_at(&self, ttl: u32, port: u16) -> io::Result<UdpSocket> {
         let socket = self.socket()?;
-        let any: SocketAddr = match self.address {
-            SocketAddr::V4(group) => (Ipv4Addr::UNSPECIFIED, group.port()).into(),
-            SocketAddr::V6(group) => (Ipv6Addr::UNSPECIFIED, group.port()).into(),
-        };
-        // One port for a firewall to open; a receiver on this machine may have it, too.
+        // A receiver on this machine may have it, too.
         socket.set_reuse_address(true)?;
         match self.address {
             SocketAddr::V4(_) => {
@@ -89,7 +134,7 @@ impl Group {
         }
         // Refused only where it is a little less.
         let _ = socket.set_send_buffer_size(SEND_BUFFER);
-        socket.bind(&any.into())?;
+        socket.bind(&self.any(port).into())?;
         unblocking(socket)
     }
 
@@ -236,6 +281,11 @@ fn is_nothing(error: &io::Error) -> bool {
             | io::ErrorKind::Interrupted
             | io::ErrorKind::ConnectionRefused
     )
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
 }
 
 fn address_of(name: &str) -> io::Result<Ipv4Addr> {

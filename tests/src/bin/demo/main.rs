@@ -1,7 +1,10 @@
 //! The demo: a machine boots from the network, is backed up, and a blank one is restored
 //! from its image and boots.
 //!
-//! Owns: what is shown on the terminal. Does not own: how machines are run (crate `e2e`).
+//! Owns: what is shown on the terminal. Does not own: how machines are run (crate `e2e`), the
+//! demo with several machines at once ([`multicast`]).
+
+mod multicast;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -19,23 +22,26 @@ use testkit::debian;
 use testkit::netns;
 use testkit::qemu::Firmware;
 
-const USAGE: &str = "demo [--keep] [--uefi]
-  --keep  leave the server and its page up at the end, until Ctrl-C
-  --uefi  UEFI machines instead of BIOS ones (slower under emulation)";
+const USAGE: &str = "demo [--keep] [--uefi] [--multicast]
+  --keep       leave the server and its page up at the end, until Ctrl-C
+  --uefi       UEFI machines instead of BIOS ones (slower under emulation)
+  --multicast  three blank machines are restored at once";
 /// Set in the child that does the work.
 const SUPERVISED: &str = "DEPLOY_DEMO_SUPERVISED";
 const IMAGE: &str = "office";
+const SOURCE: &str = "source.img";
 const MIB: f64 = 1_048_576.0;
 /// The blank disk: larger than the 2 GiB of the source.
 const BLANK_BYTES: u64 = 4 << 30;
 const BAR: usize = 30;
 
 fn main() -> ExitCode {
-    let (mut keep, mut firmware) = (false, Firmware::Bios);
+    let (mut keep, mut firmware, mut room) = (false, Firmware::Bios, false);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--keep" => keep = true,
             "--uefi" => firmware = Firmware::Uefi,
+            "--multicast" => room = true,
             _ => {
                 eprintln!("{USAGE}");
                 return ExitCode::from(2);
@@ -43,7 +49,7 @@ fn main() -> ExitCode {
         }
     }
     let result = if std::env::var_os(SUPERVISED).is_some() {
-        run(firmware, keep).map(|()| ExitCode::SUCCESS)
+        run(firmware, keep, room).map(|()| ExitCode::SUCCESS)
     } else {
         supervise()
     };
@@ -71,14 +77,14 @@ fn supervise() -> io::Result<ExitCode> {
     Ok(ExitCode::from(if status.success() { 0 } else { 1 }))
 }
 
-fn run(firmware: Firmware, keep: bool) -> io::Result<()> {
+fn run(firmware: Firmware, keep: bool, room: bool) -> io::Result<()> {
     let built = Built::find()?;
     let story = Story::begin("Deploy-OS demo", built.accelerator()?);
     let mut table = Table::default();
     let folder = tempfile::tempdir()?;
 
     story.step("the first machine's disk: a small Debian (made once, then cached)");
-    let source = folder.path().join("source.img");
+    let source = folder.path().join(SOURCE);
     let start = Instant::now();
     debian::copy(&debian::disk(firmware, built.cache())?, &source)?;
     table.row("Debian disk", start.elapsed(), "");
@@ -99,28 +105,10 @@ fn run(firmware: Firmware, keep: bool) -> io::Result<()> {
     })?;
     table.note(&figures(&backup));
 
-    let blank = folder.path().join("blank.img");
-    proof::blank(&blank, BLANK_BYTES)?;
-    let new = pc("office2", firmware, 1);
-    let name = table.timed("a blank machine registers", || {
-        story.register(&site, &new, &blank)
-    })?;
-    site.ctl(&["restore", &name, "--image", IMAGE, "--yes"])?;
-    let restore = table.timed("network boot and restore", || {
-        job(&story, &site, &new, &name, "restore", &blank)
-    })?;
-    table.note(&figures(&restore));
-
-    let differences = table.timed("every file compared", || {
-        proof::differences(firmware, &source, &blank)
-    })?;
-    if !differences.is_empty() {
-        return Err(io::Error::other(format!("differences: {differences:#?}")));
+    match room {
+        false => one_machine(&story, &site, &mut table, folder.path(), firmware)?,
+        true => multicast::three_machines(&story, &site, &mut table, folder.path(), firmware)?,
     }
-    table.note("no difference");
-    table.timed("restored machine to its login prompt", || {
-        story.boots_through(&site, &new, &blank)
-    })?;
     table.print(&story, &site);
     if keep {
         println!("\nThe server stays up.  Page:  http://{page}/");
@@ -134,17 +122,58 @@ fn run(firmware: Firmware, keep: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// A blank machine is restored, and boots.
+fn one_machine(
+    story: &Story,
+    site: &Site,
+    table: &mut Table,
+    folder: &Path,
+    firmware: Firmware,
+) -> io::Result<()> {
+    let blank = folder.join("blank.img");
+    proof::blank(&blank, BLANK_BYTES)?;
+    let new = pc("office2", firmware, 1);
+    let name = table.timed("a blank machine registers", || {
+        story.register(site, &new, &blank)
+    })?;
+    site.ctl(&["restore", &name, "--image", IMAGE, "--yes"])?;
+    let restore = table.timed("network boot and restore", || {
+        job(story, site, &new, &name, "restore", &blank)
+    })?;
+    table.note(&figures(&restore));
+
+    let differences = table.timed("every file compared", || {
+        proof::differences(firmware, &folder.join(SOURCE), &blank)
+    })?;
+    if !differences.is_empty() {
+        return Err(io::Error::other(format!("differences: {differences:#?}")));
+    }
+    table.note("no difference");
+    table.timed("restored machine to its login prompt", || {
+        story.boots_through(site, &new, &blank)
+    })?;
+    Ok(())
+}
+
 fn pc(name: &'static str, firmware: Firmware, number: usize) -> Pc {
-    const MACS: [&str; 2] = ["52:54:00:00:30:01", "52:54:00:00:30:02"];
-    const UUIDS: [&str; 2] = [
+    const MACS: [&str; 4] = [
+        "52:54:00:00:30:01",
+        "52:54:00:00:30:02",
+        "52:54:00:00:30:03",
+        "52:54:00:00:30:04",
+    ];
+    const UUIDS: [&str; 4] = [
         "4c4c4544-0001-4010-8010-b1c04f000011",
         "4c4c4544-0001-4010-8010-b1c04f000012",
+        "4c4c4544-0001-4010-8010-b1c04f000013",
+        "4c4c4544-0001-4010-8010-b1c04f000014",
     ];
     Pc {
         name,
         mac: MACS[number],
         uuid: UUIDS[number],
-        tap: TAPS[number],
+        // The first machine is off when the others run.
+        tap: TAPS[number % TAPS.len()],
         firmware,
     }
 }

@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// A clock that is looked at often.
-pub(super) struct Awake {
+pub struct Awake {
     last: Instant,
     passed: Duration,
 }
 
 impl Awake {
-    pub(super) fn new(now: Instant) -> Self {
+    /// A clock that begins now.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
         Awake {
             last: now,
             passed: Duration::ZERO,
@@ -26,7 +28,7 @@ impl Awake {
     }
 
     /// The time since the beginning, without pauses.
-    pub(super) fn at(&mut self, now: Instant) -> Duration {
+    pub fn at(&mut self, now: Instant) -> Duration {
         self.passed += now.saturating_duration_since(self.last).min(LONGEST);
         self.last = now;
         self.passed

@@ -1,0 +1,11 @@
+//! How the engines of `crates/multicast` reach a network.
+//!
+//! Owns: sockets of a group (interface, TTL, buffers, the sender's port), and a clock that
+//! leaves out what the program slept. Does not own: what packets say, threads, control
+//! connections.
+
+mod awake;
+mod group;
+
+pub use awake::Awake;
+pub use group::{BUFFER, Group, Listener, receive, send};
