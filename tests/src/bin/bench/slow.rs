@@ -19,6 +19,9 @@ pub fn measure(imager: &str, place: &Place, image: &str, runs: usize) -> io::Res
     let map = place.folder().join("restored.json").display().to_string();
     let bench = std::env::current_exe()?.display().to_string();
     let group = Group::new(Path::new(&to))?;
+    // What a loop device has in the page cache is freed by the restore's discard, and has to
+    // be found again: that memory, and not the disk, would be the limit.
+    run::plain(&format!("losetup --direct-io=on {to}"))?;
     let inside = |command: String| format!("echo $$ > {}; {command}", group.members().display());
     let sides: [Side; 2] = [
         (
@@ -37,7 +40,8 @@ pub fn measure(imager: &str, place: &Place, image: &str, runs: usize) -> io::Res
         &sides,
         &format!("cat {image} > /dev/null"),
         runs,
-    )
+    )?;
+    run::plain(&format!("losetup --direct-io=off {to}"))
 }
 
 /// A control group whose members write to the disk no faster than [`RATE`].
