@@ -96,7 +96,10 @@ impl Group {
     pub fn sender_at_one_of(&self, ttl: u32, ports: RangeInclusive<u16>) -> io::Result<UdpSocket> {
         let mut taken = io::Error::from(io::ErrorKind::AddrInUse);
         for port in ports {
-            match self.socket()?.bind(&self.any(port).into()) {
+            let probe = self.socket()?;
+            let bound = probe.bind(&self.any(port).into());
+            drop(probe);
+            match bound {
                 Ok(()) => return self.sender_at(ttl, port),
                 Err(error) => taken = error,
             }
@@ -297,4 +300,31 @@ fn address_of(name: &str) -> io::Result<Ipv4Addr> {
             let text = format!("interface {name} has no IPv4 address");
             io::Error::new(io::ErrorKind::InvalidInput, text)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_has_a_port_of_its_own() {
+        // Four ports of which one is taken.
+        let other = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let first = other.local_addr().unwrap().port().min(65_000);
+        let group = Group::new("239.255.26.77:26530".parse().unwrap(), None).unwrap();
+        let ports = first..=first + 3;
+        let one = group.sender_at_one_of(1, ports.clone()).unwrap();
+        let two = group.sender_at_one_of(1, ports.clone()).unwrap();
+        let [one, two] = [one, two].map(|socket| socket.local_addr().unwrap().port());
+        assert!(one != two && ports.contains(&one) && ports.contains(&two));
+        assert_ne!(one, other.local_addr().unwrap().port());
+    }
+
+    #[test]
+    fn the_way_to_a_peer_names_the_interface() {
+        let group = Group::new("239.255.26.77:26530".parse().unwrap(), None).unwrap();
+        let here = group.towards("127.0.0.1:9".parse().unwrap()).unwrap();
+        assert_eq!(here.interface.map(|(name, _)| name).as_deref(), Some("lo"));
+        assert!(Group::new("10.0.0.1:1".parse().unwrap(), None).is_err());
+    }
 }
