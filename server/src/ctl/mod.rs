@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod client;
+mod confirm;
 mod disks;
 mod show;
 mod stock;
@@ -20,7 +21,7 @@ use crate::view::{
 use args::{Backup, Cli, Command, Images, Machines, Restore, Retention};
 use client::{Answer, Client, Problem, encode};
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use wire::Code;
 
 /// Runs a command; the result is the exit code.
@@ -198,7 +199,7 @@ fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
     let warning = show::clean(&if set {
         let path = format!("/machines/{}/placements", encode(&machine.id));
         let placements: Vec<Placement> = client.post(&path, &new)?;
-        let warning = show::what_of_a_set(&machine, &image, &placements);
+        let warning = confirm::what_of_a_set(&machine, &image, &placements);
         // What was shown is what is ordered, whatever the machine shows meanwhile.
         if let JobRequest::Restore {
             disks, all_disks, ..
@@ -209,7 +210,7 @@ fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
         }
         warning
     } else {
-        show::what_will_be_overwritten(
+        confirm::what_will_be_overwritten(
             &machine,
             &image,
             args::only(&arguments.disk),
@@ -219,29 +220,13 @@ fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
     if !json {
         eprintln!("{warning}");
     }
-    if !arguments.yes && !confirmed(&machine.name)? {
+    if !arguments.yes && !confirm::confirmed("the machine's name", &machine.name)? {
         return Err(Problem::new(
             Code::NotConfirmed,
             "the restore was not confirmed; nothing was ordered",
         ));
     }
     create(client, json, &machine.id, &new, arguments.wait)
-}
-
-fn confirmed(machine: &str) -> Answer<bool> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Ok(false);
-    }
-    eprint!(
-        "Type the machine's name to go on ({}): ",
-        show::clean(machine)
-    );
-    let mut answer = String::new();
-    let failed = |e: std::io::Error| Problem::new(Code::OutputFailed, format!("the terminal: {e}"));
-    std::io::stderr().flush().map_err(failed)?;
-    stdin.read_line(&mut answer).map_err(failed)?;
-    Ok(answer.trim() == machine)
 }
 
 fn create(

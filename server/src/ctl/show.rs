@@ -6,11 +6,10 @@ use super::disks;
 use crate::exec::state::State;
 use crate::http::api::ImageInfo;
 use crate::store::check::Verified;
-use crate::view::{ExecutionView, ImageView, MachineView, Overview, Placement, VersionView};
+use crate::view::{ExecutionView, ImageView, MachineView, Overview, VersionView};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use wire::size::{bytes, duration};
-use wire::{DiskInfo, RestoreScope};
 
 /// Text without control characters, except line ends and tabs.
 pub fn clean(text: &str) -> String {
@@ -308,7 +307,7 @@ pub fn image(info: &ImageInfo) -> String {
 const BAD_LISTED: usize = 20;
 
 /// What is not in an image although it belongs there.
-fn lost(info: &ImageInfo) -> Vec<String> {
+pub(super) fn lost(info: &ImageInfo) -> Vec<String> {
     let mut lines = Vec::new();
     if info.layout.is_partial() {
         lines.push("partial   only the partitions with a method other than none".to_owned());
@@ -346,115 +345,6 @@ pub fn verified(image: &str, result: &Verified) -> String {
         result.damaged
     )];
     lines.extend(result.places.iter().map(|place| format!("  {place}")));
-    lines.join("\n")
-}
-
-/// What of a disk is overwritten, as the beginning of a sentence.
-fn what_of_the_disk(scope: &RestoreScope) -> String {
-    let list = |numbers: Vec<String>| numbers.join(", ");
-    let hidden = if scope.number_visible {
-        ", hidden ones not counted"
-    } else {
-        ""
-    };
-    if !scope.partitions.is_empty() {
-        let numbers = scope.partitions.iter().map(|choice| {
-            let (from, into) = (choice.image.number, choice.disk.number);
-            if from == into {
-                into.to_string()
-            } else {
-                format!("{into} (with {from} of the image)")
-            }
-        });
-        return format!("Only partition {}{hidden}", list(numbers.collect()));
-    }
-    if !scope.keep.is_empty() {
-        let numbers = scope.keep.iter().map(|part| part.number.to_string());
-        return format!(
-            "Everything but partition {}{hidden}",
-            list(numbers.collect())
-        );
-    }
-    "Everything".to_owned()
-}
-
-/// What a restore destroys, to be read before it is confirmed.
-pub fn what_will_be_overwritten(
-    machine: &MachineView,
-    info: &ImageInfo,
-    chosen: Option<&str>,
-    scope: &RestoreScope,
-) -> String {
-    let what = what_of_the_disk(scope);
-    let mut lines = vec![format!(
-        "Image \"{}\" of machine {} ({}) will be written to machine {}.",
-        info.image.name,
-        info.image.machine,
-        time(info.image.created),
-        machine.name
-    )];
-    let fixed: Vec<&DiskInfo> = machine
-        .disks
-        .iter()
-        .filter(|d| !d.removable)
-        .filter(|d| {
-            let number = format!("number={}", d.number);
-            chosen.is_none_or(|c| c == d.serial || c == d.wwn || c == number || d.is_at(c))
-        })
-        .collect();
-    match (chosen, fixed.as_slice()) {
-        (_, [one]) => lines.push(format!(
-            "{what} on this disk will be overwritten: {}",
-            disks::line(one)
-        )),
-        (Some(name), _) => lines.push(format!("{what} on disk {name} will be overwritten.")),
-        (None, []) => lines.push(format!(
-            "{what} on its only fixed disk will be overwritten; the server has not seen it yet."
-        )),
-        (None, several) => {
-            lines.push(
-                "It has several disks: name one with --disk, or the machine will refuse."
-                    .to_owned(),
-            );
-            lines.extend(several.iter().map(|d| format!("  {}", disks::line(d))));
-        }
-    }
-    lines.extend(lost(info));
-    lines.join("\n")
-}
-
-/// What a restore of several disks will do, for the confirmation.
-pub fn what_of_a_set(machine: &MachineView, info: &ImageInfo, placements: &[Placement]) -> String {
-    let mut lines = vec![format!(
-        "The images \"{}\" of machine {} ({}) will be written to machine {}. Everything on these \
-         disks will be overwritten:",
-        info.image.name,
-        info.image.machine,
-        time(info.image.created),
-        machine.name
-    )];
-    for (part, one) in placements.iter().enumerate() {
-        let of = [one.model.as_str(), one.serial.as_str()];
-        let of: Vec<&str> = of.into_iter().filter(|text| !text.is_empty()).collect();
-        let made_of = format!("{} {}", bytes(one.size_bytes), of.join(" "));
-        lines.push(format!(
-            "  image of disk {} ({})",
-            part + 1,
-            made_of.trim_end()
-        ));
-        lines.push(match &one.known {
-            Some(disk) => format!("    goes to {}", disks::line(disk)),
-            None => {
-                let named = [&one.disk.serial, &one.disk.wwn, &one.disk.path];
-                let named: Vec<&str> = named.into_iter().flatten().map(String::as_str).collect();
-                format!(
-                    "    goes to {}, which the server has not seen at the last check-in",
-                    named.join(" ")
-                )
-            }
-        });
-    }
-    lines.extend(lost(info));
     lines.join("\n")
 }
 
