@@ -186,6 +186,72 @@ fn a_killed_server_goes_on_where_it_was_and_deployctl_tells() {
     assert_eq!(json(state, &daemon, &["images"]), serde_json::json!([]));
 }
 
+#[test]
+fn a_multicast_session_is_ordered_listed_and_extended() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path();
+    let daemon = start(state, free_ports());
+    let pc = target(state, &daemon);
+    pc.check_in();
+    json(
+        state,
+        &daemon,
+        &["backup", "pc-525400000001", "--image", "gold"],
+    );
+    let session = pc.job();
+    session.back_up(&Image::new(3, 6)).unwrap();
+    session.done().unwrap();
+    for number in 2..=4 {
+        let other = Target {
+            mac: format!("52:54:00:00:00:0{number}"),
+            uuid: format!("4c4c4544-0042-3510-8051-b4c04f4a320{number}"),
+            ..target(state, &daemon)
+        };
+        other.check_in();
+    }
+    let order = |more: &[&str]| {
+        let order = ["multicast", "restore", "--image", "gold", "--yes"];
+        ctl(state, &daemon, &[&order, more].concat())
+    };
+    let ordered = order(&[
+        "--json",
+        "--group",
+        "239.255.7.7",
+        "pc-525400000001",
+        "pc-525400000002",
+    ]);
+    assert_eq!(ordered.status.code(), Some(0), "{ordered:?}");
+    let ordered: Value = serde_json::from_slice(&ordered.stdout).unwrap();
+    let id = ordered["session"]["id"].as_str().unwrap();
+    assert_eq!(ordered["session"]["group"], "239.255.7.7:26530");
+    assert_eq!(ordered["executions"][1]["machine"], "pc-525400000002");
+
+    // Refusals are exit code 3, and order nothing.
+    let taken = order(&["--group", "239.255.7.7:9999", "pc-525400000003"]);
+    assert_eq!(taken.status.code(), Some(3), "{taken:?}");
+    let words = String::from_utf8(taken.stderr).unwrap();
+    assert!(words.contains("multicast-address-in-use"), "{words}");
+    let busy = order(&["pc-525400000003", "pc-525400000001"]);
+    assert_eq!(busy.status.code(), Some(3), "{busy:?}");
+    let early = ctl(state, &daemon, &["multicast", "start", id]);
+    assert_eq!(early.status.code(), Some(3), "{early:?}");
+
+    json(
+        state,
+        &daemon,
+        &["multicast", "add", id, "pc-525400000003", "--yes"],
+    );
+    let sessions = json(state, &daemon, &["multicast", "list"]);
+    assert_eq!(
+        (&sessions[0]["stage"], &sessions[0]["targets"], &sessions[1]),
+        (&"waiting".into(), &3.into(), &Value::Null)
+    );
+    assert_eq!(json(state, &daemon, &["status"])["sessions"], sessions);
+    let list = ctl(state, &daemon, &["multicast"]);
+    let words = String::from_utf8(list.stdout).unwrap();
+    assert!(words.contains("0/3") && words.contains(id), "{words}");
+}
+
 /// Runs `deployd --rebuild-index` and returns its exit code and what it prints.
 fn rebuild(state: &Path, images: &Path) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_deployd"))

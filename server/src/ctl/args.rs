@@ -2,6 +2,7 @@
 //!
 //! Owns: their names and help. Does not own: what they do.
 
+use super::multicast::Multicast;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use wire::{After, Codec, DiskSelector, GrowChoice, PartitionChoice, PartitionPair, RestoreScope};
@@ -56,6 +57,12 @@ pub enum Command {
     /// Restore an image to a machine's disk at its next network boot. Everything on the
     /// disk is overwritten.
     Restore(Restore),
+    /// Restore many machines at once, by multicast: restore, add, list, start.
+    Multicast {
+        /// What to do; list if not given.
+        #[command(subcommand)]
+        command: Option<Multicast>,
+    },
     /// List a machine's disks, partitions and file systems at its next network boot.
     DiskCheck {
         /// Name, id or network address.

@@ -48,7 +48,6 @@ pub fn what_will_be_overwritten(
     chosen: Option<&str>,
     scope: &RestoreScope,
 ) -> String {
-    let what = what_of_the_disk(scope);
     let mut lines = vec![format!(
         "Image \"{}\" of machine {} ({}) will be written to machine {}.",
         info.image.name,
@@ -56,6 +55,36 @@ pub fn what_will_be_overwritten(
         time(info.image.created),
         machine.name
     )];
+    lines.extend(of_one(machine, chosen, scope));
+    lines.extend(lost(info));
+    lines.join("\n")
+}
+
+/// What a restore of many machines destroys.
+pub fn what_of_a_room(machines: &[MachineView], info: &ImageInfo, chosen: Option<&str>) -> String {
+    let count = match machines.len() {
+        1 => "1 machine".to_owned(),
+        count => format!("{count} machines"),
+    };
+    let mut lines = vec![format!(
+        "Image \"{}\" of machine {} ({}) will be written to {count} by multicast.",
+        info.image.name,
+        info.image.machine,
+        time(info.image.created),
+    )];
+    for machine in machines {
+        let mut words = of_one(machine, chosen, &RestoreScope::default()).into_iter();
+        let first = words.next().unwrap_or_default();
+        lines.push(format!("  {}: {first}", machine.name));
+        lines.extend(words.map(|line| format!("  {line}")));
+    }
+    lines.extend(lost(info));
+    lines.join("\n")
+}
+
+/// What of one machine's disk is overwritten.
+fn of_one(machine: &MachineView, chosen: Option<&str>, scope: &RestoreScope) -> Vec<String> {
+    let what = what_of_the_disk(scope);
     let fixed: Vec<&DiskInfo> = machine
         .disks
         .iter()
@@ -66,24 +95,24 @@ pub fn what_will_be_overwritten(
         })
         .collect();
     match (chosen, fixed.as_slice()) {
-        (_, [one]) => lines.push(format!(
+        (_, [one]) => vec![format!(
             "{what} on this disk will be overwritten: {}",
             disks::line(one)
-        )),
-        (Some(name), _) => lines.push(format!("{what} on disk {name} will be overwritten.")),
-        (None, []) => lines.push(format!(
+        )],
+        (Some(name), _) => vec![format!("{what} on disk {name} will be overwritten.")],
+        (None, []) => vec![format!(
             "{what} on its only fixed disk will be overwritten; the server has not seen it yet."
-        )),
+        )],
         (None, several) => {
-            lines.push(
+            let known = several.iter().map(|d| format!("  {}", disks::line(d)));
+            std::iter::once(
                 "It has several disks: name one with --disk, or the machine will refuse."
                     .to_owned(),
-            );
-            lines.extend(several.iter().map(|d| format!("  {}", disks::line(d))));
+            )
+            .chain(known)
+            .collect()
         }
     }
-    lines.extend(lost(info));
-    lines.join("\n")
 }
 
 /// What a restore of several disks will do, for the confirmation.

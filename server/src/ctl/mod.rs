@@ -8,6 +8,7 @@ pub mod args;
 pub mod client;
 mod confirm;
 mod disks;
+mod multicast;
 mod show;
 mod stock;
 mod watch;
@@ -20,8 +21,10 @@ use crate::view::{
 };
 use args::{Backup, Cli, Command, Images, Machines, Restore, Retention};
 use client::{Answer, Client, Problem, encode};
+use multicast::Multicast;
 use serde::Serialize;
 use std::io::Write;
+use watch::Watched;
 use wire::Code;
 
 /// Runs a command; the result is the exit code.
@@ -72,6 +75,9 @@ fn command(cli: &Cli) -> Answer<u8> {
         }
         Command::Backup(arguments) => backup(&client, json, arguments),
         Command::Restore(arguments) => restore(&client, json, arguments),
+        Command::Multicast { command } => {
+            multicast::run(&client, json, command.as_ref().unwrap_or(&Multicast::List))
+        }
         Command::DiskCheck {
             machine,
             after,
@@ -87,7 +93,13 @@ fn command(cli: &Cli) -> Answer<u8> {
         Command::Status {
             machine,
             watch: true,
-        } => watch::until_done(&client, json, machine.as_deref(), None),
+        } => {
+            let watched = Watched {
+                machine: machine.as_deref(),
+                ..Watched::default()
+            };
+            watch::until_done(&client, json, &watched)
+        }
         Command::Status {
             machine: None,
             watch: false,
@@ -239,7 +251,12 @@ fn create(
     let made: ExecutionView =
         client.post(&format!("/machines/{}/executions", encode(machine)), new)?;
     if wait {
-        return watch::until_done(client, json, Some(machine), Some(&made.id));
+        let watched = Watched {
+            machine: Some(machine),
+            executions: &[made.id],
+            ..Watched::default()
+        };
+        return watch::until_done(client, json, &watched);
     }
     print(json, &made, |e| show::executions(std::slice::from_ref(e)))
 }

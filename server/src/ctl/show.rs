@@ -2,7 +2,8 @@
 //!
 //! Owns: tables and sentences. Does not own: the values.
 
-use super::disks;
+use super::{disks, multicast};
+use crate::cast::shown::Stage;
 use crate::exec::state::State;
 use crate::http::api::ImageInfo;
 use crate::store::check::Verified;
@@ -197,7 +198,11 @@ pub fn overview(o: &Overview) -> String {
         waiting => format!(", {waiting} wait in line"),
     };
     let transfers = format!("{} of {} transfers are running{line}", t.running, t.most);
-    format!("{head}\n{transfers}\n{}", executions(&o.executions))
+    let mut lines = vec![head, transfers];
+    let running = o.sessions.iter().filter(|s| s.stage != Stage::Over);
+    lines.extend(running.map(multicast::text::line));
+    lines.push(executions(&o.executions));
+    lines.join("\n")
 }
 
 /// The server's public keys.
