@@ -96,6 +96,7 @@ pub fn ordered(o: &Ordered) -> String {
 
 fn row(s: &SessionView) -> Vec<String> {
     let none = || "-".to_owned();
+    let waits = waits_for_machines(s.stage);
     let figure = |value: String| if s.packets > 0 { value } else { none() };
     // A line of the table has to stay one.
     [
@@ -103,12 +104,12 @@ fn row(s: &SessionView) -> Vec<String> {
         s.image.clone(),
         s.group.clone(),
         stage(s.stage).to_owned(),
-        format!("{}/{}", s.ready, s.targets),
-        if waits_for_machines(s.stage) {
-            none()
+        if waits {
+            format!("{}/{}", s.ready, s.targets)
         } else {
-            sent(s)
+            none()
         },
+        if waits { none() } else { sent(s) },
         if s.rate > 0 {
             format!("{}/s", bytes(s.rate))
         } else {
@@ -349,7 +350,7 @@ mod tests {
         assert_eq!(
             sessions(&[sending]),
             "SESSION  IMAGE    GROUP               STAGE    READY  SENT  RATE       LOSS  PARITY  REPAIR  PASS\n\
-             5f21     off\u{fffd}ice  239.255.10.1:26530  sending  0/3    99%   100 MiB/s  0.4%  3.1%    1.2%    1\n    \
+             5f21     off\u{fffd}ice  239.255.10.1:26530  sending  -      99%   100 MiB/s  0.4%  3.1%    1.2%    1\n    \
              MACHINE   STATE      HAS   LOSS\n    \
              pc-1      done       100%  1.0%  has everything\n    \
              office 2  receiving  99%   1.0%\n    \
