@@ -88,7 +88,7 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
         started: db::now(),
         scrub_wanted: Default::default(),
         rates: Default::default(),
-        casts: Casts::new(options.interface.clone()),
+        casts: Casts::new(sending_interface(options)),
     });
     let address = server_address(options)?;
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -288,6 +288,13 @@ fn server_address(options: &Options) -> Result<Option<Ipv4Addr>, Report> {
         )
         .with_advice("List the interfaces with: ip address")
     })
+}
+
+/// The interface that multicast sessions send from if their order names none: the one of
+/// network boot, or that of the address that machines are told.
+fn sending_interface(options: &Options) -> Option<String> {
+    let of_address = || group::interface_of(options.address?.into()).ok().flatten();
+    options.interface.clone().or_else(of_address)
 }
 
 fn netboot_config(

@@ -357,3 +357,40 @@ fn who_is_cancelled_is_not_waited_for() {
     all_by_multicast(&done(target.finish().unwrap()));
     stage.assert_restored(0);
 }
+
+#[test]
+fn two_sessions_and_a_restore_of_one_run_beside_each_other() {
+    let stage = Stage::new(3);
+    let ids: Vec<String> = stage.pcs[..2]
+        .iter()
+        .map(|pc| {
+            let arguments = [
+                "--json",
+                "multicast",
+                "restore",
+                "--image",
+                "gold",
+                "--yes",
+                "--rate",
+                "8M",
+            ];
+            let said = stage.ctl(&[&arguments[..], &[&pc.name]].concat());
+            let ordered: Value = serde_json::from_str(&said).unwrap();
+            ordered["session"]["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    stage.ctl(&["restore", &stage.pcs[2].name, "--image", "gold", "--yes"]);
+    let targets: Vec<Target> = (0..2).map(|at| stage.boot(at)).collect();
+    for id in &ids {
+        stage.wait(id, |session| session["stage"] == "sending");
+    }
+    done(stage.boot(2).finish().unwrap());
+    assert!(
+        ids.iter().all(|id| stage.session(id)["stage"] != "over"),
+        "they were not beside it"
+    );
+    for target in targets {
+        all_by_multicast(&done(target.finish().unwrap()));
+    }
+    (0..3).for_each(|at| stage.assert_restored(at));
+}

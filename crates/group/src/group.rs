@@ -72,10 +72,7 @@ impl Group {
         };
         let probe = UdpSocket::bind(any)?;
         probe.connect(peer)?;
-        let here = probe.local_addr()?.ip();
-        let of_here = getifaddrs()?
-            .find(|entry| entry.address.as_ref().and_then(ip_of) == Some(here))
-            .map(|entry| entry.interface_name);
+        let of_here = interface_of(probe.local_addr()?.ip())?;
         Group::new(self.address, of_here.as_deref())
     }
 
@@ -284,6 +281,16 @@ fn is_nothing(error: &io::Error) -> bool {
             | io::ErrorKind::Interrupted
             | io::ErrorKind::ConnectionRefused
     )
+}
+
+/// The interface that has this address, if one does.
+///
+/// # Errors
+/// The system's.
+pub fn interface_of(address: IpAddr) -> io::Result<Option<String>> {
+    Ok(getifaddrs()?
+        .find(|entry| entry.address.as_ref().and_then(ip_of) == Some(address))
+        .map(|entry| entry.interface_name))
 }
 
 fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {

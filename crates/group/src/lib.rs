@@ -8,4 +8,4 @@ mod awake;
 mod group;
 
 pub use awake::Awake;
-pub use group::{BUFFER, Group, Listener, receive, send};
+pub use group::{BUFFER, Group, Listener, interface_of, receive, send};

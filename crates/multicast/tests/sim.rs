@@ -233,6 +233,18 @@ fn a_network_without_multicast_is_noticed() {
 }
 
 #[test]
+fn a_network_that_drops_long_packets_is_noticed() {
+    let mut lives = vec![Life::lossy(0.0); 2];
+    lives[1].longest = 1000;
+    let mut world = World::new(plan(16 << 20, 7), LINK, fixed(), lives, 7);
+    world.config.silence = Duration::from_secs(3);
+    world.run(LONGEST);
+    let ends: Vec<_> = world.nodes.iter().map(|node| node.end).collect();
+    assert_eq!(ends, [Some(Progress::Done), Some(Progress::Silent)]);
+    assert!(world.nodes[1].receiver.as_ref().unwrap().has_heard());
+}
+
+#[test]
 fn little_memory_is_kept_to() {
     let mut world = World::new(
         plan(8 << 20, 8),

@@ -18,7 +18,7 @@ use multicast::{Bits, Membership, Plan, Progress, Reason, Receiver, ReceiverConf
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wire::{Code, DiskState, Report};
+use wire::{Code, DiskState, Report, size};
 
 /// Plain bytes and records that are asked for at once.
 const FETCH_BYTES: u64 = 8 << 20;
@@ -26,6 +26,8 @@ const FETCH_RECORDS: usize = 256;
 /// How long one look at the socket waits, and how many packets it takes.
 const WAIT: Duration = Duration::from_millis(4);
 const PACKETS: usize = 256;
+/// Between two words on how the session goes.
+const TOLD_EVERY: Duration = Duration::from_secs(30);
 /// How often leaving is told, should a packet be lost.
 const LEAVES: u32 = 3;
 
@@ -211,13 +213,12 @@ impl<C: Control> Course<C> {
         wanted: Bits,
     ) -> Result<Bits, Report> {
         let address = self.group.address;
-        let socket_failed = |error: io::Error| {
-            let found = format!("the group {address}: {error}");
-            Report::new(Code::PortInUse, found, DiskState::Incomplete)
-        };
-        let listener = self.group.listener();
+        let sockets = self
+            .group
+            .listener()
+            .and_then(|listener| Ok((listener, self.group.reporter()?)));
         // Others may wait for this one's word, although there is nothing that it wants.
-        let listens = listener.is_ok() && wanted.count() > 0;
+        let listens = sockets.is_ok() && wanted.count() > 0;
         let joined = match listens {
             true => self.control.join(writer, &wanted)?,
             false => self.control.join(writer, &Bits::none(wanted.len()))?,
@@ -225,8 +226,8 @@ impl<C: Control> Course<C> {
         if wanted.count() == 0 {
             return Ok(wanted);
         }
-        let (mut listener, (plan, member)) = match (listener, joined) {
-            (Ok(listener), Joined::Member(member)) => (listener, *member),
+        let ((mut listener, reporter), (plan, member)) = match (sockets, joined) {
+            (Ok(sockets), Joined::Member(member)) => (sockets, *member),
             (Ok(_), Joined::Unicast(why)) => {
                 writer.note(&format!("going on by unicast: {why}"));
                 self.why = Some(warn(why));
@@ -239,19 +240,21 @@ impl<C: Control> Course<C> {
                 return Ok(wanted);
             }
         };
-        let reporter = self.group.reporter().map_err(socket_failed)?;
         let mut clock = Awake::new(Instant::now());
         let config = self.config.clone();
         let mut receiver = Receiver::new(plan, member, wanted, config, Duration::ZERO);
         let mut sender = None;
         let mut waiting: Option<Work> = None;
         let mut packet = Vec::new();
-        let why = loop {
+        let mut told = Duration::ZERO;
+        let why = 'session: loop {
             writer.stop_if_asked()?;
             let mut wait = WAIT;
             for _ in 0..PACKETS {
-                let Some((bytes, from)) = listener.receive(wait).map_err(socket_failed)? else {
-                    break;
+                let (bytes, from) = match listener.receive(wait) {
+                    Ok(Some(packet)) => packet,
+                    Ok(None) => break,
+                    Err(error) => break 'session Some(End::Socket(error)),
                 };
                 wait = Duration::ZERO;
                 let now = clock.at(Instant::now());
@@ -276,17 +279,23 @@ impl<C: Control> Course<C> {
                 }
             }
             let now = clock.at(Instant::now());
+            if now.saturating_sub(told) >= TOLD_EVERY {
+                told = now;
+                writer.note(&self.standing(&receiver));
+            }
             packet.clear();
             if let Some(to) = sender.filter(|_| receiver.transmit(now, &mut packet)) {
-                group::send(&reporter, &packet, to).map_err(socket_failed)?;
+                // A report that cannot be sent is one that is lost.
+                let _ = group::send(&reporter, &packet, to);
             }
             match receiver.standing(now) {
                 Progress::Waiting | Progress::Receiving => {}
                 Progress::Done if waiting.is_none() => break None,
                 Progress::Done => {}
-                other => break Some(other),
+                other => break Some(End::Session(other)),
             }
         };
+        writer.note(&self.standing(&receiver));
         let reason = match why {
             None => Reason::Done,
             Some(why) => self.give_up(writer, &receiver, why),
@@ -307,8 +316,29 @@ impl<C: Control> Course<C> {
         Ok(receiver.lacking().clone())
     }
 
+    /// How the session goes, for people.
+    fn standing(&self, receiver: &Receiver) -> String {
+        let status = receiver.status();
+        format!(
+            "multicast: {} a second, {:.1} % of the packets lost, pass {}, {} chunks so far",
+            size::bytes(status.rate as u64),
+            status.loss * 100.0,
+            status.pass,
+            self.counts.0
+        )
+    }
+
     /// Says why multicast is over before everything came; what the session is told.
-    fn give_up(&mut self, writer: &CellWriter<'_>, receiver: &Receiver, why: Progress) -> Reason {
+    fn give_up(&mut self, writer: &CellWriter<'_>, receiver: &Receiver, why: End) -> Reason {
+        let why = match why {
+            End::Session(why) => why,
+            End::Socket(error) => {
+                let why = format!("listening to the group {}: {error}", self.group.address);
+                writer.note(&format!("going on by unicast: {why}"));
+                self.why = Some(warn(why));
+                return Reason::Stopped;
+            }
+        };
         let (reason, report) = match why {
             Progress::Dismissed(Reason::Lossy) => {
                 let loss = receiver.status().loss * 100.0;
@@ -365,7 +395,7 @@ impl<C: Control> Course<C> {
         desk.settle(&mut self.heads)?;
         let mut left: Vec<u32> = lacking.iter().collect();
         if !desk.spoiled.is_empty() {
-            let text = format!("{} chunks came forged by multicast", desk.spoiled.len());
+            let text = format!("{} chunks came spoiled by multicast", desk.spoiled.len());
             writer.note(&text);
             self.why.get_or_insert(warn(text));
             self.counts.0 -= desk.spoiled.len() as u32;
@@ -422,6 +452,14 @@ impl<C: Control> Course<C> {
             desk.look(heads)
         })
     }
+}
+
+/// Why multicast ends before everything came.
+enum End {
+    /// What the receiver says.
+    Session(Progress),
+    /// The system takes nothing more from the network.
+    Socket(io::Error),
 }
 
 /// A record, and the cells that it is still to be written to.

@@ -78,9 +78,10 @@ fn reach(group: &str, server: &str) -> io::Result<Group> {
     let address: SocketAddr = group.parse().map_err(io::Error::other)?;
     let group = Group::new(address, None)?;
     let host = server.split_once("://").map_or(server, |(_, host)| host);
-    let server = host.to_socket_addrs()?.next();
     // Without a way to the server nothing works; the system's routes may do as well.
+    let server = host.to_socket_addrs().ok();
     Ok(server
+        .and_then(|mut found| found.next())
         .and_then(|server| group.towards(server).ok())
         .unwrap_or(group))
 }

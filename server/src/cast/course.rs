@@ -29,6 +29,10 @@ const REPORTS: usize = 128;
 const SHOWN_EVERY: Duration = Duration::from_millis(250);
 /// A session of which no target was heard for so long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// Time for which a network that takes nothing is put up with.
+const UNSENT: Duration = Duration::from_secs(8);
+/// How often an execution may join: each time it is another receiver.
+const JOINS: usize = 8;
 /// The first ports that a session's own packets come from.
 const PORTS: u16 = 16;
 
@@ -40,7 +44,6 @@ pub(super) struct Parts {
     pub run: ImageRun,
     pub socket: UdpSocket,
     pub group: SocketAddr,
-    pub reuse: bool,
     pub number: u32,
     pub secret: [u8; 32],
 }
@@ -57,7 +60,7 @@ pub(super) fn begin(parts: Parts) -> io::Result<Arc<Session>> {
         config.rate = Rate::Fixed(rate as f64);
     }
     let names = (parts.image, parts.image_name);
-    let session = Session::new(parts.settings, names, plan.clone(), parts.reuse, commands);
+    let session = Session::new(parts.settings, names, &plan, commands);
     let session = Arc::new(session);
     let mut course = Course {
         session: Arc::clone(&session),
@@ -76,6 +79,7 @@ pub(super) fn begin(parts: Parts) -> io::Result<Arc<Session>> {
         sending: false,
         heard: Duration::ZERO,
         shown: Duration::ZERO,
+        unsent: None,
     };
     std::thread::Builder::new()
         .name("multicast".into())
@@ -100,7 +104,13 @@ pub(super) fn open(
         .map_err(|error: std::net::AddrParseError| report(Code::Usage, named(&error)))?;
     let group = Group::new(address, settings.interface.as_deref())
         .map_err(|error| report(Code::Usage, named(&error)))?;
-    let failed = |error: io::Error| report(Code::PortInUse, named(&error));
+    let failed = |error: io::Error| {
+        match error.kind() {
+        io::ErrorKind::AddrInUse => report(Code::PortInUse, named(&error)),
+        _ => report(Code::Usage, named(&error))
+            .with_advice("Name the interface that sends (--interface), or give the server a route for multicast."),
+    }
+    };
     if let Some((session, from)) = group.hear(others, |_| true, &|| false).map_err(failed)? {
         let found = format!("session {session:08x} of {from} sends to {address} already");
         return Err(report(Code::MulticastAddressInUse, found));
@@ -127,21 +137,27 @@ struct Course {
     /// When a target was there last.
     heard: Duration,
     shown: Duration,
+    /// Since when the network takes nothing.
+    unsent: Option<Duration>,
+}
+
+/// However the thread ends: nobody may wait for it.
+impl Drop for Course {
+    fn drop(&mut self) {
+        self.session.close();
+    }
 }
 
 impl Course {
     fn go(&mut self, told: &Receiver<Command>) {
         let ended = self.send(told);
+        self.session.shared().closing = true;
         let now = self.clock.at(Instant::now());
         self.sender.finish(now);
-        while ended.is_ok() && !self.sender.is_over() {
+        while !self.sender.is_over() && self.step().is_ok() {
             std::thread::sleep(IDLE);
-            if self.step().is_err() {
-                break;
-            }
         }
         let mut shared = self.session.shared();
-        shared.over = true;
         shared.status = Some(self.sender.status());
         if let Err(error) = ended {
             tracing::error!(session = %self.session.settings().session, %error, "a multicast session broke off");
@@ -186,9 +202,20 @@ impl Course {
         self.batch.clear();
         self.sender
             .transmit(now, &mut self.run, &mut self.batch, BATCH)?;
-        self.batch
+        let sent = self
+            .batch
             .packets()
-            .try_for_each(|packet| group::send(&self.socket, packet, self.to))?;
+            .try_for_each(|packet| group::send(&self.socket, packet, self.to));
+        match sent {
+            Ok(()) => self.unsent = None,
+            // A cable that is out for a moment is loss, which repair answers.
+            Err(error) => {
+                let since = *self.unsent.get_or_insert(now);
+                if now.saturating_sub(since) > UNSENT {
+                    return Err(error);
+                }
+            }
+        }
         Ok(now)
     }
 
@@ -206,7 +233,7 @@ impl Course {
             self.sender.start(now);
             shared.sending_since = Some(crate::db::now());
             tracing::info!(session = %session.settings().session, machines = shared.members.len(),
-                records = self.wanted.count(), of = session.plan().records(), "a multicast session begins to send");
+                records = self.wanted.count(), of = session.records(), "a multicast session begins to send");
         }
         if shared.gathering.here(time) > 0 || shared.gathering.has_started() {
             self.heard = now;
@@ -219,8 +246,8 @@ impl Course {
         let done = for_nobody || (self.sending && self.sender.all_done());
         let done = done && !shared.gathering.awaits_somebody(time);
         let forgotten = now.saturating_sub(self.heard) > FORGOTTEN_AFTER;
-        // Nobody is told to start or taken in from here on.
-        shared.over = done || forgotten;
+        // Nobody is told to start from here on.
+        shared.closing = done || forgotten;
         done || forgotten
     }
 
@@ -247,11 +274,16 @@ impl Course {
     fn join(&mut self, execution: &str, wanted: &[u8]) -> JoinReply {
         // One that asks again has lost the answer, or was started anew.
         self.leave(execution);
-        let Some(wanted) = Bits::from_bytes(wanted, self.session.plan().records()) else {
+        let Some(wanted) = Bits::from_bytes(wanted, self.session.records()) else {
             return unicast("the session has another list of records");
         };
         if wanted.count() == 0 {
             return unicast("nothing is lacking");
+        }
+        let joins = self.session.shared();
+        let joins = joins.members.iter().filter(|member| *member == execution);
+        if joins.count() >= JOINS {
+            return unicast("this machine has joined too often");
         }
         let now = self.clock.at(Instant::now());
         let Some(member) = self.sender.join(now) else {

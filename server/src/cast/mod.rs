@@ -13,7 +13,9 @@ pub mod shown;
 use crate::app::App;
 use crate::db::executions::{self, Execution};
 use crate::db::machines;
+use crate::exec::state::State;
 use crate::failure::{Failure, Outcome};
+use axum::body::Bytes;
 use axum::http::StatusCode;
 use course::{Parts, begin, open};
 use multicast::MAX_SYMBOL_LEN;
@@ -21,11 +23,13 @@ use session::Session;
 use shown::{SessionView, Stage};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wire::{JobKind, JoinReply, Report, Session as Settings, SessionReply};
 
 /// Time in which another sender on the group would be heard.
 const LISTEN_FIRST: Duration = Duration::from_millis(600);
+/// How old the count of machines that can still come may be.
+const COUNTED_EVERY: Duration = Duration::from_secs(1);
 /// Sessions that are over and still shown.
 const SHOWN: usize = 20;
 /// Longest body of a join to a session that is over.
@@ -40,8 +44,10 @@ pub struct Casts {
     pub interface: Option<String>,
     /// The newest last.
     sessions: Mutex<Vec<Arc<Session>>>,
-    /// Held while one is made, by its id.
+    /// Held while one is made.
     making: tokio::sync::Mutex<()>,
+    /// Of each session, how many machines can still come, and when that was found.
+    coming: tokio::sync::Mutex<Option<(Instant, HashMap<String, u32>)>>,
 }
 
 impl Casts {
@@ -90,11 +96,13 @@ impl Casts {
         }
     }
 
-    /// Whether an execution waits for its session.
-    pub fn waits(&self, execution: &Execution) -> bool {
-        settings(&execution.job)
-            .and_then(|settings| self.running(&settings.session))
-            .is_some_and(|session| session.waits(&execution.id))
+    /// A target said something.
+    pub fn heard(&self, execution: &Execution) {
+        if let Some(settings) = settings(&execution.job)
+            && let Some(session) = self.running(&settings.session)
+        {
+            session.heard(&execution.id);
+        }
     }
 
     /// What an execution that waits for its session waits for, for people.
@@ -133,15 +141,14 @@ pub fn settings(job: &JobKind) -> Option<&Settings> {
     }
 }
 
-fn of_job(execution: &Execution) -> Outcome<(&Settings, &str, &str, bool)> {
+fn of_job(execution: &Execution) -> Outcome<(&Settings, &str, &str)> {
     match &execution.job {
         JobKind::Restore {
             multicast: Some(settings),
             image,
             image_name,
-            reuse,
             ..
-        } => Ok((settings, image, image_name, *reuse)),
+        } => Ok((settings, image, image_name)),
         _ => Err(Failure::refused(
             "this execution belongs to no multicast session",
         )),
@@ -160,14 +167,43 @@ async fn ordered(app: &App) -> Outcome<HashMap<String, Vec<Execution>>> {
     Ok(sessions)
 }
 
+/// Whether a machine has not begun, and can take part in a round that begins now.
+fn can_come(execution: &Execution) -> bool {
+    matches!(
+        execution.state,
+        State::Waiting | State::Booting | State::Preparing
+    )
+}
+
+/// How many machines of a session can still come; a second old at most, for all of them ask
+/// every second.
+async fn coming(app: &App, session: &str) -> Outcome<u32> {
+    let mut known = app.casts.coming.lock().await;
+    let fresh = known
+        .as_ref()
+        .is_some_and(|(at, _)| at.elapsed() < COUNTED_EVERY);
+    if !fresh {
+        let all = ordered(app).await?;
+        let count =
+            |mates: Vec<Execution>| mates.iter().filter(|mate| can_come(mate)).count() as u32;
+        let counts = all.into_iter().map(|(id, mates)| (id, count(mates)));
+        *known = Some((Instant::now(), counts.collect()));
+    }
+    let counts = known.as_ref().map(|(_, counts)| counts);
+    Ok(counts
+        .and_then(|counts| counts.get(session))
+        .copied()
+        .unwrap_or(1))
+}
+
 /// A target is ready and asks whether its session starts.
 ///
 /// # Errors
 /// There can be no session: the report says why, and the target fails with it.
 pub async fn ready(app: &App, execution: &Execution) -> Outcome<SessionReply> {
-    let (settings, image, image_name, reuse) = of_job(execution)?;
-    let ordered = ordered(app).await?;
-    let mates = ordered.get(&settings.session).map_or(1, Vec::len) as u32;
+    let (settings, image, image_name) = of_job(execution)?;
+    // One that goes on after a power cut is not among those.
+    let coming = coming(app, &settings.session).await? + u32::from(!can_come(execution));
     let machine = machines::by_id(&mut *app.db.read().await?, &execution.machine).await?;
     let machine = machine.map(|machine| machine.name).unwrap_or_default();
     let session = match app.casts.running(&settings.session) {
@@ -176,11 +212,15 @@ pub async fn ready(app: &App, execution: &Execution) -> Outcome<SessionReply> {
             let _one_at_a_time = app.casts.making.lock().await;
             match app.casts.running(&settings.session) {
                 Some(session) => session,
-                None => make(app, settings, image, image_name, reuse).await?,
+                None => match make(app, settings, image, image_name).await? {
+                    Some(session) => session,
+                    // There is nothing to send: everybody may go on.
+                    None => return Ok(SessionReply::Start),
+                },
             }
         }
     };
-    Ok(session.ready(&execution.id, &machine, mates))
+    Ok(session.ready(&execution.id, &machine, coming))
 }
 
 async fn make(
@@ -188,14 +228,15 @@ async fn make(
     settings: &Settings,
     image: &str,
     image_name: &str,
-    reuse: bool,
-) -> Outcome<Arc<Session>> {
+) -> Outcome<Option<Arc<Session>>> {
     let mut settings = settings.clone();
     if settings.interface.is_none() {
         settings.interface.clone_from(&app.casts.interface);
     }
     let symbol = settings.symbol.unwrap_or(MAX_SYMBOL_LEN);
-    let run = app.store.run_of(image, symbol).await?;
+    let Some(run) = app.store.run_of(image, symbol).await? else {
+        return Ok(None);
+    };
     let random = |error: getrandom::Error| Failure::internal(format!("random numbers: {error}"));
     let (mut number, mut secret) = ([0; 4], [0; 32]);
     getrandom::fill(&mut number).map_err(random)?;
@@ -210,7 +251,6 @@ async fn make(
             run,
             socket,
             group,
-            reuse,
             number: u32::from_le_bytes(number),
             secret,
         })
@@ -219,7 +259,7 @@ async fn make(
     .await??;
     tracing::info!(session = %session.settings().session, group = %session.settings().group, "a multicast session is open");
     app.casts.keep(Arc::clone(&session));
-    Ok(session)
+    Ok(Some(session))
 }
 
 fn of_report(report: Report) -> Failure {
@@ -234,19 +274,10 @@ fn of_report(report: Report) -> Failure {
 ///
 /// # Errors
 /// It belongs to none.
-pub fn plan(app: &App, execution: &Execution) -> Outcome<Vec<u8>> {
+pub fn list(app: &App, execution: &Execution) -> Outcome<Bytes> {
     let (settings, ..) = of_job(execution)?;
-    let Some(session) = app.casts.running(&settings.session) else {
-        return Ok(Vec::new());
-    };
-    let plan = session.plan();
-    let lengths = (0..plan.records()).map(|record| {
-        let range = plan.record_range(record);
-        // At most 4 MiB and a header.
-        (range.end - range.start) as u32
-    });
-    let symbol = std::iter::once(plan.symbol_len() as u32);
-    Ok(symbol.chain(lengths).flat_map(u32::to_le_bytes).collect())
+    let session = app.casts.running(&settings.session);
+    Ok(session.map(|session| session.list()).unwrap_or_default())
 }
 
 /// Longest body of a join: a bit for each record.
@@ -255,9 +286,7 @@ pub fn longest_join(app: &App, execution: &Execution) -> usize {
         .ok()
         .and_then(|(settings, ..)| app.casts.running(&settings.session));
     // One that is over is told in words.
-    session.map_or(JOIN_AFTER, |session| {
-        session.plan().records() as usize / 8 + 1
-    })
+    session.map_or(JOIN_AFTER, |session| session.records() as usize / 8 + 1)
 }
 
 /// A target takes part in its session.
@@ -288,21 +317,25 @@ pub async fn views(app: &App) -> Outcome<Vec<SessionView>> {
             .any(|session| session.settings().session == *id)
             && let Some(first) = mates.first()
         {
-            views.push(waiting(first, mates.len() as u32));
+            let count = mates.iter().filter(|mate| can_come(mate)).count();
+            views.push(waiting(first, count as u32));
         }
     }
     views.sort_by(|a, b| a.id.cmp(&b.id));
     views.extend(known.iter().map(|session| {
-        let mates = ordered.get(&session.settings().session).map_or(0, Vec::len);
-        session.view(mates as u32)
+        let mates = ordered.get(&session.settings().session);
+        let coming = mates.map_or(0, |mates| {
+            mates.iter().filter(|mate| can_come(mate)).count()
+        });
+        session.view(coming as u32)
     }));
     Ok(views)
 }
 
 /// A session of which no machine was there yet.
-fn waiting(execution: &Execution, ordered: u32) -> SessionView {
+fn waiting(execution: &Execution, coming: u32) -> SessionView {
     let (settings, image, name) = match of_job(execution) {
-        Ok((settings, image, name, _)) => (settings.clone(), image, name),
+        Ok((settings, image, name)) => (settings.clone(), image, name),
         Err(_) => (Settings::default(), "", ""),
     };
     SessionView {
@@ -312,7 +345,7 @@ fn waiting(execution: &Execution, ordered: u32) -> SessionView {
         image_id: image.to_owned(),
         stage: Stage::Waiting,
         ready: 0,
-        targets: settings.targets.unwrap_or(ordered),
+        targets: settings.targets.unwrap_or(coming).min(coming),
         starts_in: None,
         started: None,
         rate: 0,
@@ -353,6 +386,8 @@ pub async fn start(app: &App, id: &str) -> Outcome<SessionView> {
                         "Power the machines on; the first one that is ready can be started with.",
                     )
             }
+            Stage::Starting => Failure::conflict(format!("no machine of multicast session {id} has joined yet"))
+                .with_advice("They erase their tables, or hash their disks; it sends as soon as one has joined and this is said again."),
             _ => Failure::conflict(format!("multicast session {id} has started already")),
         });
     }

@@ -180,6 +180,8 @@ fn new(asked: &Asked, others: &[Session], id: &str) -> Outcome<Session> {
         }
         None => free(id, &used),
     };
+    group::Group::new(group, asked.interface.as_deref())
+        .map_err(|error| Failure::usage(error.to_string()))?;
     Ok(Session {
         session: id.to_owned(),
         group: group.to_string(),
@@ -201,7 +203,8 @@ fn address(text: &str) -> Option<SocketAddr> {
     (address.ip().is_multicast() && address.port() > 0).then_some(address)
 }
 
-/// One of 239.255.0.0/16, which stay within a site, that nobody uses.
+/// One of 239.255.0.0/16, which stay within a site, that nobody uses; not of the last 256, some
+/// of which have a meaning.
 fn free(id: &str, used: &HashSet<IpAddr>) -> SocketAddr {
     let hash = blake3::hash(id.as_bytes());
     let start = u16::from_le_bytes([hash.as_bytes()[0], hash.as_bytes()[1]]);
@@ -209,7 +212,10 @@ fn free(id: &str, used: &HashSet<IpAddr>) -> SocketAddr {
         let [a, b] = start.wrapping_add(n).to_be_bytes();
         IpAddr::V4(Ipv4Addr::new(239, 255, a, b))
     });
-    let mut free = groups.filter(|group| !used.contains(group));
+    let mut free = groups.filter(|group| {
+        let special = matches!(group, IpAddr::V4(group) if group.octets()[2] == 255);
+        !special && !used.contains(group)
+    });
     let any = IpAddr::V4(Ipv4Addr::new(239, 255, 0, 1));
     SocketAddr::new(free.next().unwrap_or(any), PORT_MULTICAST)
 }

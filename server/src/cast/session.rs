@@ -5,6 +5,7 @@
 
 use super::gather::Gathering;
 use super::shown::{ReceiverView, SessionView, Stage};
+use axum::body::Bytes;
 use multicast::{Plan, Reason, SenderStatus, SessionState, Standing};
 use std::sync::mpsc::Sender as Channel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,11 @@ pub struct Session {
     settings: Settings,
     image: String,
     image_name: String,
-    plan: Plan,
+    records: u32,
+    block_len: u64,
+    total_len: u64,
+    /// The list of records as targets get it, until it is over.
+    list: Mutex<Option<Bytes>>,
     began: Instant,
     shared: Mutex<Shared>,
     commands: Mutex<Channel<Command>>,
@@ -31,6 +36,8 @@ pub(super) struct Shared {
     pub status: Option<SenderStatus>,
     pub sent_blocks: u32,
     pub sending_since: Option<i64>,
+    /// It says that it ends: nobody is told to start any more.
+    pub closing: bool,
     pub over: bool,
     pub problem: Option<Report>,
 }
@@ -51,8 +58,7 @@ impl Session {
     pub(super) fn new(
         settings: Settings,
         (image, image_name): (String, String),
-        plan: Plan,
-        reuse: bool,
+        plan: &Plan,
         commands: Channel<Command>,
     ) -> Self {
         let longest = settings
@@ -60,18 +66,22 @@ impl Session {
             .map(|seconds| Duration::from_secs(seconds.into()));
         Session {
             shared: Mutex::new(Shared {
-                gathering: Gathering::new(settings.targets, longest, reuse),
+                gathering: Gathering::new(settings.targets, longest),
                 members: Vec::new(),
                 status: None,
                 sent_blocks: 0,
                 sending_since: None,
+                closing: false,
                 over: false,
                 problem: None,
             }),
             settings,
             image,
             image_name,
-            plan,
+            records: plan.records(),
+            block_len: plan.block_len() as u64,
+            total_len: plan.total_len(),
+            list: Mutex::new(Some(list_of(plan))),
             began: Instant::now(),
             commands: Mutex::new(commands),
         }
@@ -87,9 +97,15 @@ impl Session {
         self.began.elapsed()
     }
 
-    /// Records and blocks.
-    pub(super) fn plan(&self) -> &Plan {
-        &self.plan
+    /// Number of records.
+    pub(super) fn records(&self) -> u32 {
+        self.records
+    }
+
+    /// Bytes of a symbol, then the length of each record; nothing once it is over.
+    pub(super) fn list(&self) -> Bytes {
+        let list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        list.clone().unwrap_or_default()
     }
 
     /// Settings.
@@ -102,15 +118,35 @@ impl Session {
         self.shared().over
     }
 
-    /// A target is ready; `ordered` executions of the session are not over.
-    pub(super) fn ready(&self, execution: &str, machine: &str, ordered: u32) -> SessionReply {
+    /// A target is ready; `coming` as in [`Gathering::ready`].
+    pub(super) fn ready(&self, execution: &str, machine: &str, coming: u32) -> SessionReply {
         let now = self.now();
-        self.shared()
-            .gathering
-            .ready(now, execution, machine, ordered)
+        let mut shared = self.shared();
+        if shared.closing {
+            // The next round begins when this one has said its last words.
+            return SessionReply::Wait {
+                ready: 1,
+                targets: self.settings.targets.unwrap_or(coming).min(coming).max(1),
+                seconds: None,
+            };
+        }
+        shared.gathering.ready(now, execution, machine, coming)
     }
 
-    /// Starts with those that are ready; `false` if nobody is, or it has started.
+    /// A target says anything at all.
+    pub(super) fn heard(&self, execution: &str) {
+        let now = self.now();
+        self.shared().gathering.heard(now, execution);
+    }
+
+    /// It is over; what only a session that runs needs is given back.
+    pub(super) fn close(&self) {
+        *self.list.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.shared().over = true;
+    }
+
+    /// Starts with those that are ready, or sends to those that have joined; `false` if there
+    /// is nobody.
     pub(super) fn start_now(&self) -> bool {
         let now = self.now();
         self.shared().gathering.start_now(now)
@@ -159,8 +195,8 @@ impl Session {
         (!shared.gathering.has_started() && !shared.over).then(|| shared.gathering.here(now))
     }
 
-    /// The session as operators see it; `ordered` as in [`Session::ready`].
-    pub(super) fn view(&self, ordered: u32) -> SessionView {
+    /// The session as operators see it; `coming` as in [`Session::ready`].
+    pub(super) fn view(&self, coming: u32) -> SessionView {
         let now = self.now();
         let shared = self.shared();
         let status = shared.status.as_ref();
@@ -213,7 +249,7 @@ impl Session {
             image_id: self.image.clone(),
             stage,
             ready: gathering.here(now),
-            targets: self.settings.targets.unwrap_or(ordered),
+            targets: self.settings.targets.unwrap_or(coming).min(coming),
             starts_in: gathering
                 .left(now)
                 .filter(|_| matches!(stage, Stage::Gathering))
@@ -228,13 +264,22 @@ impl Session {
             parity: share(status.map_or(0, |s| s.parity_packets), packets),
             repair: share(status.map_or(0, |s| s.repair_packets), packets),
             pass: status.map_or(1, |status| u32::from(status.pass)),
-            sent_bytes: (u64::from(shared.sent_blocks) * self.plan.block_len() as u64)
-                .min(self.plan.total_len()),
-            total_bytes: self.plan.total_len(),
+            sent_bytes: (u64::from(shared.sent_blocks) * self.block_len).min(self.total_len),
+            total_bytes: self.total_len,
             receivers: members.chain(ready).collect(),
             problem: shared.problem.clone(),
         }
     }
+}
+
+fn list_of(plan: &Plan) -> Bytes {
+    let lengths = (0..plan.records()).map(|record| {
+        let range = plan.record_range(record);
+        // At most 4 MiB and a header.
+        (range.end - range.start) as u32
+    });
+    let symbol = std::iter::once(plan.symbol_len() as u32);
+    symbol.chain(lengths).flat_map(u32::to_le_bytes).collect()
 }
 
 fn standing(standing: Standing) -> (&'static str, Option<&'static str>) {

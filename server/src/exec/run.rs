@@ -65,6 +65,7 @@ pub async fn progress(
         current = execution.state;
     }
     app.live.progress(id, message, now);
+    app.casts.heard(&execution);
     Ok(ProgressReply {
         interrupt: current == State::Interrupting,
     })

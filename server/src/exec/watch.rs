@@ -6,6 +6,7 @@
 use super::state::State;
 use super::{conclude, concluded, failed};
 use crate::app::App;
+use crate::cast;
 use crate::db::executions::{self, Execution};
 use crate::failure::Outcome;
 use wire::{Code, JobOutcome};
@@ -25,6 +26,10 @@ pub fn is_silent(app: &App, execution: &Execution, now: i64) -> bool {
     execution.state.is_active() && now - last_heard(app, execution) > app.limits.silent_after
 }
 
+fn in_session(execution: &Execution) -> bool {
+    cast::settings(&execution.job).is_some()
+}
+
 /// How an execution ends by itself, if a limit has passed.
 fn overdue(app: &App, execution: &Execution, now: i64) -> Option<(State, JobOutcome)> {
     let quiet = now - last_heard(app, execution);
@@ -37,7 +42,8 @@ fn overdue(app: &App, execution: &Execution, now: i64) -> Option<(State, JobOutc
                 format!("the boot script was fetched {quiet} s ago, and no check-in followed");
             Some((State::Failed, failed(execution, Code::BootStalled, found)))
         }
-        State::Preparing if since_change > limit && !app.casts.waits(execution) => {
+        // One that waits for a session asks again and again, however long.
+        State::Preparing if since_change > limit && !(in_session(execution) && quiet <= limit) => {
             let found =
                 format!("the machine checked in {since_change} s ago, and no transfer began");
             Some((

@@ -10,7 +10,7 @@ use crate::cast;
 use crate::cast::shown::{NewSession, Ordered, SessionView};
 use crate::db;
 use crate::failure::Outcome;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::routing::{get, post};
@@ -44,9 +44,9 @@ async fn ready(
     ready.await?.map(Json)
 }
 
-async fn plan(State(app): Shared, Path(id): Path<String>, headers: HeaderMap) -> Outcome<Vec<u8>> {
+async fn plan(State(app): Shared, Path(id): Path<String>, headers: HeaderMap) -> Outcome<Bytes> {
     let (execution, _) = restored_image(&app, &id, 0, &headers).await?;
-    cast::plan(&app, &execution)
+    cast::list(&app, &execution)
 }
 
 async fn join(

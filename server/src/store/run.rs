@@ -33,11 +33,12 @@ pub struct ImageRun {
 }
 
 impl Store {
-    /// The run of an image, in blocks of symbols of that length.
+    /// The run of an image, in blocks of symbols of that length; `None` for an image without
+    /// chunks.
     ///
     /// # Errors
     /// `image-damaged`; more records than a session can have; I/O errors.
-    pub async fn run_of(self: &Arc<Self>, image: &str, symbol: u16) -> Outcome<ImageRun> {
+    pub async fn run_of(self: &Arc<Self>, image: &str, symbol: u16) -> Outcome<Option<ImageRun>> {
         let (store, image, runtime) = (Arc::clone(self), image.to_owned(), Handle::current());
         tokio::task::spawn_blocking(move || {
             let mut reader = open_manifest(&store.manifest_path(&image))?;
@@ -60,15 +61,18 @@ impl Store {
                     }
                 }
             }
+            if records.is_empty() {
+                return Ok(None);
+            }
             let lengths = records.iter().map(|(_, place)| record_len(place));
             let plan = Plan::new(lengths, symbol).map_err(|e| Failure::usage(e.to_string()))?;
-            Ok(ImageRun {
+            Ok(Some(ImageRun {
                 store,
                 runtime,
                 plan,
                 records,
                 files: HashMap::new(),
-            })
+            }))
         })
         .await?
     }

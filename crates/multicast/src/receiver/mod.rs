@@ -61,7 +61,7 @@ pub enum Progress {
     Receiving,
     /// Every record that is wanted came.
     Done,
-    /// No packet came for [`ReceiverConfig::silence`].
+    /// No packet, or no data of all that was sent, came for [`ReceiverConfig::silence`].
     Silent,
     /// The sender tells this one to leave.
     Dismissed(Reason),
@@ -105,6 +105,8 @@ pub struct Receiver {
     /// When a packet of the session came last.
     heard: Duration,
     has_heard: bool,
+    /// When data came last, or none was on its way.
+    data: Duration,
     newest: Option<Known>,
     /// The round that was answered last, and when the next answer is due.
     answered: Option<u32>,
@@ -150,6 +152,7 @@ impl Receiver {
             config,
             heard: now,
             has_heard: false,
+            data: now,
             newest: None,
             answered: None,
             due: None,
@@ -167,7 +170,13 @@ impl Receiver {
     pub fn handle(&mut self, now: Duration, bytes: &[u8]) -> bool {
         let (session, key) = (self.member.session, &self.member.down);
         let taken = match packet::decode_down(bytes, session, key) {
-            Some(Down::Data(data)) => self.data(&data),
+            Some(Down::Data(data)) => {
+                let fits = self.data(&data);
+                if fits {
+                    self.data = now;
+                }
+                fits
+            }
             Some(Down::Announce(announce)) => self.announce(now, announce),
             None => false,
         };
@@ -242,6 +251,13 @@ impl Receiver {
             let (slot, slots) = (u64::from(me), u64::from(announce.slots));
             let micros = u64::from(announce.period) * (2 * slot + 1) / (2 * slots);
             self.due = Some(began + Duration::from_micros(micros));
+        }
+        if self
+            .newest
+            .as_ref()
+            .is_none_or(|known| known.announce.sent == announce.sent)
+        {
+            self.data = now;
         }
         self.first.get_or_insert((announce.sent, self.seen));
         self.newest = Some(Known {
@@ -381,7 +397,8 @@ impl Receiver {
         let state = self.newest.as_ref().map(|known| known.announce.state);
         if state == Some(SessionState::Ended) {
             Progress::Ended
-        } else if now.saturating_sub(self.heard) >= self.config.silence {
+        } else if now.saturating_sub(self.heard.min(self.data)) >= self.config.silence {
+            // Announcements alone are as good as nothing: something lets only short packets pass.
             Progress::Silent
         } else if matches!(state, None | Some(SessionState::Waiting)) {
             Progress::Waiting

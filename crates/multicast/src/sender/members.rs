@@ -12,6 +12,9 @@ const WINDOW: u64 = 32;
 /// Loss of a receiver, and so many times that of the middle one, from which it holds others.
 const LOSSY: f64 = 0.25;
 const LOSSY_FACTOR: f64 = 5.0;
+/// Passes in which a receiver that wants something gets something: all that it lacks goes
+/// out in each.
+const PASSES_IN_VAIN: u16 = 4;
 
 /// What a receiver is, seen from the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub(super) struct Member {
     lossy_rounds: u32,
     done: u32,
     wanted: u32,
+    /// The pass in which it had more than ever before.
+    grew: u16,
     /// Whether it still has to be told that it is to leave.
     tell: bool,
 }
@@ -82,6 +87,7 @@ impl Members {
             lossy_rounds: 0,
             done: 0,
             wanted: 0,
+            grew: 0,
             tell: false,
         });
     }
@@ -117,7 +123,7 @@ impl Members {
         &mut self,
         now: Duration,
         report: &Report,
-        poll: u32,
+        (poll, pass): (u32, u16),
         sent: u64,
     ) -> Option<Heard> {
         if report.poll > poll || report.announced > sent {
@@ -130,6 +136,9 @@ impl Members {
         }
         member.poll = Some(report.poll);
         member.heard = now;
+        if report.done > member.done || member.grew == 0 {
+            member.grew = pass;
+        }
         (member.done, member.wanted) = (report.done, report.wanted);
         let newly_done = report.state == ReceiverState::Done && member.standing != Standing::Done;
         member.measure(report);
@@ -174,12 +183,14 @@ impl Members {
     }
 
     /// Ends a round: who has not been heard of for `timeout`, is slow for longer than
-    /// `patience` or loses far more than the others while those are not done, leaves.
+    /// `patience` or loses far more than the others while those are not done, or has got
+    /// nothing in several passes, leaves.
     pub(super) fn judge(
         &mut self,
         now: Duration,
         timeout: Duration,
         patience: Duration,
+        pass: u16,
     ) -> Vec<(u16, Reason)> {
         let active = self.0.iter().filter(|m| m.is_active()).count();
         let slow = self
@@ -205,7 +216,9 @@ impl Members {
                 Reason::Vanished
             } else if slow * 2 <= active && fast && slow_for.is_some_and(|time| time > patience) {
                 Reason::Slow
-            } else if member.lossy_rounds >= 5 {
+            } else if member.lossy_rounds >= 5
+                || (member.grew > 0 && pass.saturating_sub(member.grew) >= PASSES_IN_VAIN)
+            {
                 Reason::Lossy
             } else {
                 continue;

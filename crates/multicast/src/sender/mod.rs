@@ -223,7 +223,9 @@ impl Sender {
                     return None;
                 }
                 let sent = self.counts.packets;
-                let heard = self.members.report(now, &report, self.poll, sent)?;
+                let heard = self
+                    .members
+                    .report(now, &report, (self.poll, self.work.pass), sent)?;
                 if heard.newly_done {
                     self.events.push_back(SenderEvent::Done(receiver));
                 }
@@ -285,6 +287,12 @@ impl Sender {
             SessionState::Sending => self.bucket.ready_at(),
         };
         self.announce_at.min(other)
+    }
+
+    /// Number of the round of reports.
+    #[must_use]
+    pub fn round(&self) -> u32 {
+        self.poll
     }
 
     /// What the session is doing.
@@ -426,7 +434,10 @@ impl Sender {
     fn end_round(&mut self, now: Duration) {
         // A session with many receivers asks seldom, and must not take that for silence.
         let timeout = self.config.timeout.max((self.period + GRACE) * 4);
-        for (receiver, reason) in self.members.judge(now, timeout, self.config.patience) {
+        for (receiver, reason) in
+            self.members
+                .judge(now, timeout, self.config.patience, self.work.pass)
+        {
             self.events.push_back(SenderEvent::Left(receiver, reason));
         }
         if let Some((common_loss, slow)) = self.members.round() {

@@ -3,7 +3,7 @@
 
 use super::world::{Life, Random, World, plan};
 use multicast::packet::{Data, Need, ReceiverState, Report, peek};
-use multicast::{Progress, Rate, SenderConfig, SessionSecret};
+use multicast::{Progress, Rate, Reason, SenderConfig, SenderEvent, SessionSecret};
 use std::time::Duration;
 
 const LINK: f64 = 5e6;
@@ -206,4 +206,44 @@ fn forged_symbols_of_a_member_cost_time_only() {
         assert!(!receiver.handle(world.now, &packet));
     }
     finish(world);
+}
+
+#[test]
+fn a_member_that_never_has_anything_does_not_keep_the_session() {
+    let mut world = world(2, 5);
+    world.nodes[1].life.deaf = true;
+    world.step();
+    let secret = SessionSecret::new([3; 32]);
+    let (mut packet, mut sequence) = (Vec::new(), 0);
+    let mut left = None;
+    while left.is_none() && world.now < LONGEST {
+        sequence += 1;
+        packet.clear();
+        let status = world.sender.status();
+        let report = Report {
+            receiver: 1,
+            state: ReceiverState::Receiving,
+            sequence,
+            poll: world.sender.round(),
+            announced: status.packets,
+            seen: status.packets,
+            refused: 0,
+            done: 0,
+            wanted: world.plan.blocks(),
+            needs: vec![Need {
+                block: 0,
+                count: u16::MAX,
+                symbols: 192,
+            }],
+        };
+        report.encode(7, &secret.up(7, 1), &mut packet);
+        world.sender.handle(world.now, &packet);
+        world.step();
+        let gone = SenderEvent::Left(1, Reason::Lossy);
+        left = world.events.contains(&gone).then_some(status.pass);
+    }
+    let (events, status) = (&world.events, world.sender.status());
+    assert!(left.is_some(), "it keeps the session for ever: {events:?}, {status:?}");
+    assert_eq!(world.nodes[0].end, Some(Progress::Done));
+    println!("left in pass {left:?}");
 }

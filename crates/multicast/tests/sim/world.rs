@@ -91,6 +91,8 @@ pub struct Life {
     pub vanishes: Duration,
     /// Whether its network carries no multicast at all.
     pub deaf: bool,
+    /// The longest packet that its network lets through, in bytes.
+    pub longest: usize,
 }
 
 impl Life {
@@ -104,6 +106,7 @@ impl Life {
             joins: Duration::ZERO,
             vanishes: Duration::MAX,
             deaf: false,
+            longest: usize::MAX,
         }
     }
 }
@@ -200,7 +203,8 @@ impl World {
         }
         let random = &mut self.random;
         for node in &mut self.nodes {
-            if node.receiver.is_none() || node.life.deaf {
+            let too_long = packet.len() > node.life.longest;
+            if node.receiver.is_none() || node.life.deaf || too_long {
                 continue;
             }
             if node.burst_left == 0 && random.chance(node.life.bursts.0) {
