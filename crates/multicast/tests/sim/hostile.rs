@@ -213,7 +213,7 @@ fn a_member_that_never_has_anything_does_not_keep_the_session() {
     let mut world = world(2, 5);
     world.nodes[1].life.deaf = true;
     world.step();
-    let secret = SessionSecret::new([3; 32]);
+    let secret = SessionSecret::new([5; 32]);
     let (mut packet, mut sequence) = (Vec::new(), 0);
     let mut left = None;
     while left.is_none() && world.now < LONGEST {
