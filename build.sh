@@ -65,7 +65,7 @@ usage() {
                      one is restored and boots; --keep leaves the server running
 ./build.sh test      lint, unit tests, budgets, reproducibility, loop and QEMU tests
                      (--long adds the slow ones)
-./build.sh bench     speed and memory beside partclone
+./build.sh bench     speed and memory beside partclone, multicast beside udpcast
 ./build.sh fuzz      every fuzz target for a minute
 ./build.sh lint      formatting, clippy, dependency rule, shellcheck
 ./build.sh clean     removes out/ (caches stay; their folder is printed)
@@ -86,7 +86,7 @@ TEST_PACKAGES=(qemu-system-x86 ovmf ipxe-qemu dnsmasq-base iproute2 nftables deb
     dosfstools mtools fdisk gdisk grub-common grub-pc-bin grub-efi-amd64-bin partclone shellcheck sqlite3
     ntfs-3g xfsprogs btrfs-progs exfatprogs exfat-fuse f2fs-tools lvm2 mdadm ldmtool squashfs-tools udftools xorriso
     genisoimage dmsetup openssl age qemu-utils libvhdi-utils libnbd-bin bzip2 lz4 xz-utils)
-BENCH_PACKAGES=(partclone zstd e2fsprogs time cpio)
+BENCH_PACKAGES=(partclone zstd e2fsprogs time cpio udpcast)
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi

@@ -142,10 +142,22 @@ impl Mounted {
     /// # Panics
     /// If it cannot be mounted.
     pub fn ramfs() -> Mounted {
+        Self::in_memory("ramfs")
+    }
+
+    /// Mounts an empty tmpfs, which takes at most half of the memory.
+    ///
+    /// # Panics
+    /// If it cannot be mounted.
+    pub fn tmpfs() -> Mounted {
+        Self::in_memory("tmpfs")
+    }
+
+    fn in_memory(kind: &str) -> Mounted {
         require_root();
         let directory = tempfile::tempdir().expect("a directory to mount on");
         run(Command::new("mount")
-            .args(["-t", "ramfs", "ramfs"])
+            .args(["-t", kind, kind])
             .arg(directory.path()));
         Mounted { directory }
     }

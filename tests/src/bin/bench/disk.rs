@@ -106,7 +106,11 @@ pub struct Place {
 impl Place {
     /// Makes both disks.
     pub fn make(kind: Kind) -> io::Result<Place> {
-        let size = setting("BENCH_MIB", 4096) << 20;
+        Place::of_size(kind, setting("BENCH_MIB", 4096) << 20)
+    }
+
+    /// Makes both disks, of so many bytes.
+    pub fn of_size(kind: Kind, size: u64) -> io::Result<Place> {
         let folder = tempfile::Builder::new()
             .prefix("deploy-bench-")
             .tempdir_in(scratch())?;

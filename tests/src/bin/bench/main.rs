@@ -6,9 +6,11 @@
 //!
 //! Settings by environment: `BENCH_RUNS` (default 5), `BENCH_MIB` (size of the disk in
 //! MiB, default 4096), `BENCH_FS` (of `ext4,ntfs,xfs`), `BENCH_ONLY` (`disk`, `net`,
-//! `codec`, `scale`, `boot`; `cells` and `crowd` (a part of `net`) only if they are named).
+//! `codec`, `scale`, `boot`; `cast`, `cells` and `crowd` (a part of `net`) only if they are
+//! named).
 
 mod boot;
+mod cast;
 mod cells;
 mod codec;
 mod crowd;
@@ -40,6 +42,7 @@ fn all() -> std::io::Result<()> {
     match verb.map(|(verb, rest)| (verb.as_str(), rest)) {
         Some(("read", rest)) => return read::main(rest),
         Some(("over", rest)) => return over::main(rest),
+        Some(("session", rest)) => return cast::session(rest),
         _ => {}
     }
     let built = Built::find()?;
@@ -50,6 +53,9 @@ fn all() -> std::io::Result<()> {
     }
     if wanted("net") {
         net::measure(&built)?;
+    }
+    if only == "cast" {
+        return cast::measure(&built);
     }
     if only == "cells" {
         return cells::measure();

@@ -18,7 +18,7 @@ pub fn measure(imager: &str, place: &Place, image: &str, runs: usize) -> io::Res
     let (_, to) = place.devices();
     let map = place.folder().join("restored.json").display().to_string();
     let bench = std::env::current_exe()?.display().to_string();
-    let group = Group::new(Path::new(&to))?;
+    let group = Group::new(Path::new(&to), RATE)?;
     // What a loop device has in the page cache is freed by the restore's discard, and has to
     // be found again: that memory, and not the disk, would be the limit.
     run::plain(&format!("losetup --direct-io=on {to}"))?;
@@ -44,20 +44,21 @@ pub fn measure(imager: &str, place: &Place, image: &str, runs: usize) -> io::Res
     run::plain(&format!("losetup --direct-io=off {to}"))
 }
 
-/// A control group whose members write to the disk no faster than [`RATE`].
-struct Group(PathBuf);
+/// A control group whose members write to a disk no faster than told, past the page cache.
+pub struct Group(PathBuf);
 
 impl Group {
-    fn new(disk: &Path) -> io::Result<Group> {
+    /// With so many bytes a second at most.
+    pub fn new(disk: &Path, rate: u64) -> io::Result<Group> {
         let number = std::fs::metadata(disk)?.rdev();
         let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
         let old = Path::new("/sys/fs/cgroup/blkio");
         let (root, file, limit) = if old.is_dir() {
-            let limit = format!("{major}:{minor} {RATE}");
+            let limit = format!("{major}:{minor} {rate}");
             (old, "blkio.throttle.write_bps_device", limit)
         } else {
             run::plain("echo +io > /sys/fs/cgroup/cgroup.subtree_control")?;
-            let limit = format!("{major}:{minor} wbps={RATE}");
+            let limit = format!("{major}:{minor} wbps={rate}");
             (Path::new("/sys/fs/cgroup"), "io.max", limit)
         };
         let group = Group(root.join(format!("deploy-bench-{}", std::process::id())));
@@ -66,7 +67,8 @@ impl Group {
         Ok(group)
     }
 
-    fn members(&self) -> PathBuf {
+    /// The file that takes the number of a process that is to be a member.
+    pub fn members(&self) -> PathBuf {
         self.0.join("cgroup.procs")
     }
 }
