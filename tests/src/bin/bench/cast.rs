@@ -229,10 +229,7 @@ impl Bench {
         let targets = tempfile::tempdir_in(self.folder.path())?;
         let slow = match plan.slow {
             None => None,
-            Some(rate) => {
-                let file = targets.path().join("slow");
-                Some(Slow::new(&file, image.disk.0.max(image.own.0), rate)?)
-            }
+            Some(rate) => Some(Slow::new(image.disk.0.max(image.own.0), rate)?),
         };
         let session = Session {
             imager: &self.imager,
@@ -290,7 +287,7 @@ impl Bench {
         let free = |at: usize| -> io::Result<f64> {
             let mbit = RATES[at];
             self.network.shape(Some(mbit))?;
-            let plan = Plan::new(Side::Imager(None), receivers);
+            let plan = Plan::new(Side::Imager(Some(mbit)), receivers);
             let transfer = self.transfer(&self.small, mbit, &plan, false)?;
             println!(
                 "  {receivers} receivers at {mbit} Mbit/s: {:.0} % free",

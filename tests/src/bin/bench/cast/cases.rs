@@ -8,7 +8,8 @@ use super::{Bench, Entry, FEW, Image, MANY, Plan, Results, mib, middle};
 use std::io;
 use std::time::Duration;
 
-const IMAGER: &str = "imager, automatic rate";
+const IMAGER: &str = "imager --rate of the link";
+const AUTOMATIC: &str = "imager, automatic rate";
 const UDPCAST: &str = "udpcast";
 /// As its manual gives it for an example.
 const FEC: &str = "8x8/128";
@@ -119,8 +120,8 @@ fn no_loss(bench: &mut Bench, link: u64) -> io::Result<()> {
     bench.network().shape(Some(link))?;
     bench.network().lose(0)?;
     let entries = [
-        entry(IMAGER, Side::Imager(None), FEW),
-        entry("imager --rate of the link", Side::Imager(Some(link)), FEW),
+        entry(IMAGER, Side::Imager(Some(link)), FEW),
+        entry(AUTOMATIC, Side::Imager(None), FEW),
         entry(UDPCAST, Side::Udpcast(None, None), FEW),
     ];
     let results = bench.rounds(&bench.large, link, &entries)?;
@@ -141,7 +142,8 @@ fn lossy(bench: &mut Bench, per_mille: u32, count: usize, link: u64, bar: f64) -
     bench.network().shape(Some(link))?;
     bench.network().lose(per_mille)?;
     let entries = [
-        entry(IMAGER, Side::Imager(None), count),
+        entry(IMAGER, Side::Imager(Some(link)), count),
+        entry(AUTOMATIC, Side::Imager(None), count),
         entry(UDPCAST, Side::Udpcast(None, None), count),
         entry(
             "udpcast --fec 8x8/128",
@@ -174,8 +176,8 @@ fn one_and_many(bench: &mut Bench, link: u64) -> io::Result<()> {
     );
     bench.network().shape(Some(link))?;
     let entries = [
-        entry("imager, 1 receiver", Side::Imager(None), 1),
-        entry("imager, 32 receivers", Side::Imager(None), MANY),
+        entry("imager, 1 receiver", Side::Imager(Some(link)), 1),
+        entry("imager, 32 receivers", Side::Imager(Some(link)), MANY),
         entry("udpcast, 1 receiver", Side::Udpcast(None, None), 1),
         entry("udpcast, 32 receivers", Side::Udpcast(None, None), MANY),
     ];
@@ -210,7 +212,7 @@ fn slow_disk(bench: &mut Bench, link: u64) -> io::Result<()> {
         patience: 30,
         ..Plan::new(side, FEW)
     };
-    let imager = Side::Imager(None);
+    let imager = Side::Imager(Some(link));
     let udpcast = Side::Udpcast(None, None);
     let ours = |drop_slow| {
         [
@@ -279,12 +281,12 @@ fn late(bench: &mut Bench, link: u64) -> io::Result<()> {
     let first = bench.rounds_of_one(link)?;
     let half = Duration::from_secs_f64(first / 2.0);
     let entries = [
-        entry(IMAGER, Side::Imager(None), FEW),
+        entry(IMAGER, Side::Imager(Some(link)), FEW),
         Entry {
             name: "imager, one more at half time",
             plan: Plan {
                 late: Some(half),
-                ..Plan::new(Side::Imager(None), FEW)
+                ..Plan::new(Side::Imager(Some(link)), FEW)
             },
         },
     ];
@@ -306,7 +308,7 @@ fn late(bench: &mut Bench, link: u64) -> io::Result<()> {
 impl Bench {
     /// Seconds of one transfer to few receivers.
     fn rounds_of_one(&self, link: u64) -> io::Result<f64> {
-        let entries = [entry(IMAGER, Side::Imager(None), FEW)];
+        let entries = [entry(IMAGER, Side::Imager(Some(link)), FEW)];
         let mut results = vec![Vec::new()];
         self.round(&self.large, link, &entries, &mut results, false)?;
         Ok(results.first().map_or(f64::NAN, seconds))
@@ -335,12 +337,12 @@ fn killed(bench: &mut Bench, link: u64) -> io::Result<()> {
         }
         println!("  run {}: {killed:.1?}", run + 1);
         let entries = [
-            entry(IMAGER, Side::Imager(None), MANY),
+            entry(IMAGER, Side::Imager(Some(link)), MANY),
             Entry {
                 name: IMAGER,
                 plan: Plan {
                     killed: killed.clone(),
-                    ..Plan::new(Side::Imager(None), MANY)
+                    ..Plan::new(Side::Imager(Some(link)), MANY)
                 },
             },
         ];

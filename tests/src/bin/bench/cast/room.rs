@@ -12,7 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use testkit::loopdev::LoopDevice;
+use testkit::loopdev::{LoopDevice, Mounted};
 use testkit::netns::{Host, INTERFACE, Lab};
 
 const GROUP: &str = "239.255.26.30:26530";
@@ -91,16 +91,22 @@ pub enum Side {
 pub struct Slow {
     group: Group,
     device: LoopDevice,
+    /// Where its file is. It cannot be punched: a discard would be held to the limit, too,
+    /// which no disk does.
+    _memory: Mounted,
 }
 
 impl Slow {
-    /// A loop device of a file of that size that takes so many bytes a second.
-    pub fn new(file: &Path, size: u64, rate: u64) -> io::Result<Slow> {
-        File::create(file)?.set_len(size)?;
-        let device = LoopDevice::attach(file, 512);
+    /// One of that size that takes so many bytes a second.
+    pub fn new(size: u64, rate: u64) -> io::Result<Slow> {
+        let memory = Mounted::ramfs();
+        let file = memory.path().join("disk");
+        File::create(&file)?.set_len(size)?;
+        let device = LoopDevice::attach(&file, 512);
         Ok(Slow {
             group: Group::new(device.path(), rate)?,
             device,
+            _memory: memory,
         })
     }
 
