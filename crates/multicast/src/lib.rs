@@ -35,7 +35,7 @@ pub use plan::{
     BlockPlace, MAX_RECORD_LEN, MAX_SYMBOL_LEN, MIN_SYMBOL_LEN, PARITY_SYMBOLS, Plan, PlanError,
     SOURCE_SYMBOLS,
 };
-pub use rate::{HEADERS, Rate};
+pub use rate::{HEADERS, HEADERS_V4, Rate};
 pub use receiver::{Progress, Receiver, ReceiverConfig, ReceiverStatus, Record};
 pub use sender::{
     Batch, MemberStatus, Membership, Run, Sender, SenderConfig, SenderEvent, SenderStatus, Standing,

@@ -10,8 +10,14 @@ use std::time::Duration;
 
 /// Headers of Ethernet, IPv6 and UDP, in bytes.
 pub const HEADERS: usize = 14 + 40 + 8;
+/// The same under IPv4.
+pub const HEADERS_V4: usize = 14 + 20 + 8;
 /// Longest time of which packets go out at once.
 const BURST: Duration = Duration::from_micros(900);
+/// Longest time that a sender which was not woken in time catches up with.
+const LATE: Duration = Duration::from_millis(5);
+/// How much faster than its rate it sends until then.
+const CATCH_UP: f64 = 1.25;
 /// Packets that may always go out at once: what one system call carries well.
 const BURST_PACKETS: f64 = 16.0 * 1514.0;
 /// Loss that everybody sees, beyond what the network always has, from which the rate falls.
@@ -35,11 +41,13 @@ pub enum Rate {
     },
 }
 
-/// Spaces packets out.
+/// Spaces packets out: short bursts, and over a few milliseconds as much as the rate says.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     rate: f64,
+    /// What the rate allows; and what a burst does.
     tokens: f64,
+    burst: f64,
     at: Duration,
 }
 
@@ -48,6 +56,7 @@ impl Bucket {
         Bucket {
             rate,
             tokens: 0.0,
+            burst: 0.0,
             at: now,
         }
     }
@@ -56,27 +65,30 @@ impl Bucket {
     pub(crate) fn refill(&mut self, now: Duration, rate: f64) {
         let passed = now.saturating_sub(self.at).as_secs_f64();
         self.at = self.at.max(now);
-        let most = (self.rate * BURST.as_secs_f64()).max(BURST_PACKETS);
-        self.tokens = (self.tokens + passed * self.rate).min(most);
+        let most = |time: Duration| (self.rate * time.as_secs_f64()).max(BURST_PACKETS);
+        let new = passed * self.rate;
+        self.tokens = (self.tokens + new).min(most(LATE));
+        self.burst = (self.burst + new * CATCH_UP).min(most(BURST));
         self.rate = rate;
     }
 
     /// Whether a packet may go now.
     pub(crate) fn is_open(&self) -> bool {
-        self.tokens > 0.0
+        self.tokens > 0.0 && self.burst > 0.0
     }
 
-    /// Counts a packet of `len` bytes below UDP.
+    /// Counts a packet of `len` bytes, all headers among them.
     pub(crate) fn take(&mut self, len: usize) {
-        self.tokens -= (len + HEADERS) as f64;
+        self.tokens -= len as f64;
+        self.burst -= len as f64;
     }
 
     /// When about half a burst may go out: waking for each packet would cost more than
     /// sending it.
     pub(crate) fn ready_at(&self) -> Duration {
         let wanted = (self.rate * BURST.as_secs_f64()).min(BURST_PACKETS) / 2.0;
-        let missing = (wanted - self.tokens).max(1.0);
-        self.at + Duration::from_secs_f64((missing / self.rate.max(1.0)).min(1.0))
+        let missing = (wanted - self.tokens).max((wanted - self.burst) / CATCH_UP);
+        self.at + Duration::from_secs_f64((missing.max(1.0) / self.rate.max(1.0)).min(1.0))
     }
 }
 
@@ -223,7 +235,7 @@ mod tests {
             bucket.refill(now, 1e8);
             let mut burst = 0;
             while bucket.is_open() {
-                bucket.take(1452);
+                bucket.take(1514);
                 burst += 1;
                 sent += 1514.0;
             }
@@ -233,6 +245,39 @@ mod tests {
             now = next;
         }
         assert!((0.99e8..1.01e8).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn what_was_late_is_caught_up_with_in_short_bursts() {
+        let step = Duration::from_micros(300);
+        let mut bucket = Bucket::new(1e8, Duration::ZERO);
+        let (mut now, mut sent) = (Duration::ZERO, 0.0);
+        for n in 0..1000 {
+            // Every tenth time it is woken 4 ms late.
+            now += if n % 10 == 9 { step * 14 } else { step };
+            bucket.refill(now, 1e8);
+            let mut burst = 0;
+            while bucket.is_open() {
+                bucket.take(1514);
+                burst += 1;
+                sent += 1514.0;
+            }
+            assert!(burst <= 62, "{burst}");
+        }
+        let share = sent / 1e8 / now.as_secs_f64();
+        assert!((0.6..=1.01).contains(&share), "{share}");
+        // Once in time, it is back at its rate.
+        bucket.refill(now + Duration::from_secs(10), 1e8);
+        let mut after = 0.0;
+        for _ in 0..1000 {
+            now += step;
+            bucket.refill(now + Duration::from_secs(10), 1e8);
+            while bucket.is_open() {
+                bucket.take(1514);
+                after += 1514.0;
+            }
+        }
+        assert!((0.29e8..0.31e8).contains(&after), "{after}");
     }
 
     /// Against a link of that rate, with some loss of its own, seen one round late.

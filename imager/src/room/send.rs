@@ -12,8 +12,8 @@ use crate::report;
 use crossbeam_channel::unbounded;
 use group::{Awake, BUFFER, Group};
 use multicast::{
-    Batch, MAX_SYMBOL_LEN, Plan, Rate, Reason, Sender, SenderConfig, SenderEvent, SenderStatus,
-    SessionSecret, SessionState,
+    Batch, HEADERS, HEADERS_V4, MAX_SYMBOL_LEN, Plan, Rate, Reason, Sender, SenderConfig,
+    SenderEvent, SenderStatus, SessionSecret, SessionState,
 };
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -125,6 +125,10 @@ pub fn run(
     let thread = std::thread::spawn(move || serve::listen(&serving, &listener));
     let config = SenderConfig {
         rate: settings.rate,
+        headers: match settings.group.address {
+            SocketAddr::V4(_) => HEADERS_V4,
+            SocketAddr::V6(_) => HEADERS,
+        },
         ..SenderConfig::new(u32::from_le_bytes(random()?))
     };
     let mut course = Course {

@@ -377,7 +377,8 @@ impl Sender {
         };
         data.encode(self.config.session, &self.down, batch.bytes());
         batch.end();
-        self.bucket.take(symbol_len + packet::DATA_OVERHEAD);
+        self.bucket
+            .take(symbol_len + packet::DATA_OVERHEAD + self.config.headers);
         self.counts.packets += 1;
         if job.repair {
             self.counts.repair += 1;
@@ -413,8 +414,11 @@ impl Sender {
                 .take(packet::MAX_DISMISSED)
                 .collect(),
         };
+        let start = batch.bytes().len();
         announce.encode(self.config.session, &self.down, batch.bytes());
+        let len = batch.bytes().len() - start;
         batch.end();
+        self.bucket.take(len + self.config.headers);
         if self.state == SessionState::Ended {
             self.last_words += 1;
         }

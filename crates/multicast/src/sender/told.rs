@@ -5,7 +5,7 @@
 use super::MemberStatus;
 use crate::key::PacketKey;
 use crate::packet::{Reason, SessionState};
-use crate::rate::Rate;
+use crate::rate::{HEADERS, Rate};
 use std::time::Duration;
 
 /// Settings of a session.
@@ -15,6 +15,8 @@ pub struct SenderConfig {
     pub session: u32,
     /// How fast it sends.
     pub rate: Rate,
+    /// Bytes of headers that a packet has on the network, which its rate counts.
+    pub headers: usize,
     /// Most receivers, gone ones among them.
     pub most_receivers: u16,
     /// Most reports a second, of all receivers together.
@@ -35,6 +37,7 @@ impl SenderConfig {
                 start: 12.5e6,
                 most: 1.25e9,
             },
+            headers: HEADERS,
             most_receivers: 4096,
             reports_per_second: 250,
             timeout: Duration::from_secs(10),
