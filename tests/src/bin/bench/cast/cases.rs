@@ -214,32 +214,23 @@ fn slow_disk(bench: &mut Bench, link: u64) -> io::Result<()> {
     };
     let imager = Side::Imager(Some(link));
     let udpcast = Side::Udpcast(None, None);
-    let ours = |drop_slow| {
-        [
-            entry(IMAGER, imager, FEW),
-            Entry {
-                name: IMAGER,
-                plan: slow(imager, drop_slow),
-            },
-        ]
+    let with = |name, side, drop_slow| Entry {
+        name,
+        plan: slow(side, drop_slow),
     };
-    let peers = [
+    // The slow one takes ten times as long: it is waited for once, with the smaller image.
+    let results = bench.rounds(
+        &bench.large,
+        link,
+        &[entry(IMAGER, imager, FEW), with(IMAGER, imager, true)],
+    )?;
+    let mut all: Vec<Results> = vec![Vec::new(), Vec::new(), Vec::new()];
+    let entries = [
+        with(IMAGER, imager, false),
         entry(UDPCAST, udpcast, FEW),
-        Entry {
-            name: UDPCAST,
-            plan: slow(udpcast, false),
-        },
+        with(UDPCAST, udpcast, false),
     ];
-    let mut results: Vec<Results> = vec![Vec::new(), Vec::new()];
-    let mut peer: Vec<Results> = vec![Vec::new(), Vec::new()];
-    for run in 0..bench.runs {
-        // The slow one takes ten times as long: it is waited for once, and so is the peer.
-        bench.round(&bench.large, link, &ours(run > 0), &mut results, run == 0)?;
-        if run == 0 {
-            bench.round(&bench.small, link, &peers, &mut peer, true)?;
-        }
-    }
-    println!("  restored and equal: every receiver of the first run");
+    bench.round(&bench.small, link, &entries, &mut all, true)?;
     let others = |results: &Results| middle(results.iter().flatten().map(|t| t.last(|n| n == 0)));
     let lost = |results: &[Results]| match results {
         [without, with] => {
@@ -253,14 +244,14 @@ fn slow_disk(bench: &mut Bench, link: u64) -> io::Result<()> {
         _ => f64::NAN,
     };
     let of_imager = lost(&results);
-    if let Some(first) = results.get(1).and_then(|runs| runs.first()?.as_ref()) {
+    println!("  {:.0} MiB, one run:", mib(bench.small.records));
+    if let Some(first) = all.first().and_then(|runs| runs.first()?.as_ref()) {
         println!(
-            "  the slow one itself: {:.2} s",
+            "  the slow one itself: {:.2} s, restored and equal",
             first.each.first().copied().flatten().unwrap_or(f64::NAN)
         );
     }
-    println!("  udpcast, one run, {:.0} MiB:", mib(bench.small.records));
-    let of_peer = lost(&peer);
+    let of_peer = lost(all.get(1..).unwrap_or_default());
     println!("  udpcast: the others lose {:.1} %", of_peer * 100.0);
     bench.bar(
         of_imager <= 0.05,
