@@ -4,7 +4,9 @@
 //! partition is taken out of it, checked and made smaller by its own tools (e2fsck and
 //! resize2fs), and put back into a smaller partition; what results is backed up as any
 //! disk. Neither the source disk nor its image is touched. Does not own: moving a file
-//! system's blocks, which is what resize2fs is for.
+//! system's blocks, which is what resize2fs is for; what else is taken over ([`kept`]).
+
+mod kept;
 
 use crate::backup::{self, container};
 use crate::keyring::{Keyring, Opened};
@@ -13,7 +15,7 @@ use crate::restore::stream::ContainerSource;
 use crate::restore::{self, Guard, Plan, Source};
 use crate::{in_use, report, source};
 use blockdev::Device;
-use diskmap::{Extents, Geometry, ScanOptions, TableKind, table};
+use diskmap::{Extents, Geometry, Method, ScanOptions, TableKind, table};
 use image::Layout;
 use image::layout::Region;
 use std::fs::File;
@@ -67,21 +69,30 @@ pub fn run<W: Write + Send>(
     let (disk, part) = (work.path().join("disk"), work.path().join("partition"));
     let mut image = ContainerSource::open(input, keyring)?;
     let layout = image.layout().clone();
-    let last = last_partition(&layout)?.clone();
+    let (place, last) = last_partition(&layout)?;
+    let last = last.clone();
+    if last.method == "full" {
+        kept::refuse_full(last.number, &last.reason)?;
+    }
     need_tools()?;
 
     let mut device = Device::create_file(&disk, layout.disk.size_bytes)
         .map_err(|e| report::open(&e, DiskState::NotInvolved))?;
     device.set_sector_size(layout.disk.sector_size);
     let options = restore::Options::default();
-    let restored = restore::run(device, &disk, &mut image, &mut Nobody, &options, progress)
+    let mut listed = kept::Listed::new(&mut image);
+    let restored = restore::run(device, &disk, &mut listed, &mut Nobody, &options, progress)
         .map_err(not_involved)?;
+    let held = listed.held()?;
     if !restored.bad.is_empty() {
         return refuse("the image lacks sectors that could not be read at backup");
     }
 
-    copy_out(&disk, &last, layout.disk.sector_size, &part)?;
-    let repaired = check(&part, last.number.unwrap_or(0))?;
+    let behind = kept::behind(&disk, &layout, &held, &last);
+    let mut noticed: Vec<Report> = Vec::new();
+    noticed.extend(behind.map_err(|e| failed("the scratch folder", &e))?);
+    copy_out(&disk, &last, &held[place], layout.disk.sector_size, &part)?;
+    noticed.extend(check(&part, last.number.unwrap_or(0))?);
     let target = Target::choose(&layout, &last, &part, to)?;
     progress.note(&format!(
         "resize2fs makes partition {} smaller: {} to {}",
@@ -104,14 +115,25 @@ pub fn run<W: Write + Send>(
         seal: seal(&image),
         ..backup::Options::default()
     };
-    let plan = backup::Plan::make(&device, &info, layout.machine.clone(), &options, progress)?;
+    let mut map = backup::look(&device, &disk.display(), &options, progress)?;
+    kept::take_over(&mut map, &layout, &held, &last)?;
+    let mut plan = backup::Plan::of(map, &info, layout.machine.clone(), &options);
+    // What the scan tells again needs no other teller.
+    let again = |w: &String| plan.layout.warnings.contains(w);
+    let mut told = layout.warnings.clone();
+    told.retain(|w| !again(w));
+    let mut warnings = kept::old_warnings(&told);
+    warnings.extend(noticed);
+    let said = warnings.iter().map(|w| format!("{}: {}", w.code, w.found));
+    plan.layout.warnings.extend(said);
+    warnings.extend(plan.warnings());
     let (out, written) = container::write(&device, &plan, &options, out, progress)?;
     let shrunk = Shrunk {
         number: last.number.unwrap_or(0),
         partition: (last.size, target.partition),
         disk: (layout.disk.size_bytes, target.disk),
         image: written,
-        warnings: repaired.into_iter().collect(),
+        warnings,
     };
     Ok((out, shrunk))
 }
@@ -148,10 +170,12 @@ fn refuse<T>(found: impl Into<String>) -> Result<T, Report> {
     ))
 }
 
-/// The partition that is made smaller: the last one of the disk, with an ext file system.
-fn last_partition(layout: &Layout) -> Result<&Region, Report> {
-    let parts = layout.regions.iter().filter(|region| region.kind != "gap");
-    let Some(last) = parts.max_by_key(|region| region.start) else {
+/// The partition that is made smaller, and its position in the layout: the last one of the
+/// disk, with an ext file system.
+fn last_partition(layout: &Layout) -> Result<(usize, &Region), Report> {
+    let regions = layout.regions.iter().enumerate();
+    let parts = regions.filter(|(_, region)| region.kind != "gap");
+    let Some((place, last)) = parts.max_by_key(|(_, region)| region.start) else {
         return refuse("the image has no partition");
     };
     if !matches!(last.file_system.as_str(), "ext2" | "ext3" | "ext4") {
@@ -165,7 +189,7 @@ fn last_partition(layout: &Layout) -> Result<&Region, Report> {
             }
         ));
     }
-    Ok(last)
+    Ok((place, last))
 }
 
 fn need_tools() -> Result<(), Report> {
@@ -210,7 +234,13 @@ fn text(path: &Path) -> &str {
 
 /// Copies what the file system uses into a file of its own. resize2fs cuts a regular file
 /// to the file system's new size, so it must not be given the whole disk.
-fn copy_out(disk: &Path, last: &Region, sector: u32, part: &Path) -> Result<(), Report> {
+fn copy_out(
+    disk: &Path,
+    last: &Region,
+    held: &Extents,
+    sector: u32,
+    part: &Path,
+) -> Result<(), Report> {
     let mut device =
         Device::open_read(disk).map_err(|e| report::open(&e, DiskState::NotInvolved))?;
     device.set_sector_size(sector);
@@ -224,6 +254,10 @@ fn copy_out(disk: &Path, last: &Region, sector: u32, part: &Path) -> Result<(), 
     let Some(region) = region else {
         return refuse("the partition is not where the image says");
     };
+    if region.method == Method::Full {
+        kept::refuse_full(region.number, &region.reason)?;
+    }
+    kept::refuse_lacking(region.number, &region.used, held)?;
     let copy = || -> io::Result<()> {
         let (from, to) = (File::open(disk)?, File::create_new(part)?);
         to.set_len(region.size)?;
@@ -424,7 +458,7 @@ fn put_back(disk: &Path, part: &Path, last: &Region, target: &Target) -> Result<
     };
     let write = || -> io::Result<()> {
         let (from, to) = (File::open(part)?, File::options().write(true).open(disk)?);
-        // It was the last one: nothing behind its start is anybody else's.
+        // It was the last one; what else the image holds behind it was told (`kept::behind`).
         to.set_len(last.start)?;
         to.set_len(target.disk)?;
         copy(&from, 0, &region.used, &to, last.start)?;
