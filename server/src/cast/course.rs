@@ -7,7 +7,8 @@ use super::session::{Command, Session, unicast};
 use crate::store::ImageRun;
 use group::{Awake, BUFFER, Group};
 use multicast::{
-    Batch, Bits, Rate, Reason, Sender, SenderConfig, SenderEvent, SessionSecret, SessionState,
+    Batch, Bits, HEADERS, HEADERS_V4, Rate, Reason, Sender, SenderConfig, SenderEvent,
+    SessionSecret, SessionState,
 };
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -56,6 +57,10 @@ pub(super) fn begin(parts: Parts) -> io::Result<Arc<Session>> {
     let plan = parts.run.plan().clone();
     let (commands, told) = std::sync::mpsc::channel();
     let mut config = SenderConfig::new(parts.number);
+    config.headers = match parts.group {
+        SocketAddr::V4(_) => HEADERS_V4,
+        SocketAddr::V6(_) => HEADERS,
+    };
     if let Some(rate) = parts.settings.rate {
         config.rate = Rate::Fixed(rate as f64);
     }
@@ -280,9 +285,9 @@ impl Course {
         if wanted.count() == 0 {
             return unicast("nothing is lacking");
         }
-        let joins = self.session.shared();
-        let joins = joins.members.iter().filter(|member| *member == execution);
-        if joins.count() >= JOINS {
+        let is_it = |member: &&String| *member == execution;
+        let joins = self.session.shared().members.iter().filter(is_it).count();
+        if joins >= JOINS {
             return unicast("this machine has joined too often");
         }
         let now = self.clock.at(Instant::now());

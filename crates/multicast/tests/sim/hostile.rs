@@ -243,7 +243,10 @@ fn a_member_that_never_has_anything_does_not_keep_the_session() {
         left = world.events.contains(&gone).then_some(status.pass);
     }
     let (events, status) = (&world.events, world.sender.status());
-    assert!(left.is_some(), "it keeps the session for ever: {events:?}, {status:?}");
+    assert!(
+        left.is_some(),
+        "it keeps the session for ever: {events:?}, {status:?}"
+    );
     assert_eq!(world.nodes[0].end, Some(Progress::Done));
     println!("left in pass {left:?}");
 }
