@@ -28,9 +28,10 @@ const WAIT: Duration = Duration::from_millis(4);
 const PACKETS: usize = 256;
 /// Between two words on how the session goes.
 const TOLD_EVERY: Duration = Duration::from_secs(30);
-/// How long packets gather while they come: to be woken by each costs a machine more than to
-/// take it, and the socket holds far more than come in this time.
-const GATHER: Duration = Duration::from_millis(1);
+/// How long packets gather while they come, if few came at the last look or many: to be woken
+/// by each costs a machine more than to take it, and the socket holds far more.
+const GATHER: [Duration; 2] = [Duration::from_millis(4), Duration::from_millis(1)];
+const MANY: usize = 16;
 /// How often leaving is told, should a packet be lost.
 const LEAVES: u32 = 3;
 
@@ -267,7 +268,7 @@ impl<C: Control> Course<C> {
                 came += 1;
             }
             if came > 0 && came < PACKETS {
-                std::thread::sleep(GATHER);
+                std::thread::sleep(GATHER[usize::from(came >= MANY)]);
             }
             desk.look(&mut self.heads)?;
             while let Some(work) = match waiting.take() {
