@@ -65,7 +65,12 @@ impl Store {
         let (sender, frames) = mpsc::channel(PIECES_AHEAD);
         let store = Arc::clone(self);
         let runtime = Handle::current();
-        tokio::task::spawn_blocking(move || send(&store, &runtime, &places, &sender));
+        let permit = Arc::clone(&self.fetches).acquire_owned().await;
+        let permit = permit.map_err(|_| Failure::later("the server stops"))?;
+        tokio::task::spawn_blocking(move || {
+            send(&store, &runtime, &places, &sender);
+            drop(permit);
+        });
         Ok(Records { bytes, frames })
     }
 

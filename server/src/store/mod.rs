@@ -38,6 +38,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tokio::sync::Semaphore;
 use wire::Code;
 
 pub use run::ImageRun;
@@ -46,12 +47,17 @@ pub use upload::BodyReader;
 /// Free bytes that uploads leave for manifests and the database.
 const RESERVE: u64 = 64 << 20;
 
+/// Answers to targets at once: each keeps one of the threads for blocking work, of which there
+/// are 512 for everything.
+const FETCHES: usize = 256;
+
 /// The store.
 pub struct Store {
     dir: PathBuf,
     db: Arc<Db>,
     packs: PackPool,
     desks: desks::Desks,
+    fetches: Arc<Semaphore>,
     buffers: upload::Buffers,
     lately: ingest::Lately,
     reserve: u64,
@@ -83,6 +89,7 @@ impl Store {
             db,
             packs,
             desks: desks::Desks::new(),
+            fetches: Arc::new(Semaphore::new(FETCHES)),
             buffers: upload::Buffers::default(),
             lately: ingest::Lately::default(),
             reserve: RESERVE,
