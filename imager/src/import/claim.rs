@@ -98,9 +98,17 @@ impl Claims {
     /// Remembers a file that is read by its name, before that is done.
     ///
     /// # Errors
-    /// It cannot be looked at; `image-exists` if this job would write to it.
+    /// It cannot be looked at; `import-unsupported` if it is no file: a pipe would be waited
+    /// for; `image-exists` if this job would write to it.
     pub fn watch(&self, path: &Path) -> Result<(), Report> {
         let metadata = std::fs::metadata(path).map_err(|e| gone(path, &e))?;
+        if !metadata.is_file() {
+            let found = format!("{} is no regular file", path.display());
+            let report = Report::new(Code::ImportUnsupported, found, DiskState::NotInvolved);
+            return Err(
+                report.with_advice("Name a folder as Clonezilla leaves it, with all of its files.")
+            );
+        }
         self.refuse_output(path, &metadata)?;
         if !self.forced {
             self.note(path, &metadata);
@@ -201,4 +209,25 @@ fn is_locked(file: &File) -> bool {
     let mut lock = byte(libc::F_WRLCK, WRITER);
     let asked = fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock));
     asked.is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Claims;
+    use nix::sys::stat::Mode;
+    use wire::Code;
+
+    #[test]
+    fn what_would_be_waited_for_is_no_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, pipe] = ["file", "pipe"].map(|name| dir.path().join(name));
+        std::fs::write(&file, b"sda").unwrap();
+        nix::unistd::mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        for forced in [false, true] {
+            let claims = Claims::new(forced, &[]);
+            claims.watch(&file).unwrap();
+            let report = claims.watch(&pipe).unwrap_err();
+            assert_eq!(report.code, Code::ImportUnsupported);
+        }
+    }
 }

@@ -3,20 +3,19 @@
 //! Owns: which files make a disk, that none is left out, and their order. Does not own: what
 //! names and texts mean (`foreign::clonezilla`), partclone images.
 
+mod stream;
 mod tables;
 
 use super::Options;
 use super::claim::Claims;
-use super::partclone::Source;
-use super::pieces::Pieces;
-use super::scratch::{self, Scratch};
+use super::scratch::Scratch;
 use crate::progress::ProgressSink;
 use crate::report;
-use foreign::Packing;
 use foreign::clonezilla::{self, Content, DiskSize, Entry, Swap, Table};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use stream::{Files, Look, copy_raw};
 use wire::{Code, DiskState, Report, Step};
 
 /// Small files of the folder have at most so many bytes.
@@ -36,18 +35,20 @@ pub struct Assembled {
 }
 
 /// A partition, and what holds it.
-struct Part<'a> {
+struct Part {
     name: String,
     number: u32,
     /// In bytes of the disk.
     place: Range<u64>,
-    piece: Piece<'a>,
+    piece: Piece,
 }
 
-/// A part of the disk whose bytes come from a stream.
-enum Piece<'a> {
-    Partclone(Source<'a>),
-    Raw(Packing, Box<dyn Read + 'a>),
+/// What holds a part of the disk. Each was opened to see whether it can be read, and is opened
+/// again when its turn comes: lists of blocks and decoders of a whole disk at once would take
+/// as much memory as its files like.
+enum Piece {
+    Partclone(Files, Look),
+    Raw(Files),
     /// Its header, and whether that has a UUID.
     Swap(Vec<u8>, bool),
 }
@@ -96,9 +97,9 @@ pub fn assemble(
     let mut total = 0;
     for part in &parts {
         match &part.piece {
-            Piece::Partclone(source) => {
-                total += source.held_bytes();
-                warnings.extend(source.unchecked());
+            Piece::Partclone(_, look) => {
+                total += look.held_bytes;
+                warnings.extend(look.unchecked.clone());
             }
             Piece::Raw(..) => total += part.place.end - part.place.start,
             Piece::Swap(_, true) => {}
@@ -114,8 +115,12 @@ pub fn assemble(
     for part in parts {
         let (name, place) = (part.name, part.place);
         match part.piece {
-            Piece::Partclone(source) => source.copy(&mut disk, place.start, progress)?,
-            Piece::Raw(packing, input) => {
+            Piece::Partclone(files, _) => {
+                let source = files.partclone(place.end - place.start, progress)?;
+                source.copy(&mut disk, place.start, progress)?;
+            }
+            Piece::Raw(files) => {
+                let (packing, input) = files.raw()?;
                 copy_raw(&name, input, &place, &mut disk, progress)?;
                 if !packing.is_checked() {
                     let found = format!("{name}: its data has no checksums");
@@ -146,41 +151,6 @@ fn no_uuid(part: &str) -> Report {
     report.with_advice(
         "Make the swap space again after a restore (mkswap), and look into /etc/fstab.",
     )
-}
-
-/// Copies the bytes of a partition, all of them.
-fn copy_raw(
-    part: &str,
-    mut input: Box<dyn Read + '_>,
-    place: &Range<u64>,
-    disk: &mut Scratch,
-    progress: &dyn ProgressSink,
-) -> Result<(), Report> {
-    let mut piece = vec![0; 1 << 20];
-    let mut at = place.start;
-    loop {
-        scratch::heed(progress)?;
-        let count = match input.read(&mut piece) {
-            Ok(count) => count,
-            Err(e) if e.raw_os_error().is_some() => {
-                return Err(report::foreign(&part, &e.into()));
-            }
-            Err(e) => return damaged(format!("{part}: its data cannot be unpacked: {e}")),
-        };
-        let end = at + count as u64;
-        if end > place.end || count == 0 && at < place.end {
-            let wanted = place.end - place.start;
-            return damaged(format!(
-                "{part} has {wanted} bytes, its file has another number of them"
-            ));
-        }
-        if count == 0 {
-            return Ok(());
-        }
-        disk.put(at, &piece[..count])?;
-        progress.advance(count as u64, 0);
-        at = end;
-    }
 }
 
 impl<'a> Folder<'a> {
@@ -331,8 +301,8 @@ impl<'a> Folder<'a> {
         disk: &str,
         table: &Table,
         sector: u64,
-        progress: &'a dyn ProgressSink,
-    ) -> Result<Vec<Part<'a>>, Report> {
+        progress: &dyn ProgressSink,
+    ) -> Result<Vec<Part>, Report> {
         let saved = clonezilla::names(&self.text("parts")?.unwrap_or_default());
         let mut all = Vec::new();
         for entry in table.entries.iter().filter(|e| !e.is_extended()) {
@@ -374,8 +344,8 @@ impl<'a> Folder<'a> {
         part: &str,
         entry: &Entry,
         length: u64,
-        progress: &'a dyn ProgressSink,
-    ) -> Result<Piece<'a>, Report> {
+        progress: &dyn ProgressSink,
+    ) -> Result<Piece, Report> {
         let parts = match clonezilla::contents(part, &self.names) {
             Ok(parts) => parts,
             Err(what) => return self.not_there(part, entry, &what),
@@ -383,12 +353,23 @@ impl<'a> Folder<'a> {
         let paths: Vec<PathBuf> = parts.files.iter().map(|name| self.place(name)).collect();
         paths.iter().try_for_each(|path| self.claims.watch(path))?;
         let name = self.place(&parts.files[0]).display().to_string();
-        let input = BufReader::with_capacity(1 << 20, Pieces::new(paths));
+        let files = Files {
+            name,
+            paths,
+            plain: parts.plain,
+        };
+        let name = &files.name;
         match parts.content {
-            Content::Partclone => Ok(Piece::Partclone(Source::open(
-                name, input, length, progress,
-            )?)),
-            Content::Raw => self.raw(&name, input),
+            Content::Partclone => {
+                let source = files.partclone(length, progress)?;
+                let look = Look {
+                    held_bytes: source.held_bytes(),
+                    unchecked: source.unchecked(),
+                };
+                drop(source);
+                Ok(Piece::Partclone(files, look))
+            }
+            Content::Raw => files.raw().map(|_| Piece::Raw(files)),
             Content::Swap => {
                 let text = self.text(&parts.files[0])?.unwrap_or_default();
                 let swap = Swap::parse(&text);
@@ -425,13 +406,6 @@ impl<'a> Folder<'a> {
             );
         }
         damaged(found)
-    }
-
-    fn raw(&self, name: &str, input: impl BufRead + 'a) -> Result<Piece<'a>, Report> {
-        match foreign::unpack(input) {
-            Ok((packing, input)) => Ok(Piece::Raw(packing, input)),
-            Err(error) => Err(report::foreign(&name, &error)),
-        }
     }
 
     /// Lists of checksums of the files, which are not compared here.

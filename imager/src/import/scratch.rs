@@ -15,6 +15,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use wire::{Code, DiskState, Report};
 
+/// Most runs of bytes that a source may hold of a disk (512 MiB of memory at most, while the
+/// list grows): a few bytes of one can make many.
+const MAX_RUNS: usize = 16 << 20;
+
 /// A disk in the making, and then a disk to read.
 pub struct Scratch {
     file: File,
@@ -62,6 +66,7 @@ impl Scratch {
         let len = bytes.len() as u64;
         let fresh = self.held.intersect(offset..offset + len).is_empty();
         self.held.push(Extent { start: offset, len });
+        limit(self.held.len(), MAX_RUNS)?;
         if fresh && bytes.iter().all(|&b| b == 0) {
             return Ok(()); // the file is empty there, and takes no room
         }
@@ -88,6 +93,19 @@ impl Disk for Scratch {
     fn sector_size(&self) -> u32 {
         self.sector_size
     }
+}
+
+/// Refuses more runs than are kept in memory.
+fn limit(runs: usize, most: usize) -> Result<(), Report> {
+    if runs <= most {
+        return Ok(());
+    }
+    let found = format!("what the source holds lies in more than {most} separate places");
+    Err(
+        Report::new(Code::ImportUnsupported, found, DiskState::NotInvolved).with_advice(
+            "Restore it with the program that made it, and make a backup of the disk.",
+        ),
+    )
 }
 
 fn failed(what: &dyn std::fmt::Display, error: &io::Error) -> Report {
@@ -129,5 +147,12 @@ mod tests {
         assert!(all.iter().all(|&b| matches!(b, 0 | 7)));
         assert_eq!(disk.held().total(), 1536 + 8);
         assert!(disk.put(4095, &[0; 2]).is_err());
+        super::limit(disk.held().len(), 2).unwrap();
+        let report = super::limit(disk.held().len(), 1).unwrap_err();
+        assert!(
+            report.found.contains("more than 1 separate"),
+            "{}",
+            report.found
+        );
     }
 }

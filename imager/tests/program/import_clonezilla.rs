@@ -5,7 +5,7 @@
 //! single partclone images (`import_partclone`), names and texts (`crates/foreign`).
 
 use crate::compare::{map, partition_difference};
-use crate::disks::{MIB, copy, flip, folder, peek};
+use crate::disks::{MIB, copy, flip, folder, peek, poke};
 use crate::import::{fails, imported};
 use crate::import_partclone::{run, text};
 use serde_json::Value;
@@ -245,4 +245,48 @@ fn nothing_is_left_out_silently() {
     assert!(text.contains("partition table"), "{text}");
     flip(&saved.join("sda-mbr"), 446 + 13);
     imported(&saved, dir.path(), &[]);
+}
+
+/// Lists and decoders of all partitions at once would be as much memory as a folder likes.
+#[test]
+fn partitions_are_opened_one_after_another() {
+    let dir = folder();
+    let disk = dir.path().join("many.img");
+    let plan = (0..40).fold(DiskBuilder::gpt(64 * MIB, 512), |plan, seed| {
+        plan.raw(MIB, seed)
+    });
+    plan.build(&disk);
+    let saved = save(&disk, dir.path(), "gzip");
+    let image = dir.path().join("image");
+    let line = format!(
+        "ulimit -n 32; exec {} import -q {} {}",
+        env!("CARGO_BIN_EXE_imager"),
+        text(&saved),
+        text(&image)
+    );
+    run("bash", &["-c", &line]);
+}
+
+/// Kernel partitions of boards begin with what they are packed with.
+#[test]
+fn a_partition_that_begins_as_a_packed_file_does_is_no_packed_file() {
+    let dir = folder();
+    let disk = gpt(dir.path());
+    let found = map(&disk, 512);
+    let parts = found["partitions"].as_array().unwrap();
+    let raw = parts.iter().find(|part| part["number"] == 4).unwrap();
+    let start = raw["start_bytes"].as_u64().unwrap();
+    for head in [&b"\x1f\x8b\x08\0"[..], b"\xfd7zXZ\0", b"\x5d\0\0\x80\0"] {
+        poke(&disk, start, head);
+        for packer in ["none", "zstd"] {
+            let saved = save(&disk, dir.path(), packer);
+            let (_, restored) = imported(&saved, dir.path(), &[]);
+            assert_eq!(partition_difference(&disk, &restored, 512), None);
+        }
+    }
+    // The other way round its name is believed, too.
+    let saved = save(&disk, dir.path(), "gzip");
+    flip(&saved.join("sda4.dd-img.gz.aa"), 0);
+    let said = fails(&saved, dir.path(), &[], "image-damaged").stderr;
+    assert!(said.contains("compressed by its name"), "{said}");
 }

@@ -21,6 +21,8 @@ pub enum Content {
 pub struct Parts {
     /// What they hold together.
     pub content: Content,
+    /// Whether the names say that they are not compressed.
+    pub plain: bool,
     /// Their names.
     pub files: Vec<String>,
 }
@@ -60,6 +62,8 @@ pub fn partition_of(name: &str) -> Option<&str> {
 /// A file of a partition.
 struct Found<'a> {
     content: Content,
+    /// It is not compressed, by its name.
+    plain: bool,
     /// The name without the piece.
     stem: &'a str,
     piece: &'a str,
@@ -80,7 +84,13 @@ pub fn contents(partition: &str, all: &[String]) -> Result<Parts, String> {
         .filter_map(|name| meaning(partition, name, alone))
         .collect();
     found.sort_by_key(|f| (f.piece.len(), f.piece));
-    let Some(Found { content, stem, .. }) = found.first() else {
+    let Some(Found {
+        content,
+        plain,
+        stem,
+        ..
+    }) = found.first()
+    else {
         return Err(format!("no file holds {partition}"));
     };
     if let Some(other) = found
@@ -96,6 +106,7 @@ pub fn contents(partition: &str, all: &[String]) -> Result<Parts, String> {
     }
     Ok(Parts {
         content: *content,
+        plain: *plain,
         files: found.iter().map(|f| f.name.clone()).collect(),
     })
 }
@@ -105,6 +116,7 @@ pub fn contents(partition: &str, all: &[String]) -> Result<Parts, String> {
 fn meaning<'a>(partition: &str, name: &'a String, alone: bool) -> Option<Found<'a>> {
     let whole = |content| Found {
         content,
+        plain: true,
         stem: name,
         piece: "",
         name,
@@ -134,8 +146,14 @@ fn meaning<'a>(partition: &str, name: &'a String, alone: bool) -> Option<Found<'
         0 => name.as_str(),
         len => &name[..name.len() - len - 1],
     };
+    let packing = match words[1..] {
+        [packing, _] => Some(packing),
+        [packing] if piece.is_empty() => Some(packing),
+        _ => None,
+    };
     Some(Found {
         content,
+        plain: packing.is_none_or(|word| word == "uncomp"),
         stem,
         piece,
         name,
@@ -202,6 +220,21 @@ mod tests {
             ("sda", "sda99999999999"),
         ] {
             assert_eq!(number(disk, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_tell_what_is_not_compressed() {
+        for (names, plain) in [
+            (&["sda1.dd-img"][..], true),
+            (&["sda1.dd-img.aa"], true),
+            (&["sda1.dd-img.uncomp"], true),
+            (&["sda1.dd-img.uncomp.aa"], true),
+            (&["sda1.dd-img.gz"], false),
+            (&["sda1.dd-img.zst.aa", "sda1.dd-img.zst.ab"], false),
+        ] {
+            let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+            assert_eq!(contents("sda1", &names).unwrap().plain, plain, "{names:?}");
         }
     }
 
