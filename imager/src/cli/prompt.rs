@@ -6,8 +6,9 @@
 //! Ctrl-C ends the line here instead of the process: the terminal is put right first, and
 //! then the signal is sent as the terminal would have done.
 
+use super::signals;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{
@@ -23,6 +24,9 @@ use zeroize::Zeroizing;
 
 /// Longest passphrase in bytes; a terminal gives no longer lines.
 const MAX_LINE: usize = 4096;
+
+/// How often is looked for a signal that somebody else waits for (milliseconds).
+const LOOK: u8 = 200;
 
 /// A terminal that does not show what is typed, and how it was before.
 static SILENT: Mutex<Option<(File, Termios)>> = Mutex::new(None);
@@ -51,27 +55,36 @@ impl Drop for Restored {
 enum Typed {
     Line(Zeroizing<String>),
     Signal(Signal),
+    /// A signal that somebody else waited for.
+    Stopped,
+    /// The end of what is typed, before a line was.
+    End,
 }
 
 /// Asks on the terminal, without showing what is typed.
 ///
 /// # Errors
-/// `image-locked`: there is no terminal. `interrupted`: Ctrl-C, where that does not end the
-/// process.
+/// `image-locked`: there is no terminal, or Ctrl-D or a hang-up instead of a line.
+/// `interrupted`: a signal, where that does not end the process.
 pub(super) fn ask(what: &str) -> Result<Zeroizing<String>, Report> {
     let typed = line(what).map_err(|e| {
         let found = format!("{what} wants a passphrase, and there is no terminal to ask on: {e}");
         Report::new(Code::ImageLocked, found, DiskState::Untouched)
     })?;
     match typed {
-        Typed::Line(line) => Ok(line),
+        Typed::Line(line) => return Ok(line),
+        Typed::End => {
+            let found = format!("{what} wants a passphrase, and none was typed");
+            return Err(Report::new(Code::ImageLocked, found, DiskState::Untouched));
+        }
         Typed::Signal(signal) => {
             // By default it ends the process here.
             let _ = kill(Pid::this(), signal);
-            let found = format!("stopped while the passphrase of {what} was asked for");
-            Err(Report::new(Code::Interrupted, found, DiskState::Untouched))
         }
+        Typed::Stopped => {}
     }
+    let found = format!("stopped while the passphrase of {what} was asked for");
+    Err(Report::new(Code::Interrupted, found, DiskState::Untouched))
 }
 
 fn line(what: &str) -> io::Result<Typed> {
@@ -90,14 +103,18 @@ fn line(what: &str) -> io::Result<Typed> {
     silent.control_chars[SpecialCharacterIndices::VEOL as usize] = interrupt;
     silent.control_chars[SpecialCharacterIndices::VEOL2 as usize] = quit;
     let place = Some((tty.try_clone()?, before));
-    *SILENT.lock().unwrap_or_else(PoisonError::into_inner) = place;
     let _restored = Restored;
-    tcsetattr(&tty, SetArg::TCSAFLUSH, &silent)?;
+    {
+        // Whoever ends the process comes before both steps or after both.
+        let mut shared = SILENT.lock().unwrap_or_else(PoisonError::into_inner);
+        *shared = place;
+        tcsetattr(&tty, SetArg::TCSAFLUSH, &silent)?;
+    }
     write!(&tty, "Passphrase of {what}: ")?;
     let mut typed = Zeroizing::new(Vec::with_capacity(MAX_LINE));
     loop {
-        if let Some(signal) = signals.wait(&tty)? {
-            return Ok(Typed::Signal(signal));
+        if let Some(end) = signals.wait(&tty)? {
+            return Ok(end);
         }
         let held = typed.len();
         typed.resize(MAX_LINE, 0);
@@ -112,7 +129,9 @@ fn line(what: &str) -> io::Result<Typed> {
                 return Ok(Typed::Signal(Signal::SIGQUIT));
             }
             Some(b'\n') => break,
-            _ if count == 0 || typed.len() == MAX_LINE => break,
+            // Half a line is no passphrase either.
+            _ if count == 0 => return Ok(Typed::End),
+            _ if typed.len() == MAX_LINE => break,
             _ => {}
         }
     }
@@ -143,19 +162,25 @@ impl Caught {
         Ok(Caught { fd, before })
     }
 
-    /// Waits for something typed; the signal if one comes first.
-    fn wait(&self, tty: &File) -> io::Result<Option<Signal>> {
+    /// Waits for something typed; how the asking ends if a signal comes first.
+    fn wait(&self, tty: &File) -> io::Result<Option<Typed>> {
         let mut fds = [
             PollFd::new(tty.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.fd.as_fd(), PollFlags::POLLIN),
         ];
-        while let Err(errno) = poll(&mut fds, PollTimeout::NONE) {
-            if errno != Errno::EINTR {
-                return Err(errno.into());
+        loop {
+            match poll(&mut fds, LOOK) {
+                Ok(0) | Err(Errno::EINTR) if signals::stopping() => {
+                    return Ok(Some(Typed::Stopped));
+                }
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => break,
+                Err(errno) => return Err(errno.into()),
             }
         }
         let info = self.fd.read_signal()?;
-        Ok(info.and_then(|info| Signal::try_from(info.ssi_signo.cast_signed()).ok()))
+        let signal = info.and_then(|info| Signal::try_from(info.ssi_signo.cast_signed()).ok());
+        Ok(signal.map(Typed::Signal))
     }
 }
 

@@ -5,6 +5,15 @@
 use crate::progress::{ProgressSink, Tracker};
 use nix::sys::signal::{SigSet, Signal};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A signal asked the job to stop.
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// Whether a signal asked the job to stop, for whoever waits for a person.
+pub(super) fn stopping() -> bool {
+    STOPPING.load(Ordering::Relaxed)
+}
 
 /// SIGINT and SIGTERM, blocked in this thread and in those that it starts.
 pub struct Held(SigSet);
@@ -23,6 +32,7 @@ impl Held {
     pub fn interrupt(self, tracker: Arc<Tracker>) {
         std::thread::spawn(move || {
             if self.0.wait().is_ok() {
+                STOPPING.store(true, Ordering::Relaxed);
                 tracker.interrupt();
                 tracker.note("stopping; once more ends at once and leaves things as they are");
                 // A second one ends the process at once.

@@ -120,13 +120,16 @@ fn whatever_ends_the_question_the_terminal_shows_what_is_typed_again() {
             let held = begun && by_signal == "130";
             assert_eq!(exit, if held { "1" } else { by_signal }, "{command}");
         }
-        let mut stopped = asked();
-        kill(stopped.imager(), Signal::SIGTERM).unwrap();
-        if begun {
-            // The first one asks it to stop, the second ends it.
-            stopped.until("stopping;");
-            kill(stopped.imager(), Signal::SIGTERM).unwrap();
+        // The end of what is typed is no passphrase, also not behind half of one.
+        for keys in [&b"\x04"[..], b"horse\x04\x04"] {
+            let mut none = asked();
+            none.types(keys);
+            none.until("none was typed");
+            assert_eq!(none.end(), ("3".to_owned(), true), "{command} {keys:?}");
         }
+        // One signal is enough, also where the job hears it.
+        let stopped = asked();
+        kill(stopped.imager(), Signal::SIGTERM).unwrap();
         let (exit, shows) = stopped.end();
         let ended = if begun { "1" } else { "143" };
         assert!(shows && exit == ended, "{command}: {exit}");
