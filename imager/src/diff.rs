@@ -261,8 +261,9 @@ fn beside<S: ReadAt>(
     }
 }
 
-/// What two regions hold alike, byte for byte at the same places. The images are such as
-/// [`compare`] takes.
+/// What two regions hold alike, byte for byte at the same places. Bytes that one image does
+/// not hold, or could not read, are not alike, whatever stands for them. The images are such
+/// as [`compare`] takes.
 ///
 /// # Errors
 /// An image cannot be read.
@@ -271,13 +272,32 @@ pub fn alike<S: ReadAt>(
     after: &OpenImage<S>,
     places: (usize, usize),
 ) -> Result<Alike, Report> {
-    let mut alike = Alike::new(before.layout().cell_size);
+    let size = u64::from(before.layout().cell_size);
+    let bad = (bad(before, places.0), bad(after, places.1));
+    let mut alike = Alike::default();
     beside(before, after, places, |here, there| {
         if let (Some(here), Some(there)) = (here, there)
             && here == there
         {
-            alike.push(here.0);
+            let at = here.0.saturating_mul(size);
+            let end = at.saturating_add(size);
+            let is_bad = [&bad.0, &bad.1].into_iter().any(|bad| {
+                let next = bad.partition_point(|range| range.1 <= at);
+                bad.get(next).is_some_and(|range| range.0 < end)
+            });
+            for &(start, len) in here.2.iter().filter(|_| !is_bad) {
+                let start = at.saturating_add(u64::from(start));
+                alike.push(start, start.saturating_add(u64::from(len)));
+            }
         }
     })?;
     Ok(alike)
+}
+
+/// Ranges of a region that could not be read when the image was made: first byte and end,
+/// ascending.
+pub fn bad<S: ReadAt>(image: &OpenImage<S>, region: usize) -> Vec<(u64, u64)> {
+    let all = image.bad().iter();
+    let here = all.filter(|range| range.region as usize == region);
+    here.map(|range| (range.start, range.end())).collect()
 }

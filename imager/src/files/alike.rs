@@ -9,30 +9,26 @@ use std::hash::{BuildHasher, RandomState};
 /// Bytes that have one stand-in.
 const LINE: u64 = 64;
 
+/// Most ranges that are remembered (64 MiB); what lies in further ones is read.
+const MAX_RANGES: usize = 4 << 20;
+
 /// Ranges that are alike, and what stands for their bytes.
+#[derive(Default)]
 pub struct Alike {
-    cell_size: u64,
-    /// First cell and end, ascending.
-    cells: Vec<(u64, u64)>,
+    /// First byte of the partition and end, ascending, not touching.
+    ranges: Vec<(u64, u64)>,
     /// So that no content can be made to look like the stand-in of another.
     random: RandomState,
 }
 
 impl Alike {
-    /// No ranges yet, of cells of that many bytes.
-    pub fn new(cell_size: u32) -> Self {
-        Alike {
-            cell_size: u64::from(cell_size.max(1)),
-            cells: Vec::new(),
-            random: RandomState::new(),
-        }
-    }
-
-    /// Adds a cell; they come in ascending order.
-    pub fn push(&mut self, cell: u64) {
-        match self.cells.last_mut() {
-            Some(last) if last.1 == cell => last.1 += 1,
-            _ => self.cells.push((cell, cell.saturating_add(1))),
+    /// Adds bytes that both images hold; they come in ascending order.
+    pub fn push(&mut self, start: u64, end: u64) {
+        let has_room = self.ranges.len() < MAX_RANGES;
+        match self.ranges.last_mut() {
+            Some(last) if last.1 == start => last.1 = end,
+            _ if has_room => self.ranges.push((start, end)),
+            _ => {}
         }
     }
 
@@ -41,10 +37,9 @@ impl Alike {
         let Some(end) = offset.checked_add(len).filter(|&end| end > offset) else {
             return false;
         };
-        let (first, last) = (offset / self.cell_size, (end - 1) / self.cell_size);
-        let next = self.cells.partition_point(|range| range.1 <= first);
-        let range = self.cells.get(next);
-        range.is_some_and(|range| range.0 <= first && last < range.1)
+        let next = self.ranges.partition_point(|range| range.1 <= offset);
+        let range = self.ranges.get(next);
+        range.is_some_and(|range| range.0 <= offset && end <= range.1)
     }
 
     /// Fills `buf` with what stands for the bytes at `offset`: the same in both images,
@@ -72,10 +67,10 @@ mod tests {
     use super::Alike;
 
     #[test]
-    fn only_what_lies_wholly_in_like_cells_is_alike() {
-        let mut alike = Alike::new(100);
-        for cell in [1, 2, 3, 7] {
-            alike.push(cell);
+    fn only_what_lies_wholly_in_one_range_is_alike() {
+        let mut alike = Alike::default();
+        for (start, end) in [(100, 200), (200, 400), (700, 800)] {
+            alike.push(start, end);
         }
         for (offset, len, expected) in [
             (100, 300, true),
@@ -94,7 +89,7 @@ mod tests {
 
     #[test]
     fn stand_ins_follow_the_place_and_not_how_it_is_read() {
-        let alike = Alike::new(4096);
+        let alike = Alike::default();
         let mut whole = [0; 1000];
         alike.stand_in(4000, &mut whole);
         let mut parts = [0; 1000];
@@ -104,7 +99,7 @@ mod tests {
         assert_eq!(whole, parts);
         alike.stand_in(4064, &mut parts);
         assert_ne!(whole, parts);
-        Alike::new(4096).stand_in(4000, &mut parts);
+        Alike::default().stand_in(4000, &mut parts);
         assert_ne!(whole, parts);
     }
 }

@@ -6,8 +6,8 @@
 //! The content of two files of one size is compared completely. What the images hold alike
 //! is not read for that ([`Alike`]): only what may differ is, and then as it is.
 
-use super::walk::{self, MAX_DEPTH, Visitor, walk};
-use super::{Alike, Fail, Item, Kind, Node, Part, Piece, Tree, read};
+use super::walk::{self, MAX_DEPTH, Visitor, walk_unseen};
+use super::{Alike, Besides, Fail, Item, Kind, Node, Part, Piece, Tree, read};
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -34,7 +34,8 @@ pub enum Difference {
         before: Node,
         /// In the second image.
         after: Node,
-        /// In what they differ: `kind`, `size`, `time`, `mode`, `owner`, `content`.
+        /// In what they differ: `kind`, `size`, `time`, `mode`, `owner`, `content`, `streams`
+        /// (how many), `attributes` (whether there are extended ones).
         what: Vec<&'static str>,
     },
     /// It cannot be compared.
@@ -44,7 +45,8 @@ pub enum Difference {
 /// Is told each difference with its path, in the order of names; an error ends it.
 pub type Told<'a> = dyn FnMut(&[u8], Difference) -> Result<(), Fail> + 'a;
 
-/// Compares everything from the roots on.
+/// Compares everything from the roots on. Tells how many paths have more in both than is
+/// compared: contents of streams and extended attributes, device numbers.
 ///
 /// # Errors
 /// What nothing can be done after ([`Fail::is_final`]), and a root that cannot be read.
@@ -53,7 +55,7 @@ pub fn compare(
     after: &Side<'_>,
     alike: &Rc<Alike>,
     told: &mut Told<'_>,
-) -> Result<(), Fail> {
+) -> Result<u64, Fail> {
     let (a, b) = (before.tree.root()?, after.tree.root()?);
     let mut run = Run {
         before,
@@ -61,8 +63,10 @@ pub fn compare(
         alike,
         told,
         seen: (HashSet::from([a.id]), HashSet::from([b.id])),
+        unlooked: 0,
     };
-    run.both(&[], &a, &b, 0)
+    run.both(&[], &a, &b, 0)?;
+    Ok(run.unlooked)
 }
 
 struct Run<'a, 'b> {
@@ -72,11 +76,14 @@ struct Run<'a, 'b> {
     told: &'a mut Told<'b>,
     /// Directories that were gone into: each has one name.
     seen: (HashSet<u64>, HashSet<u64>),
+    /// Paths that have more than is compared.
+    unlooked: u64,
 }
 
 impl Run<'_, '_> {
     /// A path that both have.
     fn both(&mut self, path: &[u8], a: &Node, b: &Node, depth: usize) -> Result<(), Fail> {
+        self.unlooked += u64::from(has_more(a) && has_more(b));
         match self.differences(a, b) {
             Ok(what) if what.is_empty() => {}
             Ok(what) => {
@@ -158,15 +165,15 @@ impl Run<'_, '_> {
         if node.kind != Kind::Directory {
             return Ok(());
         }
-        let tree = match removed {
-            true => self.before.tree,
-            false => self.after.tree,
+        let (tree, seen) = match removed {
+            true => (self.before.tree, &mut self.seen.0),
+            false => (self.after.tree, &mut self.seen.1),
         };
         let mut lone = Lone {
             told: self.told,
             removed,
         };
-        walk(tree, node, path, &mut lone)
+        walk_unseen(tree, node, path, seen, &mut lone)
     }
 
     fn unreadable(&mut self, path: &[u8], fail: Fail) -> Result<(), Fail> {
@@ -193,6 +200,8 @@ impl Run<'_, '_> {
             ("mode", a.mode != b.mode),
             ("owner", a.owner != b.owner),
             ("content", content),
+            ("streams", a.besides.streams != b.besides.streams),
+            ("attributes", a.besides.attributes != b.besides.attributes),
         ];
         let found = all.into_iter().filter(|(_, differs)| *differs);
         Ok(found.map(|(name, _)| name).collect())
@@ -206,6 +215,12 @@ impl Run<'_, '_> {
         // It may only have moved.
         Ok(hash(self.before, a, None)? != hash(self.after, b, None)?)
     }
+}
+
+/// Whether a file has what is not read of it.
+fn has_more(node: &Node) -> bool {
+    let is_device = matches!(node.kind, Kind::Special(name) if name.ends_with("device"));
+    is_device || node.besides != Besides::default()
 }
 
 /// What a name stands for; a directory that has two is refused the second time.

@@ -35,7 +35,20 @@ pub fn walk(
     visitor: &mut dyn Visitor,
 ) -> Result<(), Fail> {
     let mut seen = HashSet::from([top.id]);
-    inside(tree, top, path, 0, &mut seen, visitor)
+    walk_unseen(tree, top, path, &mut seen, visitor)
+}
+
+/// As [`walk`]; directories that are in `seen` are not gone into, and those that were are in
+/// it then. Several walks of one file system end only so where damage has made one directory
+/// a part of all of them.
+pub fn walk_unseen(
+    tree: &dyn Tree,
+    top: &Node,
+    path: &[u8],
+    seen: &mut HashSet<u64>,
+    visitor: &mut dyn Visitor,
+) -> Result<(), Fail> {
+    inside(tree, top, path, 0, seen, visitor)
 }
 
 fn inside(

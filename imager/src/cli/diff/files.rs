@@ -6,7 +6,7 @@
 use super::name;
 use crate::cli::inside::{self, label};
 use crate::cli::ls::text_of;
-use crate::diff::{Content, Difference, Part, alike};
+use crate::diff::{Content, Difference, Part, alike, bad};
 use crate::extract::shown;
 use crate::files::compare::{Difference as Change, Side, compare};
 use crate::files::{self, Fail, Node};
@@ -67,16 +67,19 @@ impl List {
         let mut parts = Vec::new();
         for part in &found.parts {
             let is_gap = part.after.or(part.before).is_none_or(|r| r.kind == "gap");
-            if is_gap || part.content == Content::Same {
+            // Where sectors could not be read, the same bytes say nothing.
+            let lost = part.places.is_some_and(|(before, after)| {
+                !bad(images.0, before).is_empty() || !bad(images.1, after).is_empty()
+            });
+            if is_gap || part.content == Content::Same && !lost {
                 continue;
             }
-            let why = match self.part(images, part) {
-                Ok(()) => None,
+            let done = match self.part(images, part) {
                 Err(fail) if fail.is_final() => return Err(fail),
-                Err(fail) => Some(fail),
+                done => done,
             };
-            self.complete &= why.is_none();
-            parts.push(self.end_of_part(part, why)?);
+            self.complete &= done.is_ok();
+            parts.push(self.end_of_part(part, done)?);
         }
         if self.json {
             let (parts, complete) = (json!(parts), self.complete);
@@ -87,12 +90,12 @@ impl List {
         self.out.flush().map_err(|e| crate::cli::ls::closed(&e))
     }
 
-    /// Compares the files of one partition.
+    /// Compares the files of one partition: how many have more than was compared.
     fn part(
         &mut self,
         (before, after): (&OpenImage<File>, &OpenImage<File>),
         part: &Part<'_>,
-    ) -> Result<(), Fail> {
+    ) -> Result<u64, Fail> {
         let (Some(places), Some(region)) = (part.places, part.after) else {
             let why = "it is not in both images";
             return Err(Fail::Unsupported(why.to_owned()));
@@ -125,12 +128,20 @@ impl List {
     }
 
     /// What is told of a partition behind its files.
-    fn end_of_part(&mut self, part: &Part<'_>, why: Option<Fail>) -> Result<Value, Fail> {
+    fn end_of_part(&mut self, part: &Part<'_>, done: Result<u64, Fail>) -> Result<Value, Fail> {
         let Some(region) = part.after.or(part.before) else {
             return Ok(Value::Null);
         };
         let what = name(region);
-        let why = why.map(|fail| fail.report(&what).found);
+        let (unlooked, why) = match done {
+            Ok(count) => (count, None),
+            Err(fail) => (0, Some(fail.report(&what).found)),
+        };
+        if unlooked > 0 && !self.json {
+            self.put(&format!(
+                "Not compared: what streams, extended attributes and device numbers of {unlooked} files hold\n"
+            ))?;
+        }
         if let Some(why) = why.as_ref().filter(|_| !self.json) {
             let why = printable(why, 400);
             self.put(&format!("Files are not compared: {why}\n"))?;
@@ -140,6 +151,7 @@ impl List {
             "file_system": region.file_system,
             "compared": why.is_none(),
             "found": why,
+            "besides_not_compared": unlooked,
         }))
     }
 

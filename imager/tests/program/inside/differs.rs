@@ -1,7 +1,7 @@
 //! `imager diff --files`, held against what the kernel sees in both file systems.
 
 use super::{Made, Seen, noise, seen, tool};
-use crate::disks::{MIB, copy};
+use crate::disks::{MIB, copy, folder};
 use crate::imager;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -246,4 +246,34 @@ fn what_cannot_be_looked_into_is_said() {
         said.contains("Files are not compared: disk: xfs is not read"),
         "{said}"
     );
+}
+
+/// What is in them is not read: whether there are any is told, and that the rest is not.
+#[test]
+fn extended_attributes_are_seen_and_not_compared() {
+    let dir = folder();
+    let images = ["before", "after"].map(|name| {
+        let [disk, image] = ["disk", "image"].map(|end| dir.path().join(format!("{name}.{end}")));
+        fs::File::create(&disk).unwrap().set_len(16 * MIB).unwrap();
+        let text = disk.to_str().unwrap();
+        super::tool(&["mkfs.ext4", "-q", "-F", "-U", "clear"], &[&disk]);
+        let mut requests = vec!["mkdir one", "mkdir two", "ea_set two user.x before"];
+        if name == "after" {
+            requests.extend(["ea_set one user.x y", "ea_set two user.x after"]);
+        }
+        for request in requests {
+            super::tool(&["debugfs", "-w", "-R", request, text], &[]);
+        }
+        imager!["backup", "-q", disk, image].ok();
+        image
+    });
+    let run = imager!["diff", "--files", "--json", images[0], images[1]];
+    assert_eq!(run.exit, Some(DIFFERENT), "{}", run.stderr);
+    let json = run.json();
+    let expected = ("/one".to_owned(), "attributes".to_owned());
+    assert_eq!(told(&json), BTreeSet::from([expected]), "{json}");
+    assert_eq!(json["files_of"][0]["besides_not_compared"], 1, "{json}");
+    let run = imager!["diff", "--files", images[0], images[1]];
+    let said = run.said();
+    assert!(said.contains("Not compared: what streams"), "{said}");
 }

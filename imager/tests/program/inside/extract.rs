@@ -2,7 +2,7 @@
 
 use super::{Made, noise, seen, tool};
 use crate::bad_sectors::FaultyDevice;
-use crate::disks::{self, MIB, folder, peek};
+use crate::disks::{self, MIB, copy, folder, peek, poke};
 use crate::imager;
 use crate::run::FAILED;
 use std::fs;
@@ -164,6 +164,21 @@ fn sectors_that_were_lost_are_never_zeros_of_a_file() {
         let mut wanted = first.hashes();
         wanted.remove(&name);
         assert_eq!(testkit::build::hashes_of(&out), wanted);
+
+        // Zeros stand for them in the image: zeros that were read are not called the same.
+        let zeros = copy(&imaged.disk.path, dir.path().join("zeros"));
+        poke(&zeros, bad * sector, &vec![0; sector as usize]);
+        let other = dir.path().join("other");
+        let size = sector.to_string();
+        imager!["backup", "-q", "--sector-size", size, zeros, other].ok();
+        for (one, two) in [(&image, &other), (&other, &image), (&image, &image)] {
+            let run = imager!["diff", "--files", "--json", one, two].ok();
+            let json = run.json();
+            assert_eq!(json["files_complete"], false, "{json}");
+            let files = json["files"].as_array().unwrap();
+            let lost = files.iter().find(|file| file["path"] == format!("/{name}"));
+            assert_eq!(lost.unwrap()["change"], "unreadable", "{json}");
+        }
     }
 }
 
