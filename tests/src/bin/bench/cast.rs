@@ -245,6 +245,8 @@ impl Bench {
                 Self::least(image, mbit) * f64::from(plan.patience) + 30.0,
             ),
         };
+        let late = usize::from(plan.late.is_some());
+        self.network.plug(plan.receivers + late)?;
         let transfer = room::transfer(&self.network, &session)?;
         if compare {
             let content = match plan.side {

@@ -7,6 +7,7 @@ use super::crew::{Crew, Event, Processors, What};
 use crate::run;
 use crate::slow::Group;
 use serde_json::Value;
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,9 @@ pub struct Network {
     // Hosts go before their laboratory.
     sender: Host,
     receivers: Vec<Host>,
-    _lab: Lab,
+    lab: Lab,
+    /// How many receivers are plugged in: what the bridge sends to others costs time, too.
+    plugged: Cell<usize>,
 }
 
 impl Network {
@@ -44,8 +47,18 @@ impl Network {
             receivers: (0..receivers)
                 .map(|n| lab.host(&format!("r{n}"), &format!("10.99.1.{}/24", n + 2)))
                 .collect::<io::Result<_>>()?,
-            _lab: lab,
+            lab,
+            plugged: Cell::new(receivers),
         })
+    }
+
+    /// Plugs in the first receivers, and unplugs the others.
+    pub fn plug(&self, receivers: usize) -> io::Result<()> {
+        let before = self.plugged.replace(receivers);
+        for host in before.min(receivers)..before.max(receivers) {
+            self.lab.set_port(&format!("v-r{host}"), host < receivers)?;
+        }
+        Ok(())
     }
 
     /// Shapes the sender's link to so many Mbit/s, or not at all.
@@ -62,12 +75,17 @@ impl Network {
     /// Has every receiver lose so many of a thousand packets that come, each by itself.
     pub fn lose(&self, per_mille: u32) -> io::Result<()> {
         for host in &self.receivers {
+            let none = "add table netdev loss\ndelete table netdev loss\n";
             let chain = format!("udp dport != 0 numgen random mod 1000 < {per_mille} drop");
-            let rules = format!(
-                "add table netdev loss\ndelete table netdev loss\nadd table netdev loss\n\
+            let some = format!(
+                "add table netdev loss\n\
                  add chain netdev loss in {{ type filter hook ingress device \"{INTERFACE}\" priority 0; }}\n\
                  add rule netdev loss in {chain}\n"
             );
+            let rules = match per_mille {
+                0 => none.to_owned(),
+                _ => format!("{none}{some}"),
+            };
             let output = host.command("nft").arg(rules).output()?;
             if !output.status.success() {
                 let said = String::from_utf8_lossy(&output.stderr).into_owned();
