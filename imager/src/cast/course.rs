@@ -4,13 +4,14 @@
 //! did not bring. Does not own: how a session is found and joined ([`Control`]), the
 //! restore, or the writing (`write`).
 
+use super::desk::{Desk, work};
 use super::places::Places;
 use super::write::{Answer, Heads, Work, write_all};
 use crate::backup::container::worker_count;
 use crate::report;
 use crate::restore::stream::WAITING;
 use crate::restore::{CellWriter, Delivered, HeldOnDisk, Source};
-use crossbeam_channel::{Receiver as Answers, Sender as Tasks, TrySendError, bounded, unbounded};
+use crossbeam_channel::{TrySendError, bounded, unbounded};
 use group::{Awake, Group};
 use image::manifest::PackedPage;
 use image::{BadRange, Hash, ImageKey, Layout, Root};
@@ -169,16 +170,6 @@ impl<C: Control> Source for Course<C> {
     fn heads(&mut self, writer: &CellWriter<'_>) -> Result<(), Report> {
         self.heads.write(writer)
     }
-}
-
-/// Work that is given out, and what comes back of it.
-struct Desk {
-    work: Tasks<Work>,
-    answers: Answers<Answer>,
-    /// Given out and not answered.
-    out: usize,
-    /// Records whose bytes were not the chunk.
-    spoiled: Vec<u32>,
 }
 
 impl<C: Control> Course<C> {
@@ -468,59 +459,6 @@ enum End {
     Session(Progress),
     /// The system takes nothing more from the network.
     Socket(io::Error),
-}
-
-/// A record, and the cells that it is still to be written to.
-fn work(todo: &Bits, places: &mut Places, record: Record) -> Result<Work, Report> {
-    let cells = places
-        .of_record(record.record, |cell| todo.has(cell))
-        .map_err(|e| report::image(&e, DiskState::Incomplete))?;
-    Ok(Work {
-        record: record.record,
-        bytes: record.bytes,
-        cells,
-    })
-}
-
-impl Desk {
-    fn give(&mut self, work: Work) -> Result<(), Report> {
-        self.out += 1;
-        self.work
-            .send(work)
-            .map_err(|_| report::thread_lost(DiskState::Incomplete))
-    }
-
-    /// Takes what the workers say.
-    fn look(&mut self, heads: &mut Heads) -> Result<(), Report> {
-        while let Ok(answer) = self.answers.try_recv() {
-            self.take(heads, answer)?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, heads: &mut Heads, answer: Answer) -> Result<(), Report> {
-        self.out -= 1;
-        match answer {
-            Answer::Written { heads: more } => heads.keep(more),
-            Answer::Spoiled(record) => {
-                self.spoiled.push(record);
-                Ok(())
-            }
-            Answer::Failed(report) => Err(report),
-        }
-    }
-
-    /// Waits for all that was given out.
-    fn settle(&mut self, heads: &mut Heads) -> Result<(), Report> {
-        while self.out > 0 {
-            let answer = self
-                .answers
-                .recv()
-                .map_err(|_| report::thread_lost(DiskState::Incomplete))?;
-            self.take(heads, answer)?;
-        }
-        Ok(())
-    }
 }
 
 fn warn(found: String) -> Report {

@@ -5,6 +5,7 @@
 //! not own: the engine, sockets (`crates/group`), rooms without a server (`crate::room`).
 
 mod course;
+mod desk;
 mod places;
 pub mod server;
 mod write;
