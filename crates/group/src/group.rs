@@ -1,7 +1,7 @@
 //! Sockets of a multicast group.
 //!
 //! Owns: joining, interface, TTL, buffers, the sender's port. Does not own: what the packets
-//! say.
+//! say, sending many of them at once ([`crate::outlet`]).
 
 use multicast::packet;
 use nix::errno::Errno;
@@ -250,8 +250,13 @@ pub fn receive<'a>(
 /// # Errors
 /// The system's; not that the packet was lost on the way out.
 pub fn send(socket: &UdpSocket, packet: &[u8], to: SocketAddr) -> io::Result<()> {
+    sent(socket, || socket.send_to(packet, to))
+}
+
+/// Repeats what puts a packet out until it is out, or lost.
+pub(crate) fn sent(socket: &UdpSocket, put: impl Fn() -> io::Result<usize>) -> io::Result<()> {
     loop {
-        match socket.send_to(packet, to) {
+        match put() {
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 wait_for(socket, PollFlags::POLLOUT, Duration::from_millis(20))?;

@@ -6,6 +6,8 @@
 
 mod awake;
 mod group;
+mod outlet;
 
 pub use awake::Awake;
 pub use group::{BUFFER, Group, Listener, interface_of, receive, send};
+pub use outlet::Outlet;

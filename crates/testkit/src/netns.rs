@@ -123,7 +123,9 @@ impl Lab {
         ])?;
         self.namespace
             .ip(&["link", "set", &port, "master", BRIDGE, "up"])?;
-        namespace.ip(&["link", "set", INTERFACE, "up"])?;
+        // Packets that a program gives out as one are apart on a cable: else a rule that
+        // loses packets would lose many at once, and count them as one.
+        namespace.ip(&["link", "set", INTERFACE, "gso_max_segs", "1", "up"])?;
         Ok(Host {
             namespace,
             address: None,

@@ -10,7 +10,7 @@ use super::serve::{self, Room, Told};
 use crate::progress::ProgressSink;
 use crate::report;
 use crossbeam_channel::unbounded;
-use group::{Awake, BUFFER, Group};
+use group::{Awake, BUFFER, Group, Outlet};
 use multicast::{
     Batch, HEADERS, HEADERS_V4, MAX_SYMBOL_LEN, Plan, Rate, Reason, Sender, SenderConfig,
     SenderEvent, SenderStatus, SessionSecret, SessionState,
@@ -143,7 +143,7 @@ pub fn run(
         plan,
         room: &room,
         socket,
-        to: settings.group.address,
+        outlet: Outlet::new(settings.group.address),
         progress,
         batch: Batch::default(),
         ready: 0,
@@ -204,7 +204,7 @@ struct Course<'a> {
     run: Records,
     room: &'a Room,
     socket: UdpSocket,
-    to: SocketAddr,
+    outlet: Outlet,
     progress: &'a dyn ProgressSink,
     batch: Batch,
     ready: u32,
@@ -328,14 +328,14 @@ impl Course<'_> {
         if here >= self.ready as usize || now.saturating_sub(go) >= TO_JOIN {
             self.sending = Some(now);
             self.progress.step(Step::Running, self.plan.total_len());
+            let text = format!("sending begins, {} have joined", self.joined);
+            self.progress.note(&text);
             self.sender.start(now);
         }
     }
 
     fn put_out(&mut self) -> io::Result<()> {
-        self.batch
-            .packets()
-            .try_for_each(|packet| group::send(&self.socket, packet, self.to))
+        self.outlet.put(&self.socket, &self.batch)
     }
 
     /// Shows what happened.

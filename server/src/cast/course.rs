@@ -5,7 +5,7 @@
 
 use super::session::{Command, Session, unicast};
 use crate::store::ImageRun;
-use group::{Awake, BUFFER, Group};
+use group::{Awake, BUFFER, Group, Outlet};
 use multicast::{
     Batch, Bits, HEADERS, HEADERS_V4, Rate, Reason, Sender, SenderConfig, SenderEvent,
     SessionSecret, SessionState,
@@ -79,7 +79,7 @@ pub(super) fn begin(parts: Parts) -> io::Result<Arc<Session>> {
         ),
         run: parts.run,
         socket: parts.socket,
-        to: parts.group,
+        outlet: Outlet::new(parts.group),
         batch: Batch::default(),
         sending: false,
         heard: Duration::ZERO,
@@ -134,7 +134,7 @@ struct Course {
     sender: Sender,
     run: ImageRun,
     socket: UdpSocket,
-    to: SocketAddr,
+    outlet: Outlet,
     batch: Batch,
     /// What those that joined before the start want.
     wanted: Bits,
@@ -207,11 +207,7 @@ impl Course {
         self.batch.clear();
         self.sender
             .transmit(now, &mut self.run, &mut self.batch, BATCH)?;
-        let sent = self
-            .batch
-            .packets()
-            .try_for_each(|packet| group::send(&self.socket, packet, self.to));
-        match sent {
+        match self.outlet.put(&self.socket, &self.batch) {
             Ok(()) => self.unsent = None,
             // A cable that is out for a moment is loss, which repair answers.
             Err(error) => {

@@ -46,6 +46,16 @@ pub struct Image {
 #[derive(Clone, Copy, PartialEq)]
 struct Content(u64, blake3::Hash);
 
+/// Mbit/s of the link: with few receivers and with many, and when each loses 1 %, which
+/// takes more work.
+#[derive(Clone, Copy, Default)]
+pub struct Links {
+    pub few: u64,
+    pub many: u64,
+    pub few_lossy: u64,
+    pub many_lossy: u64,
+}
+
 /// Everything that cases need.
 pub struct Bench {
     imager: String,
@@ -55,8 +65,8 @@ pub struct Bench {
     pub large: Image,
     pub small: Image,
     pub runs: usize,
-    /// Mbit/s of the link with few receivers and with many.
-    pub links: [u64; 2],
+    /// The links' rates.
+    pub links: Links,
     /// Bars that were not met.
     missed: Vec<String>,
 }
@@ -81,7 +91,7 @@ pub fn measure(built: &Built) -> io::Result<()> {
         imager,
         folder,
         runs: setting("BENCH_RUNS", 3).max(1) as usize,
-        links: [0, 0],
+        links: Links::default(),
         missed: Vec::new(),
     };
     println!(
@@ -266,18 +276,27 @@ impl Bench {
         Ok(transfer)
     }
 
-    /// Finds the rates of the links, or takes them of `BENCH_LINK` (as `200,50`).
+    /// Finds the rates of the links, or takes them of `BENCH_LINK` (as `200,50`, or
+    /// `200,50,100,40` with those that lose).
     fn links(&mut self) -> io::Result<()> {
         let given = std::env::var("BENCH_LINK").unwrap_or_default();
         let mut given = given.split(',').map(|rate| rate.parse().ok());
         let few = given.next().flatten();
         let many = given.next().flatten().or(few);
+        let few_lossy = given.next().flatten().or(few);
+        let many_lossy = given.next().flatten().or(many);
         println!(
             "\nThe links: the highest rate that leaves {:.0} % of the processors free",
             FREE * 100.0
         );
-        self.links = [self.link(few, FEW, 100)?, self.link(many, MANY, 30)?];
-        Ok(())
+        self.network.lose(0)?;
+        self.links.few = self.link(few, FEW, 100)?;
+        self.links.many = self.link(many, MANY, 30)?;
+        println!("  when each receiver loses 1 %:");
+        self.network.lose(10)?;
+        self.links.few_lossy = self.link(few_lossy, FEW, self.links.few)?;
+        self.links.many_lossy = self.link(many_lossy, MANY, self.links.many)?;
+        self.network.lose(0)
     }
 
     fn link(&self, given: Option<u64>, receivers: usize, first: u64) -> io::Result<u64> {

@@ -72,6 +72,16 @@ impl Network {
         })
     }
 
+    /// Whether the sender's card takes packets that the system has not cut apart yet. Without,
+    /// each packet is one of its own from the sender's link on, so that rules can lose it.
+    pub fn whole_runs(&self, on: bool) -> io::Result<()> {
+        let most = if on { 64 } else { 1 };
+        let here = crate::loopback::on(&self.sender);
+        run::plain(&format!(
+            "{here}ip link set dev {INTERFACE} gso_max_segs {most}"
+        ))
+    }
+
     /// Has every receiver lose so many of a thousand packets that come, each by itself.
     pub fn lose(&self, per_mille: u32) -> io::Result<()> {
         for host in &self.receivers {
@@ -172,7 +182,7 @@ pub struct Transfer {
     /// Seconds from the first packet to the last receiver's word; nothing if a receiver was
     /// killed.
     pub seconds: Option<f64>,
-    /// Seconds until each receiver was done, counted from when all were ready.
+    /// Seconds until each receiver was done, counted from the first packet.
     pub each: Vec<Option<f64>>,
     /// Processor seconds of the sender.
     pub cpu: f64,
@@ -213,7 +223,8 @@ struct Course<'a> {
     /// The sender's place in the crew, and each receiver's.
     sender: usize,
     receivers: Vec<usize>,
-    ready: Option<(Instant, Processors)>,
+    /// The first packet.
+    began: Option<(Instant, Processors)>,
     words: Vec<Option<Instant>>,
     complete: Option<Instant>,
     cpu: f64,
@@ -230,7 +241,7 @@ pub fn transfer(network: &Network, session: &Session<'_>) -> io::Result<Transfer
         until: Instant::now() + TO_BE_READY,
         sender: 0,
         receivers: Vec::new(),
-        ready: None,
+        began: None,
         words: vec![None; session.receivers + usize::from(session.late.is_some())],
         complete: None,
         cpu: f64::NAN,
@@ -268,12 +279,11 @@ impl Course<'_> {
         for receiver in 0..session.receivers {
             self.receive(receiver, &code)?;
         }
-        let all_ready = format!("({} so far)", session.receivers);
         let mut late = session.late;
         let mut killed = session.killed.clone();
         while !self.crew.are_over() {
-            let since = self.ready.map(|(ready, _)| ready);
-            let due = |after: Duration| since.is_some_and(|ready| ready.elapsed() >= after);
+            let since = self.began.map(|(began, _)| began);
+            let due = |after: Duration| since.is_some_and(|began| began.elapsed() >= after);
             if late.is_some_and(due) {
                 late = None;
                 self.receive(session.receivers, &code)?;
@@ -291,8 +301,8 @@ impl Course<'_> {
             let What::Said(line) = &event.what else {
                 continue;
             };
-            if event.who == self.sender && line.contains(&all_ready) {
-                self.all_ready(event.at)?;
+            if event.who == self.sender && line.contains("sending begins") {
+                self.begun(event.at)?;
             }
             // As "10.99.1.7:40000 is done".
             if let Some((from, _)) = line.split_once(" is done")
@@ -362,7 +372,7 @@ impl Course<'_> {
             match &event.what {
                 What::Said(line) if event.who == self.sender => {
                     if line.starts_with("Starting transfer") {
-                        self.all_ready(event.at)?;
+                        self.begun(event.at)?;
                     } else if line.starts_with("Transfer complete") {
                         self.complete = Some(event.at);
                         self.after = Some(Processors::look()?);
@@ -434,8 +444,8 @@ impl Course<'_> {
         }
     }
 
-    fn all_ready(&mut self, at: Instant) -> io::Result<()> {
-        self.ready = Some((at, Processors::look()?));
+    fn begun(&mut self, at: Instant) -> io::Result<()> {
+        self.began = Some((at, Processors::look()?));
         self.until = at + self.session.longest;
         Ok(())
     }
@@ -461,10 +471,10 @@ impl Course<'_> {
     }
 
     fn result(self, told: &Path) -> io::Result<Transfer> {
-        let (Some((ready, before)), Some(after)) = (self.ready, self.after) else {
+        let (Some((began, before)), Some(after)) = (self.began, self.after) else {
             return Err(self.crew.failure(self.sender, "never began"));
         };
-        let since = |at: Instant| at.saturating_duration_since(ready).as_secs_f64();
+        let since = |at: Instant| at.saturating_duration_since(began).as_secs_f64();
         let told = match self.session.side {
             Side::Imager(_) => serde_json::from_slice::<Value>(&std::fs::read(told)?).ok(),
             Side::Udpcast(..) => None,
