@@ -43,6 +43,14 @@ impl Group {
                 address.ip()
             )));
         }
+        if let IpAddr::V4(ip) = address.ip()
+            && ip.octets().starts_with(&[224, 0, 0])
+        {
+            return Err(invalid(format!(
+                "{ip} is one of the groups by which routers talk (224.0.0.0 to 224.0.0.255), which \
+                 switches send to every port; take one of 239.0.0.0 to 239.255.255.255"
+            )));
+        }
         let interface = match interface {
             None => None,
             Some(name) => {
@@ -333,10 +341,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_group_of_ours_is_refused() {
+        let refused = |address: &str| Group::new(address.parse().unwrap(), None).is_err();
+        assert!(refused("10.0.0.1:1") && refused("224.0.0.251:26530") && refused("[fd00::1]:1"));
+        assert!(!refused("224.0.1.0:26530") && !refused("[ff02::7]:26530"));
+    }
+
+    #[test]
     fn the_way_to_a_peer_names_the_interface() {
         let group = Group::new("239.255.26.77:26530".parse().unwrap(), None).unwrap();
         let here = group.towards("127.0.0.1:9".parse().unwrap()).unwrap();
         assert_eq!(here.interface.map(|(name, _)| name).as_deref(), Some("lo"));
-        assert!(Group::new("10.0.0.1:1".parse().unwrap(), None).is_err());
     }
 }
