@@ -15,7 +15,7 @@ pub const HEADERS_V4: usize = 14 + 20 + 8;
 /// Longest time of which packets go out at once.
 const BURST: Duration = Duration::from_micros(900);
 /// Longest time that a sender which was not woken in time catches up with.
-const LATE: Duration = Duration::from_millis(5);
+const LATE: Duration = Duration::from_millis(20);
 /// How much faster than its rate it sends until then.
 const CATCH_UP: f64 = 1.25;
 /// Packets that may always go out at once: what one system call carries well.
@@ -277,7 +277,25 @@ mod tests {
                 after += 1514.0;
             }
         }
-        assert!((0.29e8..0.31e8).contains(&after), "{after}");
+        assert!((0.29e8..0.33e8).contains(&after), "{after}");
+    }
+
+    #[test]
+    fn a_sender_that_others_keep_from_running_holds_its_rate() {
+        let step = Duration::from_micros(500);
+        let mut bucket = Bucket::new(1e8, Duration::ZERO);
+        let (mut now, mut sent) = (Duration::ZERO, 0.0);
+        for n in 0..10_000 {
+            // 15 ms late every 115 ms.
+            now += if n % 200 == 199 { step * 30 } else { step };
+            bucket.refill(now, 1e8);
+            while bucket.is_open() {
+                bucket.take(1514);
+                sent += 1514.0;
+            }
+        }
+        let share = sent / 1e8 / now.as_secs_f64();
+        assert!((0.99..=1.01).contains(&share), "{share}");
     }
 
     /// Against a link of that rate, with some loss of its own, seen one round late.

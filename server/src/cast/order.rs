@@ -241,7 +241,15 @@ mod tests {
         assert!(taken.report.found.contains("session a"), "{taken}");
         let six = new(&asked("[ff05::7]:5"), &others, "b").unwrap();
         assert_eq!(six.group, "[ff05::7]:5");
-        for bad in ["10.0.0.1", "224.0.0.1", "239.1.2.3:0", "239.1.2", "x", "", "::1"] {
+        for bad in [
+            "10.0.0.1",
+            "224.0.0.1",
+            "239.1.2.3:0",
+            "239.1.2",
+            "x",
+            "",
+            "::1",
+        ] {
             assert_eq!(
                 new(&asked(bad), &[], "a").unwrap_err().report.code,
                 Code::Usage,
