@@ -28,7 +28,9 @@ use testkit::netns::require;
 /// Part of the processors that is to be free at the links' rate.
 const FREE: f64 = 0.2;
 /// Rates that are tried, in Mbit/s.
-const RATES: [u64; 12] = [10, 20, 30, 50, 75, 100, 150, 200, 300, 400, 600, 800];
+const RATES: [u64; 20] = [
+    10, 15, 20, 25, 30, 40, 50, 60, 75, 90, 100, 125, 150, 200, 250, 300, 400, 500, 600, 800,
+];
 /// Receivers in most cases, and in the large ones.
 pub const FEW: usize = 8;
 pub const MANY: usize = 32;
@@ -294,8 +296,13 @@ impl Bench {
         self.links.many = self.link(many, MANY, 30)?;
         println!("  when each receiver loses 1 %:");
         self.network.lose(10)?;
-        self.links.few_lossy = self.link(few_lossy, FEW, self.links.few)?;
-        self.links.many_lossy = self.link(many_lossy, MANY, self.links.many)?;
+        // A sender that does not keep up leaves processors free, too: no more than without loss.
+        self.links.few_lossy = self
+            .link(few_lossy, FEW, self.links.few)?
+            .min(self.links.few);
+        self.links.many_lossy = self
+            .link(many_lossy, MANY, self.links.many)?
+            .min(self.links.many);
         self.network.lose(0)
     }
 
@@ -309,7 +316,12 @@ impl Bench {
             let mbit = RATES[at];
             self.network.shape(Some(mbit))?;
             let plan = Plan::new(Side::Imager(Some(mbit)), receivers);
-            let transfer = self.transfer(&self.small, mbit, &plan, false)?;
+            let image = if receivers > FEW {
+                &self.small
+            } else {
+                &self.large
+            };
+            let transfer = self.transfer(image, mbit, &plan, false)?;
             println!(
                 "  {receivers} receivers at {mbit} Mbit/s: {:.0} % free",
                 transfer.free * 100.0
