@@ -7,6 +7,7 @@ use crate::cast::Casts;
 use crate::db::Db;
 use crate::exec::live::LiveTable;
 use crate::exec::rate::Rates;
+use crate::netboot::Board;
 use crate::store::Store;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,4 +59,6 @@ pub struct App {
     pub rates: Rates,
     /// Multicast sessions.
     pub casts: Casts,
+    /// What network boot has to tell, and the addresses that it leased.
+    pub board: Arc<Board>,
 }

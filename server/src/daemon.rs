@@ -5,12 +5,13 @@
 use crate::app::{App, Limits};
 use crate::care;
 use crate::cast::Casts;
+use crate::db::dhcp::Leases;
 use crate::db::{self, Db};
 use crate::exec::decider::Decider;
 use crate::exec::watch as limits;
 use crate::http::{self, listen, tls};
-use crate::netboot::{self, BootDecider, NetbootConfig, ProxyMode};
-use crate::options::{Options, ProxyDhcp, Switch};
+use crate::netboot::{self, BootDecider, LeaseConfig, NetbootConfig, ProxyMode};
+use crate::options::{BootLoader, Options, ProxyDhcp, Switch};
 use crate::secrets::Secrets;
 use crate::store::rebuild::Rebuilt;
 use crate::store::{self, Store};
@@ -89,6 +90,7 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
         scrub_wanted: Default::default(),
         rates: Default::default(),
         casts: Casts::new(sending_interface(options)),
+        board: Default::default(),
     });
     let address = server_address(options)?;
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -115,9 +117,15 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
             let decider: Arc<dyn BootDecider> = Arc::new(Decider(Arc::clone(&app)));
             let router = netboot::router(Arc::new(config.boot_config()), decider);
             if options.netboot() {
+                config.check_leases().map_err(|e| e.report())?;
+                check_boot_loader(options)?;
                 let stopped = stopped.clone();
+                let shared = netboot::Shared {
+                    board: Arc::clone(&app.board),
+                    leases: Some(Arc::new(Leases(Arc::clone(&app.db)))),
+                };
                 tasks.spawn(async move {
-                    if let Err(error) = netboot::run(config, stopped).await {
+                    if let Err(error) = netboot::run(config, shared, stopped).await {
                         tracing::error!("network boot does not work: {}", error.report());
                     }
                 });
@@ -297,6 +305,20 @@ fn sending_interface(options: &Options) -> Option<String> {
     options.interface.clone().or_else(of_address)
 }
 
+/// GRUB asks the server that gave it its address, at the usual port.
+fn check_boot_loader(options: &Options) -> Result<(), Report> {
+    let fits = !options.dhcp_range.is_empty() && options.http_port == wire::PORT_CONSOLE;
+    if options.boot_loader == BootLoader::Ipxe || fits {
+        return Ok(());
+    }
+    let found =
+        "--boot-loader grub works only with --dhcp-range, and with boot scripts on the usual port";
+    Err(report(Code::Usage, found).with_advice(format!(
+        "Add --dhcp-range, leave --http-port at {}, or take iPXE.",
+        wire::PORT_CONSOLE
+    )))
+}
+
 fn netboot_config(
     options: &Options,
     server_ip: Ipv4Addr,
@@ -318,6 +340,14 @@ fn netboot_config(
             ProxyDhcp::Off => ProxyMode::Off,
             ProxyDhcp::Only4011 => ProxyMode::Only4011,
         },
+        leases: (!options.dhcp_range.is_empty()).then(|| LeaseConfig {
+            ranges: options.dhcp_range.clone(),
+            routers: options.dhcp_router.clone(),
+            name_servers: options.dhcp_dns.clone(),
+            seconds: options.dhcp_lease,
+            settle: netboot::config::SETTLE,
+            grub: options.boot_loader == BootLoader::Grub,
+        }),
         extra_kernel_args: options.kernel_args.clone(),
     }
 }

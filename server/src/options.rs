@@ -2,6 +2,7 @@
 //!
 //! Owns: their names and defaults. Does not own: what they change.
 
+use crate::netboot::dhcp::pool::AddressRange;
 use clap::{Parser, ValueEnum};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -36,6 +37,39 @@ pub struct Options {
     /// 4011 only (DHCP server on this host).
     #[arg(long, env = "DEPLOYD_PROXY_DHCP", value_enum, default_value_t = ProxyDhcp::On)]
     pub proxy_dhcp: ProxyDhcp,
+    /// Lease these addresses: for a closed network without another DHCP server, as
+    /// 10.0.0.100-10.0.0.199; several with commas, those behind relays with their subnet, as
+    /// 10.1.0.100-10.1.0.199/24. Nothing is leased while another server answers.
+    #[arg(
+        long,
+        env = "DEPLOYD_DHCP_RANGE",
+        value_name = "FIRST-LAST",
+        value_delimiter = ','
+    )]
+    pub dhcp_range: Vec<AddressRange>,
+    /// Router that clients are told, one for each subnet that has one.
+    #[arg(
+        long,
+        env = "DEPLOYD_DHCP_ROUTER",
+        value_delimiter = ',',
+        requires = "dhcp_range"
+    )]
+    pub dhcp_router: Vec<Ipv4Addr>,
+    /// Name servers that clients are told.
+    #[arg(
+        long,
+        env = "DEPLOYD_DHCP_DNS",
+        value_delimiter = ',',
+        requires = "dhcp_range"
+    )]
+    pub dhcp_dns: Vec<Ipv4Addr>,
+    /// Seconds of a lease.
+    #[arg(long, env = "DEPLOYD_DHCP_LEASE", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(120..=31_536_000))]
+    pub dhcp_lease: u32,
+    /// Boot loader of UEFI machines. GRUB finds its server only by leases of this server
+    /// (--dhcp-range) and on port 26500.
+    #[arg(long, env = "DEPLOYD_BOOT_LOADER", value_enum, default_value_t = BootLoader::Ipxe)]
+    pub boot_loader: BootLoader,
     /// Serve the first boot file by TFTP.
     #[arg(long, env = "DEPLOYD_TFTP", value_enum, default_value_t = Switch::On)]
     pub tftp: Switch,
@@ -81,6 +115,15 @@ pub enum ProxyDhcp {
     Only4011,
 }
 
+/// Boot loader of UEFI machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BootLoader {
+    /// iPXE.
+    Ipxe,
+    /// GRUB.
+    Grub,
+}
+
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
@@ -114,7 +157,7 @@ impl Options {
 
     /// Whether machines can boot over the network at all.
     pub fn netboot(&self) -> bool {
-        self.proxy_dhcp != ProxyDhcp::Off || self.tftp == Switch::On
+        self.proxy_dhcp != ProxyDhcp::Off || self.tftp == Switch::On || !self.dhcp_range.is_empty()
     }
 }
 
@@ -134,5 +177,15 @@ mod tests {
         assert_eq!(options.proxy_dhcp, ProxyDhcp::Only4011);
         assert_eq!(options.database_url(), "sqlite:///s/deployd.sqlite");
         assert!(Options::try_parse_from(["deployd", "--max-transfers", "0"]).is_err());
+        let ranges = "10.0.0.100-10.0.0.199,10.1.0.5-10.1.0.9/24";
+        let options = Options::parse_from(["deployd", "--dhcp-range", ranges]);
+        assert_eq!((options.dhcp_range.len(), options.dhcp_lease), (2, 3600));
+        for wrong in [
+            ["deployd", "--dhcp-range", "10.0.0.9-10.0.0.1"],
+            ["deployd", "--dhcp-router", "10.0.0.1"],
+            ["deployd", "--dhcp-lease", "1"],
+        ] {
+            assert!(Options::try_parse_from(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

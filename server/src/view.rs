@@ -12,6 +12,8 @@ use crate::db::{Conn, executions};
 use crate::exec::state::State;
 use crate::exec::{kind_name, watch};
 use crate::failure::Outcome;
+use crate::netboot::LocalBoot;
+use crate::netboot::board::Trouble;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use wire::size::duration;
@@ -68,6 +70,9 @@ pub struct MachineView {
     pub disk_check: Option<DiskCheck>,
     /// Its time.
     pub disk_check_at: Option<i64>,
+    /// How its own disk is booted.
+    #[serde(default)]
+    pub local_boot: LocalBoot,
     /// First contact.
     pub first_seen: i64,
     /// Last contact.
@@ -218,6 +223,9 @@ pub struct Overview {
     /// Multicast sessions, the newest first.
     #[serde(default)]
     pub sessions: Vec<SessionView>,
+    /// What stands in the way of network boots, the newest first.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
 }
 
 /// A new execution.
@@ -348,6 +356,7 @@ pub async fn machine(app: &App, conn: &mut Conn, m: Machine, now: i64) -> Outcom
         disks: m.disks,
         disk_check: m.disk_check,
         disk_check_at: m.disk_check_at,
+        local_boot: m.local_boot,
         first_seen: m.first_seen,
         last_seen: m.last_seen,
     })

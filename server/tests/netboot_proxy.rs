@@ -1,224 +1,17 @@
 //! proxyDHCP in network namespaces: beside dnsmasq as the address server, on another
 //! host and on the same one, behind a relay, and against a rival.
 
+#[path = "netboot_support/lab.rs"]
+mod lab;
 mod netboot_support;
 
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::Path;
-use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::net::{Ipv4Addr, UdpSocket};
 
+use lab::{DISCOVER, Dnsmasq, INFORM, OURS, REQUEST, Running, ask, ask_all, config, request};
 use server::netboot::dhcp::Packet;
 use server::netboot::proxy::Proxy;
-use server::netboot::{NetbootConfig, NetbootError, ProxyMode, start};
-use socket2::{Domain, Socket, Type};
-use testkit::netns::{Host, INTERFACE, Lab, require};
-use tokio::sync::watch;
-
-const OURS: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
-const DISCOVER: u8 = 1;
-const REQUEST: u8 = 3;
-const INFORM: u8 = 8;
-
-fn config(pxe_dir: &Path) -> NetbootConfig {
-    for name in ["undionly.kpxe", "snponly.efi"] {
-        std::fs::write(pxe_dir.join(name), format!("the content of {name}")).unwrap();
-    }
-    NetbootConfig {
-        interface: None,
-        server_ip: OURS,
-        http_port: 26500,
-        data_port: 26501,
-        pin: "00".to_owned(),
-        signer: String::new(),
-        pxe_dir: pxe_dir.to_owned(),
-        tftp: true,
-        proxy_dhcp: ProxyMode::On,
-        extra_kernel_args: String::new(),
-    }
-}
-
-/// Network boot on a host, until it is dropped.
-struct Running {
-    stop: watch::Sender<bool>,
-    thread: Option<JoinHandle<io::Result<()>>>,
-    log: Log,
-}
-
-impl Running {
-    fn on(host: &Host, config: NetbootConfig) -> Running {
-        let (stop, shutdown) = watch::channel(false);
-        let (ready, is_ready) = std::sync::mpsc::channel();
-        let log = Log::default();
-        let writer = log.clone();
-        let work = move || {
-            let subscriber = tracing_subscriber::fmt()
-                .with_ansi(false)
-                .with_writer(move || writer.clone())
-                .finish();
-            tracing::subscriber::with_default(subscriber, || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .unwrap();
-                runtime.block_on(async move {
-                    let netboot = start(&config, shutdown).await.unwrap();
-                    ready.send(()).unwrap();
-                    netboot.wait().await;
-                });
-            });
-        };
-        let thread = Some(host.spawn(work).unwrap());
-        is_ready.recv().expect("network boot starts");
-        Running { stop, thread, log }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-        if let Some(thread) = self.thread.take() {
-            // A panic there already failed the test.
-            let _ = thread.join();
-        }
-    }
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// dnsmasq as a DHCP server for 10.99.0.100 and up, until it is dropped.
-struct Dnsmasq(Child);
-
-impl Dnsmasq {
-    fn on(host: &Host, folder: &Path, more: &[&str]) -> Dnsmasq {
-        require("dnsmasq", "dnsmasq-base").unwrap();
-        let leases = folder.join("leases");
-        let child = host
-            .command("dnsmasq")
-            .args([
-                "--conf-file=/dev/null",
-                "--port=0",
-                "--no-daemon",
-                "--no-ping",
-                "--pid-file=",
-            ])
-            .arg(format!("--interface={INTERFACE}"))
-            .arg("--bind-interfaces")
-            .arg(format!("--dhcp-leasefile={}", leases.display()))
-            .arg("--dhcp-range=10.99.0.100,10.99.0.150,255.255.255.0,1h")
-            .args(more)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Dnsmasq(child)
-    }
-}
-
-impl Drop for Dnsmasq {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A request of a BIOS PXE client that wants broadcasts.
-fn request(kind: u8, ciaddr: Ipv4Addr, giaddr: Ipv4Addr) -> Vec<u8> {
-    let unspecified = Ipv4Addr::UNSPECIFIED;
-    let mut chaddr = [0; 16];
-    chaddr[..6].copy_from_slice(&[0x52, 0x54, 0, 0x12, 0x34, 0x56]);
-    Packet {
-        op: 1,
-        htype: 1,
-        hlen: 6,
-        hops: 0,
-        xid: 0x1234_5678,
-        secs: 0,
-        flags: 0x8000,
-        ciaddr,
-        yiaddr: unspecified,
-        siaddr: unspecified,
-        giaddr,
-        chaddr,
-        sname: [0; 64],
-        file: [0; 128],
-        options: vec![
-            (53, vec![kind]),
-            (55, vec![1, 3, 43, 60, 66, 67]),
-            (60, b"PXEClient:Arch:00000:UNDI:002001".to_vec()),
-            (93, vec![0, 0]),
-            (97, vec![0; 17]),
-        ],
-    }
-    .encode()
-}
-
-fn socket(port: u16) -> UdpSocket {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
-    socket.set_broadcast(true).unwrap();
-    // A program that another test starts may hold a copy of an earlier socket for a moment.
-    socket.set_reuse_address(true).unwrap();
-    socket.bind_device(Some(INTERFACE.as_bytes())).unwrap();
-    socket
-        .bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())
-        .unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_millis(500)))
-        .unwrap();
-    socket.into()
-}
-
-/// Sends a packet again and again until the answers satisfy; fails after 40 tries.
-fn ask(
-    port: u16,
-    packet: &[u8],
-    to: &str,
-    satisfied: impl FnMut(&[Packet]) -> bool,
-) -> Vec<Packet> {
-    ask_all(port, &[packet], to, satisfied)
-}
-
-/// As [`ask`], with several packets in order.
-fn ask_all(
-    port: u16,
-    packets: &[&[u8]],
-    to: &str,
-    mut satisfied: impl FnMut(&[Packet]) -> bool,
-) -> Vec<Packet> {
-    let (socket, mut answers, mut buffer) = (socket(port), Vec::new(), [0; 2000]);
-    for _ in 0..40 {
-        for packet in packets {
-            socket.send_to(packet, to).unwrap();
-        }
-        while let Ok((length, _)) = socket.recv_from(&mut buffer) {
-            answers.push(Packet::decode(&buffer[..length]).unwrap());
-            if satisfied(&answers) {
-                return answers;
-            }
-        }
-    }
-    panic!("the answers do not suffice: {answers:#?}");
-}
+use server::netboot::{NetbootError, Shared};
+use testkit::netns::{Host, INTERFACE, Lab};
 
 fn is_ours(packet: &Packet) -> bool {
     packet.file.starts_with(b"undionly.kpxe\0")
@@ -350,9 +143,12 @@ fn a_port_that_is_not_shared_leaves_4011_and_a_taken_4011_names_its_owner() {
                 .unwrap();
             let _inside = runtime.enter();
             let _taken = UdpSocket::bind("0.0.0.0:67").unwrap();
-            let first = Proxy::open(&settings).unwrap();
+            let first = Proxy::open(&settings, &Shared::default()).unwrap();
             // The first has 4011 now.
-            (first.hears_port_67(), Proxy::open(&settings).map(|_| ()))
+            (
+                first.hears_port_67(),
+                Proxy::open(&settings, &Shared::default()).map(|_| ()),
+            )
         })
         .unwrap();
     assert!(!on_67);
@@ -374,7 +170,11 @@ fn an_address_that_no_interface_has_is_told() {
     let host = lab.host("srv", "10.99.0.7/24").unwrap();
     let settings = config(folder.path());
     let error = host
-        .run(move || Proxy::open(&settings).map(|_| ()).unwrap_err())
+        .run(move || {
+            Proxy::open(&settings, &Shared::default())
+                .map(|_| ())
+                .unwrap_err()
+        })
         .unwrap();
     assert!(error.to_string().contains("10.99.0.2"), "{error}");
 }

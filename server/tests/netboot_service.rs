@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 
-use server::netboot::{NetbootConfig, NetbootError, ProxyMode, run, start};
+use server::netboot::{NetbootConfig, NetbootError, ProxyMode, Shared, run, start};
 use testkit::netns::{Host, Lab};
 use tokio::sync::watch;
 
@@ -18,6 +18,7 @@ fn config(pxe_dir: &Path) -> NetbootConfig {
         pxe_dir: pxe_dir.to_owned(),
         tftp: true,
         proxy_dhcp: ProxyMode::On,
+        leases: None,
         extra_kernel_args: String::new(),
     }
 }
@@ -47,7 +48,9 @@ fn a_taken_tftp_port_is_told_with_its_owner() {
     let outcome = on(&host, || async move {
         let _taken = UdpSocket::bind("0.0.0.0:69").unwrap();
         let (_stop, shutdown) = watch::channel(false);
-        start(&settings, shutdown).await.map(|_| ())
+        start(&settings, &Shared::default(), shutdown)
+            .await
+            .map(|_| ())
     });
     let Err(NetbootError::PortTaken {
         port: 69, owner, ..
@@ -69,7 +72,7 @@ fn one_taken_port_does_not_hold_the_other_service_and_shutdown_ends_the_waiting(
     let outcome = on(&host, || async move {
         let _taken = UdpSocket::bind("0.0.0.0:69").unwrap();
         let (stop, shutdown) = watch::channel(false);
-        let running = tokio::spawn(run(settings, shutdown));
+        let running = tokio::spawn(run(settings, Shared::default(), shutdown));
         // proxyDHCP runs as soon as its port is taken by it.
         while UdpSocket::bind("10.99.0.2:4011").is_ok() {
             tokio::task::yield_now().await;
@@ -95,8 +98,8 @@ fn settings_that_cannot_work_are_refused_at_once() {
     let (first, second) = on(&host, || async move {
         let (_stop, shutdown) = watch::channel(false);
         (
-            run(nowhere, shutdown.clone()).await,
-            run(odd_pin, shutdown).await,
+            run(nowhere, Shared::default(), shutdown.clone()).await,
+            run(odd_pin, Shared::default(), shutdown).await,
         )
     });
     assert!(
@@ -120,7 +123,7 @@ fn nothing_is_opened_when_nothing_is_asked_for() {
     };
     on(&host, || async move {
         let (_stop, shutdown) = watch::channel(false);
-        let _off = start(&off, shutdown).await.unwrap();
+        let _off = start(&off, &Shared::default(), shutdown).await.unwrap();
         for port in [67, 69, 4011] {
             assert!(UdpSocket::bind(("10.99.0.2", port)).is_ok(), "{port}");
         }
@@ -138,7 +141,9 @@ fn port_67_is_left_alone_when_only_4011_is_asked_for() {
     };
     on(&host, || async move {
         let (_stop, shutdown) = watch::channel(false);
-        let _only = start(&only_4011, shutdown).await.unwrap();
+        let _only = start(&only_4011, &Shared::default(), shutdown)
+            .await
+            .unwrap();
         assert!(UdpSocket::bind(("10.99.0.2", 67)).is_ok());
         assert!(UdpSocket::bind(("10.99.0.2", 4011)).is_err());
     });

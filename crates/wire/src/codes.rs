@@ -149,8 +149,8 @@ catalogue! {
         "Check that deployd runs, its address, and the firewall on its ports.";
     ServerRefused, "server-refused", Failed, "The server refused.",
         "Check that the machine is known and not locked, and that pin and token are the server's.";
-    DhcpConflict, "dhcp-conflict", Warning, "Another server answers network boots.",
-        "Turn off the boot options of the other server, or give this one's.";
+    DhcpConflict, "dhcp-conflict", Warning, "DHCP in this network is not as network boot needs it.",
+        "Look at what is named: another server that answers too, or a range of addresses that does not suffice.";
     MachineIsOn, "machine-is-on", Refused, "The machine is running.",
         "Shut it down, or choose to reboot it.";
     PowerOnTimeout, "power-on-timeout", Failed, "The machine did not power on.",

@@ -2,6 +2,7 @@
 //!
 //! Owns: their names and help. Does not own: what they do.
 
+use super::local_boot::LocalBootArg;
 use super::multicast::Multicast;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -82,6 +83,8 @@ pub enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Network boot: its services, leased addresses, and what stands in its way.
+    Network,
     /// Clear a failed or interrupted execution, so that the machine can have a new one.
     Clear {
         /// Name, id or network address.
@@ -142,6 +145,15 @@ pub enum Machines {
         machine: String,
         /// The new name.
         name: String,
+    },
+    /// How the machine boots its own disk when it has no job: "auto", or "exit", "exit-ok" or
+    /// "search" for firmware that does not get there.
+    LocalBoot {
+        /// Name, id or network address.
+        machine: String,
+        /// The way.
+        #[arg(value_enum)]
+        way: LocalBootArg,
     },
     /// Remove a machine and its history; its images stay.
     Forget {

@@ -8,12 +8,15 @@ pub mod args;
 pub mod client;
 mod confirm;
 mod disks;
+pub mod local_boot;
 mod multicast;
+mod network;
 mod show;
 mod stock;
 mod watch;
 
-use crate::http::api::{ImageInfo, LogView, Rename};
+use crate::http::api::{BootWay, ImageInfo, LogView, Rename};
+use crate::netboot::LocalBoot;
 use crate::store::check::Verified;
 use crate::view::{
     ExecutionView, ImageView, JobRequest, MachineView, NewExecution, Overview, Placement,
@@ -68,6 +71,17 @@ fn command(cli: &Cli) -> Answer<u8> {
             said(json, &format!("{machine} is now {name}"))
         }
         Command::Machines {
+            command: Some(Machines::LocalBoot { machine, way }),
+        } => {
+            let path = format!("/machines/{}/local-boot", encode(machine));
+            let way = LocalBoot::from(*way);
+            client.post_silent(&path, &BootWay { way })?;
+            said(
+                json,
+                &format!("{machine} boots its disk by \"{}\"", way.as_str()),
+            )
+        }
+        Command::Machines {
             command: Some(Machines::Forget { machine }),
         } => {
             client.delete(&format!("/machines/{}", encode(machine)))?;
@@ -115,6 +129,7 @@ fn command(cli: &Cli) -> Answer<u8> {
                 client.get(&format!("/machines/{}/executions", encode(machine)))?;
             print(json, &executions, |e| show::executions(e))
         }
+        Command::Network => print(json, &client.get("/network")?, network::text),
         Command::Clear { machine } => {
             let cleared: Option<ExecutionView> =
                 client.post(&format!("/machines/{}/clear", encode(machine)), &())?;

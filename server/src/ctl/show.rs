@@ -2,10 +2,11 @@
 //!
 //! Owns: tables and sentences. Does not own: the values.
 
-use super::{disks, multicast};
+use super::{disks, multicast, network};
 use crate::cast::shown::Stage;
 use crate::exec::state::State;
 use crate::http::api::ImageInfo;
+use crate::netboot::LocalBoot;
 use crate::store::check::Verified;
 use crate::view::{ExecutionView, ImageView, MachineView, Overview, VersionView};
 use time::OffsetDateTime;
@@ -100,6 +101,9 @@ pub fn machine(m: &MachineView) -> String {
         format!("memory    {}", bytes(m.memory_bytes)),
         format!("seen      {} from {}", time(m.last_seen), m.address),
     ];
+    if m.local_boot != LocalBoot::Auto {
+        lines.push(format!("own disk  by \"{}\"", m.local_boot.as_str()));
+    }
     if let Some(execution) = &m.execution {
         lines.push(format!("job       {}", line(execution)));
     }
@@ -199,6 +203,7 @@ pub fn overview(o: &Overview) -> String {
     };
     let transfers = format!("{} of {} transfers are running{line}", t.running, t.most);
     let mut lines = vec![head, transfers];
+    lines.extend(o.troubles.iter().flat_map(network::trouble));
     let running = o.sessions.iter().filter(|s| s.stage != Stage::Over);
     lines.extend(running.map(multicast::text::line));
     lines.push(executions(&o.executions));

@@ -6,6 +6,7 @@
 use super::{Conn, from_json, signed, to_json, unsigned};
 use crate::exec::fabric::SanDisk;
 use crate::identity::{Candidate, Identity};
+use crate::netboot::LocalBoot;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use wire::{CheckIn, DiskCheck, DiskInfo};
@@ -43,6 +44,8 @@ pub struct Machine {
     pub disk_check_at: Option<i64>,
     /// Disks of storage networks that jobs are held to; none before the first look.
     pub san_disks: Option<Vec<SanDisk>>,
+    /// How its own disk is booted.
+    pub local_boot: LocalBoot,
     /// First and last contact.
     pub first_seen: i64,
     /// Last contact.
@@ -73,6 +76,7 @@ fn machine(row: &SqliteRow) -> Result<Machine, sqlx::Error> {
         disk_check: check.as_deref().map(from_json).transpose()?,
         disk_check_at: row.try_get("disk_check_at")?,
         san_disks: san.as_deref().map(from_json).transpose()?,
+        local_boot: LocalBoot::parse(&row.try_get::<String, _>("local_boot")?),
         first_seen: row.try_get("first_seen")?,
         last_seen: row.try_get("last_seen")?,
     })
@@ -280,6 +284,16 @@ pub async fn rename(conn: &mut Conn, id: &str, name: &str) -> Result<bool, sqlx:
         .execute(conn)
         .await?;
     Ok(true)
+}
+
+/// Sets how a machine's own disk is booted.
+pub async fn set_local_boot(conn: &mut Conn, id: &str, way: LocalBoot) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE machines SET local_boot = $2 WHERE id = $1")
+        .bind(id)
+        .bind(way.as_str())
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// Forgets a machine and its executions.

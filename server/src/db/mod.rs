@@ -6,6 +6,7 @@
 //! can serve them.
 
 pub mod chunks;
+pub mod dhcp;
 pub mod executions;
 pub mod images;
 pub mod machines;

@@ -162,6 +162,19 @@ const VERSIONS: &[&[&str]] = &[
     )",
         "CREATE INDEX bases_of_image ON bases(image)",
     ],
+    // Addresses that the server leases itself; how machines boot their own disks.
+    &[
+        "CREATE TABLE addresses (
+        address TEXT PRIMARY KEY,
+        client TEXT NOT NULL,
+        mac TEXT NOT NULL,
+        host TEXT NOT NULL,
+        held TEXT NOT NULL,
+        since BIGINT NOT NULL,
+        until BIGINT NOT NULL
+    )",
+        "ALTER TABLE machines ADD COLUMN local_boot TEXT NOT NULL DEFAULT 'auto'",
+    ],
 ];
 
 /// Brings an empty or older database to the newest version.

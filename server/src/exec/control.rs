@@ -11,6 +11,7 @@ use crate::db::executions::{self, Execution};
 use crate::db::machines::Machine;
 use crate::db::{Conn, chunks, images, machines};
 use crate::failure::{Failure, Outcome};
+use crate::netboot::LocalBoot;
 use crate::secrets;
 use crate::view::{JobRequest, NewExecution};
 use wire::{Code, DiskSelector, JobKind, Session};
@@ -313,6 +314,19 @@ pub async fn rename(app: &App, reference: &str, name: &str) -> Outcome<()> {
     }
     tx.commit().await?;
     tracing::info!(from = %machine.name, to = %name, "machine renamed");
+    Ok(())
+}
+
+/// Sets how a machine's own disk is booted.
+///
+/// # Errors
+/// There is no such machine.
+pub async fn set_local_boot(app: &App, reference: &str, way: LocalBoot) -> Outcome<()> {
+    let mut tx = app.db.write().await?;
+    let machine = machine(tx.conn(), reference).await?;
+    machines::set_local_boot(tx.conn(), &machine.id, way).await?;
+    tx.commit().await?;
+    tracing::info!(machine = %machine.name, way = way.as_str(), "local boot set");
     Ok(())
 }
 

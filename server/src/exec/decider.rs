@@ -50,7 +50,8 @@ pub async fn decide(app: &App, seen: &BootSeen, now: i64) -> Outcome<BootDecisio
     };
     let model = format!("{} {}", seen.manufacturer, seen.product);
     machines::set_model(tx.conn(), &machine.id, model.trim()).await?;
-    let local = |why: String| BootDecision::LocalDisk { why };
+    let how = machine.local_boot;
+    let local = |why: String| BootDecision::LocalDisk { why, how };
     let mut ended = None;
     let decision = match executions::open_of(tx.conn(), &machine.id).await? {
         // Once, so that disks, all cards and the firmware are known before the first job. A

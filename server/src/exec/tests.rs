@@ -39,6 +39,7 @@ pub(crate) async fn app(dir: &Path, started: i64) -> App {
         scrub_wanted: Default::default(),
         rates: Default::default(),
         casts: Default::default(),
+        board: Default::default(),
     }
 }
 

@@ -8,6 +8,8 @@ use crate::cast;
 use crate::db::{self, chunks, executions, images, machines};
 use crate::exec::{self, control};
 use crate::failure::{Failure, Outcome};
+use crate::netboot::LocalBoot;
+use crate::netboot::board::NetworkView;
 use crate::secrets;
 use crate::store::check::Verified;
 use crate::view::{
@@ -94,9 +96,11 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/version", get(version))
         .route("/overview", get(overview))
+        .route("/network", get(network))
         .route("/machines", get(list_machines))
         .route("/machines/{machine}", get(one_machine).delete(forget))
         .route("/machines/{machine}/rename", post(rename))
+        .route("/machines/{machine}/local-boot", post(local_boot))
         .route("/machines/{machine}/executions", get(history).post(create))
         .route("/machines/{machine}/placements", post(placements))
         .route("/machines/{machine}/interrupt", post(interrupt))
@@ -167,7 +171,13 @@ async fn overview(State(app): Shared) -> Outcome<Json<Overview>> {
             drop(conn);
             cast::views(&app).await?
         },
+        troubles: app.board.troubles(now),
     }))
+}
+
+/// Services, leases and troubles of network boot.
+async fn network(State(app): Shared) -> Json<NetworkView> {
+    Json(app.board.view(db::now()))
 }
 
 /// A machine without its disk check, which is long and asked for alone.
@@ -211,6 +221,18 @@ async fn forget(State(app): Shared, Path(machine): Path<String>) -> Outcome<()> 
 async fn rename(State(app): Shared, Path(machine): Path<String>, body: Body) -> Outcome<()> {
     let Rename { name } = body::message(body).await?;
     control::rename(&app, &machine, &name).await
+}
+
+/// How a machine's own disk is booted.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BootWay {
+    /// The way.
+    pub way: LocalBoot,
+}
+
+async fn local_boot(State(app): Shared, Path(machine): Path<String>, body: Body) -> Outcome<()> {
+    let BootWay { way } = body::message(body).await?;
+    control::set_local_boot(&app, &machine, way).await
 }
 
 async fn show(app: &App, execution: &executions::Execution) -> Outcome<ExecutionView> {

@@ -122,6 +122,8 @@ async fn connection<S>(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS)
         .max_buf_size(READ_AHEAD)
+        // GRUB knows only "Content-Length" written like this, and without it waits for the end.
+        .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {

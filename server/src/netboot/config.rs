@@ -5,7 +5,9 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use super::dhcp::pool::AddressRange;
 use super::error::NetbootError;
 use super::files::is_boot_file_name;
 
@@ -21,6 +23,28 @@ pub enum ProxyMode {
     /// `PXEClient` and no boot file, so that clients come to 4011 by themselves.
     Only4011,
 }
+
+/// Addresses that the server leases itself, for a network without a DHCP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseConfig {
+    /// Ranges; one of the server's own subnet, others for machines behind relays.
+    pub ranges: Vec<AddressRange>,
+    /// Routers; each goes to the clients of its subnet.
+    pub routers: Vec<Ipv4Addr>,
+    /// Name servers.
+    pub name_servers: Vec<Ipv4Addr>,
+    /// Seconds of a lease.
+    pub seconds: u32,
+    /// How long other DHCP servers are looked for before the first lease.
+    pub settle: Duration,
+    /// Whether UEFI machines get GRUB in place of iPXE. It learns its server from the lease
+    /// only, so there is no such choice beside another DHCP server.
+    pub grub: bool,
+}
+
+/// How long other DHCP servers are looked for: some try an address for 3 seconds before
+/// they offer it.
+pub const SETTLE: Duration = Duration::from_secs(6);
 
 /// Everything that network boot needs to know. Ports are the fixed ones of the
 /// protocols where none is named.
@@ -45,6 +69,8 @@ pub struct NetbootConfig {
     pub tftp: bool,
     /// How proxyDHCP takes part.
     pub proxy_dhcp: ProxyMode,
+    /// Addresses that are leased; none beside a DHCP server.
+    pub leases: Option<LeaseConfig>,
     /// More words for the kernel command line, as `console=ttyS1,9600`.
     pub extra_kernel_args: String,
 }
@@ -68,6 +94,30 @@ impl NetbootConfig {
             initrds,
             extra_kernel_args: self.extra_kernel_args.clone(),
         }
+    }
+
+    /// Whether any DHCP packet is answered.
+    pub fn answers_dhcp(&self) -> bool {
+        self.proxy_dhcp != ProxyMode::Off || self.leases.is_some()
+    }
+
+    /// Refuses ranges that could not be leased.
+    ///
+    /// # Errors
+    /// [`NetbootError::Config`] names the setting.
+    pub fn check_leases(&self) -> Result<(), NetbootError> {
+        let Some(leases) = &self.leases else {
+            return Ok(());
+        };
+        if self.proxy_dhcp == ProxyMode::Only4011 {
+            return Err(NetbootError::Config {
+                setting: "--dhcp-range",
+                why: "addresses are leased on port 67, and --proxy-dhcp 4011 leaves that to another server"
+                    .to_owned(),
+            });
+        }
+        let own = super::lessor::own_prefix(self.server_ip);
+        super::lessor::pools(leases, self.server_ip, own).map(drop)
     }
 }
 
@@ -172,6 +222,7 @@ pub(crate) mod tests {
             pxe_dir: pxe_dir.to_owned(),
             tftp: true,
             proxy_dhcp: ProxyMode::On,
+            leases: None,
             extra_kernel_args: String::new(),
         }
     }

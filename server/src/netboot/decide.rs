@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use serde::{Deserialize, Serialize};
 use wire::Report;
 
 /// What iPXE tells about the machine that it runs on. Everything comes from the
@@ -31,6 +32,48 @@ pub struct BootSeen {
     pub buildarch: String,
 }
 
+/// How a machine's own disk is booted. Firmware differs in what it makes of a boot loader
+/// that ends, so a machine can have a way of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LocalBoot {
+    /// BIOS: the first disk, else the boot loader ends. UEFI: it ends with a failure.
+    #[default]
+    Auto,
+    /// The boot loader ends with a failure, on BIOS too.
+    Exit,
+    /// The boot loader ends with success.
+    ExitOk,
+    /// UEFI: GRUB looks for a boot loader on the machine's disks. BIOS: as [`LocalBoot::Auto`].
+    Search,
+}
+
+impl LocalBoot {
+    /// All of them.
+    pub const ALL: [LocalBoot; 4] = [
+        LocalBoot::Auto,
+        LocalBoot::Exit,
+        LocalBoot::ExitOk,
+        LocalBoot::Search,
+    ];
+
+    /// The word that is typed and stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LocalBoot::Auto => "auto",
+            LocalBoot::Exit => "exit",
+            LocalBoot::ExitOk => "exit-ok",
+            LocalBoot::Search => "search",
+        }
+    }
+
+    /// Reads the word; one that is not known means [`LocalBoot::Auto`].
+    pub fn parse(word: &str) -> LocalBoot {
+        let known = LocalBoot::ALL.into_iter().find(|way| way.as_str() == word);
+        known.unwrap_or_default()
+    }
+}
+
 /// What a machine does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BootDecision {
@@ -43,6 +86,8 @@ pub enum BootDecision {
     LocalDisk {
         /// Shown on the machine's screen, as "nothing is assigned to pc-17".
         why: String,
+        /// How.
+        how: LocalBoot,
     },
     /// Show why no job is given, then boot the local disk.
     Refused(Report),

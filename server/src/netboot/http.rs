@@ -26,11 +26,13 @@ use tokio_util::io::ReaderStream;
 use tracing::{info, warn};
 
 use super::config::BootConfig;
-use super::decide::{BootDecider, BootDecision};
+use super::decide::{BootDecider, BootDecision, LocalBoot};
 use super::files::{BootFile, BootFiles, FileError};
 use super::query;
 use super::range::{Part, part};
-use super::script::{first_stage_script, ipxe_script, try_again_script};
+use super::script::{
+    first_stage_script, grub_script, grub_try_again_script, ipxe_script, try_again_script,
+};
 
 /// Longest wait for a [`BootDecider`]; then the machine is told to ask again.
 pub const DECISION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,8 +47,8 @@ struct Boot {
     patience: Duration,
 }
 
-/// The routes `/boot/boot.ipxe`, `/boot/machine.ipxe` and `/boot/files/{name}`, to be
-/// merged into the plain HTTP server's.
+/// The routes `/boot/boot.ipxe`, `/boot/machine.ipxe`, `/boot/machine.grub` and
+/// `/boot/files/{name}`, to be merged into the plain HTTP server's.
 pub fn router(config: Arc<BootConfig>, decider: Arc<dyn BootDecider>) -> Router {
     router_with_timeout(config, decider, DECISION_TIMEOUT)
 }
@@ -60,6 +62,7 @@ fn router_with_timeout(
     Router::new()
         .route("/boot/boot.ipxe", get(first_stage))
         .route("/boot/machine.ipxe", get(machine))
+        .route("/boot/machine.grub", get(machine_of_grub))
         .route("/boot/files/{name}", get(file))
         .with_state(Boot {
             config,
@@ -85,12 +88,36 @@ async fn first_stage(State(boot): State<Boot>) -> Response {
     script(first_stage_script(&boot.config))
 }
 
+/// How a boot loader wants its scripts.
+struct Language {
+    decided: fn(&BootDecision, &BootConfig) -> String,
+    again: fn(&BootConfig) -> String,
+}
+
 async fn machine(State(boot): State<Boot>, RawQuery(query): RawQuery) -> Response {
+    let language = Language {
+        decided: ipxe_script,
+        again: try_again_script,
+    };
+    decided(&boot, query, &language).await
+}
+
+async fn machine_of_grub(State(boot): State<Boot>, RawQuery(query): RawQuery) -> Response {
+    let language = Language {
+        decided: grub_script,
+        again: grub_try_again_script,
+    };
+    decided(&boot, query, &language).await
+}
+
+async fn decided(boot: &Boot, query: Option<String>, language: &Language) -> Response {
     let seen = query::read(query.as_deref().unwrap_or_default());
     let Some(mac) = seen.macs.first().cloned() else {
         warn!("a machine asked for its boot script without a network address");
         let why = "the boot loader did not tell the machine's network address".to_owned();
-        return script(ipxe_script(&BootDecision::LocalDisk { why }, &boot.config));
+        let how = LocalBoot::Auto;
+        let decision = BootDecision::LocalDisk { why, how };
+        return script((language.decided)(&decision, &boot.config));
     };
     match timeout(boot.patience, boot.decider.decide(seen)).await {
         Ok(decision) => {
@@ -100,11 +127,11 @@ async fn machine(State(boot): State<Boot>, RawQuery(query): RawQuery) -> Respons
                 BootDecision::Refused(report) => report.code.as_str(),
             };
             info!(%mac, "boot script fetched: {what}");
-            script(ipxe_script(&decision, &boot.config))
+            script((language.decided)(&decision, &boot.config))
         }
         Err(_) => {
             warn!(%mac, "no decision in time what the machine boots; it asks again");
-            script(try_again_script(&boot.config))
+            script((language.again)(&boot.config))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! iPXE boot scripts, made from the templates in `bootloader-cfg/`.
+//! Boot scripts for iPXE and GRUB, made from the templates in `bootloader-cfg/`.
 //!
 //! Owns: completing the templates, and making values harmless in them. Does not own:
 //! the decision what a machine boots.
@@ -8,7 +8,7 @@
 //! that a user or the network can name.
 
 use super::config::BootConfig;
-use super::decide::BootDecision;
+use super::decide::{BootDecision, LocalBoot};
 
 const FIRST_STAGE: &str = include_str!("../../../bootloader-cfg/boot.ipxe");
 const DEPLOY_OS: &str = include_str!("../../../bootloader-cfg/deploy-os.ipxe");
@@ -16,6 +16,16 @@ const LOCAL_DISK: &str = include_str!("../../../bootloader-cfg/local-disk.ipxe")
 const REFUSED: &str = include_str!("../../../bootloader-cfg/refused.ipxe");
 const TRY_AGAIN: &str = include_str!("../../../bootloader-cfg/try-again.ipxe");
 const LOCAL_DISK_PART: &str = include_str!("../../../bootloader-cfg/local-disk-part.ipxe");
+const LOCAL_EXIT_PART: &str = include_str!("../../../bootloader-cfg/local-exit-part.ipxe");
+const LOCAL_EXIT_OK_PART: &str = include_str!("../../../bootloader-cfg/local-exit-ok-part.ipxe");
+const LOCAL_SEARCH_PART: &str = include_str!("../../../bootloader-cfg/local-search-part.ipxe");
+
+const GRUB_DEPLOY_OS: &str = include_str!("../../../bootloader-cfg/deploy-os.grub");
+const GRUB_LOCAL_DISK: &str = include_str!("../../../bootloader-cfg/local-disk-machine.grub");
+const GRUB_REFUSED: &str = include_str!("../../../bootloader-cfg/refused.grub");
+const GRUB_TRY_AGAIN: &str = include_str!("../../../bootloader-cfg/try-again.grub");
+/// Looks for a boot loader on the disks; also embedded in `local-disk.efi`.
+const GRUB_SEARCH: &str = include_str!("../../../bootloader-cfg/local-disk.grub");
 
 /// Longest text of a user in one script line, in characters. iPXE's screen has 80.
 const MAX_LINE: usize = 200;
@@ -39,7 +49,19 @@ pub fn ipxe_script(decision: &BootDecision, config: &BootConfig) -> String {
                 ("initrds", initrd_lines(config)),
             ],
         ),
-        BootDecision::LocalDisk { why } => complete(LOCAL_DISK, config, &[("why", harmless(why))]),
+        BootDecision::LocalDisk { why, how } => {
+            let way = match how {
+                LocalBoot::Auto => LOCAL_DISK_PART.to_owned(),
+                LocalBoot::Exit => LOCAL_EXIT_PART.to_owned(),
+                LocalBoot::ExitOk => LOCAL_EXIT_OK_PART.to_owned(),
+                LocalBoot::Search => {
+                    let search = complete(LOCAL_SEARCH_PART, config, &[]);
+                    format!("{search}{LOCAL_DISK_PART}")
+                }
+            };
+            let values = [("why", harmless(why)), ("local", way.trim_end().to_owned())];
+            complete(LOCAL_DISK, config, &values)
+        }
         BootDecision::Refused(report) => {
             let text = report.to_string();
             let lines: Vec<String> = text
@@ -56,18 +78,71 @@ pub fn try_again_script(config: &BootConfig) -> String {
     complete(TRY_AGAIN, config, &[])
 }
 
+/// The script for one machine that GRUB runs. Its words are quoted as in a shell.
+pub fn grub_script(decision: &BootDecision, config: &BootConfig) -> String {
+    let search = || ("local", GRUB_SEARCH.trim_end().to_owned());
+    match decision {
+        BootDecision::DeployOs { why } => {
+            let arguments: Vec<String> = kernel_words(config).iter().map(|w| quoted(w)).collect();
+            let initrds: Vec<String> = config
+                .initrds
+                .iter()
+                .map(|name| format!("/boot/files/{name}"))
+                .collect();
+            let values = [
+                ("why", harmless(why)),
+                ("kernel", config.kernel.clone()),
+                ("arguments", arguments.join(" ")),
+                ("initrds", initrds.join(" ")),
+            ];
+            complete(GRUB_DEPLOY_OS, config, &values)
+        }
+        BootDecision::LocalDisk { why, how } => {
+            let local = match how {
+                LocalBoot::Auto | LocalBoot::Search => search(),
+                LocalBoot::Exit | LocalBoot::ExitOk => ("local", "exit".to_owned()),
+            };
+            complete(GRUB_LOCAL_DISK, config, &[("why", harmless(why)), local])
+        }
+        BootDecision::Refused(report) => {
+            let text = report.to_string();
+            let lines: Vec<String> = text
+                .lines()
+                .map(|line| format!("echo \"{}\"", harmless(line)))
+                .collect();
+            complete(
+                GRUB_REFUSED,
+                config,
+                &[("report", lines.join("\n")), search()],
+            )
+        }
+    }
+}
+
+/// As [`try_again_script`], for GRUB.
+pub fn grub_try_again_script(config: &BootConfig) -> String {
+    complete(GRUB_TRY_AGAIN, config, &[])
+}
+
+/// A word that GRUB takes as it is.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// The Deploy-OS's command line for iPXE, which wants to know the initramfs by name.
+pub fn kernel_arguments(config: &BootConfig) -> String {
+    let initrds = config.initrds.iter().map(|name| format!("initrd={name}"));
+    let words: Vec<String> = initrds.chain(kernel_words(config)).collect();
+    words.join(" ")
+}
+
 /// The Deploy-OS's command line: where the server is, whose key it has, and consoles.
 /// The last console is `/dev/console`, so the serial one gets the kernel's messages too.
-pub fn kernel_arguments(config: &BootConfig) -> String {
-    let mut words: Vec<String> = config
-        .initrds
-        .iter()
-        .map(|name| format!("initrd={name}"))
-        .collect();
-    words.push(format!(
+fn kernel_words(config: &BootConfig) -> Vec<String> {
+    let mut words = vec![format!(
         "deploy.server=https://{}:{}",
         config.server_ip, config.data_port
-    ));
+    )];
     if !config.pin.is_empty() {
         words.push(format!("deploy.pin={}", config.pin));
     }
@@ -81,7 +156,7 @@ pub fn kernel_arguments(config: &BootConfig) -> String {
             .split_ascii_whitespace()
             .map(str::to_owned),
     );
-    words.join(" ")
+    words
 }
 
 fn initrd_lines(config: &BootConfig) -> String {
@@ -138,154 +213,4 @@ fn complete(template: &str, config: &BootConfig, values: &[(&str, String)]) -> S
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{
-        MAX_LINE, first_stage_script, harmless, ipxe_script, kernel_arguments, try_again_script,
-    };
-    use crate::netboot::config::BootConfig;
-    use crate::netboot::config::tests::sample;
-    use crate::netboot::decide::BootDecision;
-    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
-    use wire::{Code, DiskState, Report};
-
-    fn config() -> BootConfig {
-        sample(std::path::Path::new("/srv/pxe")).boot_config()
-    }
-
-    fn all() -> Vec<String> {
-        let why = || "pc-17".to_owned();
-        let report = Report::new(
-            Code::MachineAmbiguous,
-            "two machines",
-            DiskState::NotInvolved,
-        );
-        vec![
-            first_stage_script(&config()),
-            try_again_script(&config()),
-            ipxe_script(&BootDecision::DeployOs { why: why() }, &config()),
-            ipxe_script(&BootDecision::LocalDisk { why: why() }, &config()),
-            ipxe_script(&BootDecision::Refused(report), &config()),
-        ]
-    }
-
-    #[test]
-    fn every_script_is_complete_and_ends_at_the_local_disk() {
-        for script in all() {
-            assert!(script.starts_with("#!ipxe\n"), "{script}");
-            assert!(!script.contains("{{") && !script.contains("}}"), "{script}");
-            assert!(
-                script.contains("sanboot --no-describe --drive 0x80 || exit 1"),
-                "{script}"
-            );
-            assert!(script.ends_with("\nexit 1\n"), "{script}");
-            assert!(!script.contains("next-server"), "{script}");
-        }
-    }
-
-    #[test]
-    fn every_label_that_is_jumped_to_exists_once() {
-        for script in all() {
-            for target in script
-                .split("goto ")
-                .skip(1)
-                .filter_map(|rest| rest.split_whitespace().next())
-            {
-                let label = format!(":{target}");
-                assert_eq!(
-                    script.lines().filter(|line| *line == label).count(),
-                    1,
-                    "{label} in {script}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn the_first_stage_tells_who_the_machine_is() {
-        let script = first_stage_script(&config());
-        let url = "http://10.99.0.1:26500/boot/machine.ipxe?mac=${netX/mac}&mac=${net0/mac}";
-        assert!(script.contains(url), "{script}");
-        for field in [
-            "&uuid=${uuid}",
-            "&product=${product:uristring}",
-            "&platform=${platform}",
-        ] {
-            assert!(script.contains(field), "{field}");
-        }
-    }
-
-    #[test]
-    fn the_deploy_os_gets_server_pin_and_consoles() {
-        let script = ipxe_script(
-            &BootDecision::DeployOs {
-                why: "backup".to_owned(),
-            },
-            &config(),
-        );
-        let kernel = "kernel http://10.99.0.1:26500/boot/files/vmlinuz initrd=initramfs.img \
-                      deploy.server=https://10.99.0.1:26501 deploy.pin=00ff deploy.signer=11ee \
-                      console=tty0 console=ttyS0,115200 panic=30 || goto again\n";
-        assert!(script.contains(kernel), "{script}");
-        let initrd = "initrd --name initramfs.img http://10.99.0.1:26500/boot/files/initramfs.img || goto again\n";
-        assert!(script.contains(initrd), "{script}");
-    }
-
-    #[test]
-    fn extra_arguments_follow_and_an_empty_pin_is_left_out() {
-        let config = BootConfig {
-            pin: String::new(),
-            signer: String::new(),
-            extra_kernel_args: " quiet  lang=ja ".to_owned(),
-            initrds: vec!["a.img".to_owned(), "b.img".to_owned()],
-            ..config()
-        };
-        let arguments = kernel_arguments(&config);
-        assert!(
-            arguments.starts_with("initrd=a.img initrd=b.img deploy.server="),
-            "{arguments}"
-        );
-        assert!(arguments.ends_with("panic=30 quiet lang=ja"), "{arguments}");
-        assert!(!arguments.contains("deploy.pin"), "{arguments}");
-        assert!(!arguments.contains("deploy.signer"), "{arguments}");
-    }
-
-    #[test]
-    fn a_refusal_shows_code_and_what_was_found() {
-        let report = Report::new(
-            Code::MachineAmbiguous,
-            "pc-17\n|| shell ${x}",
-            DiskState::NotInvolved,
-        );
-        let script = ipxe_script(&BootDecision::Refused(report), &config());
-        assert!(
-            script.contains("echo machine-ambiguous: Network address"),
-            "{script}"
-        );
-        assert!(script.contains("echo ?? shell ??x?"), "{script}");
-    }
-
-    #[test]
-    fn names_cannot_bring_commands_in() {
-        assert_eq!(harmless("pc\nshell"), "pc shell");
-        assert_eq!(harmless("a || shell"), "a ?? shell");
-        assert_eq!(
-            harmless("a && b ; c # d ${net0/mac} {{local}}"),
-            "a ?? b ? c ? d ??net0/mac? ??local??"
-        );
-        assert_eq!(harmless("日本"), "??");
-        assert_eq!(harmless(&"x".repeat(1000)).len(), MAX_LINE);
-    }
-
-    proptest! {
-        #[test]
-        fn no_name_changes_the_number_of_lines_or_commands(name in any::<String>()) {
-            let plain = ipxe_script(&BootDecision::DeployOs { why: "x".to_owned() }, &config());
-            let named = ipxe_script(&BootDecision::DeployOs { why: name }, &config());
-            prop_assert_eq!(plain.lines().count(), named.lines().count());
-            for sign in ["||", "&&", "${", ";", "{{"] {
-                prop_assert_eq!(plain.matches(sign).count(), named.matches(sign).count());
-            }
-            prop_assert!(named.is_ascii());
-        }
-    }
-}
+mod tests;

@@ -1,20 +1,23 @@
 //! Starting and stopping network boot's own sockets.
 //!
-//! Owns: proxyDHCP and TFTP as services. Does not own: the HTTP server, which carries
+//! Owns: proxyDHCP (with leasing) and TFTP as services. Does not own: the HTTP server, which carries
 //! [`super::router`].
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddrV4;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info};
 
-use super::config::{NetbootConfig, ProxyMode};
+use super::board::Board;
+use super::config::NetbootConfig;
 use super::error::NetbootError;
 use super::files::BootFiles;
+use super::lessor::{LeaseStore, now};
 use super::portowner::owner_of_udp_port;
 use super::proxy::Proxy;
 use super::tftp::server::TftpServer;
@@ -22,6 +25,18 @@ use super::tftp::server::TftpServer;
 const TFTP: u16 = 69;
 /// Wait before a port that could not be had is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+
+const PROXY_DHCP: &str = "boot files (proxyDHCP)";
+const TFTP_SERVICE: &str = "TFTP";
+
+/// What network boot shares with the rest of the server.
+#[derive(Clone, Default)]
+pub struct Shared {
+    /// What operators are told.
+    pub board: Arc<Board>,
+    /// Where leases are stored; needed only to lease addresses.
+    pub leases: Option<Arc<dyn LeaseStore>>,
+}
 
 /// Services that run.
 #[derive(Debug)]
@@ -43,12 +58,13 @@ impl Netboot {
 /// Port 67 taken by an address server on this host is none: see [`Proxy::open`].
 pub async fn start(
     config: &NetbootConfig,
+    shared: &Shared,
     shutdown: watch::Receiver<bool>,
 ) -> Result<Netboot, NetbootError> {
     check(config)?;
-    let proxy = match config.proxy_dhcp {
-        ProxyMode::Off => None,
-        ProxyMode::On | ProxyMode::Only4011 => Some(Proxy::open(config)?),
+    let proxy = match config.answers_dhcp() {
+        false => None,
+        true => Some(Proxy::open(config, shared)?),
     };
     let tftp = if config.tftp {
         Some(open_tftp(config).await?)
@@ -72,21 +88,24 @@ pub async fn start(
 /// Only for settings that cannot work.
 pub async fn run(
     config: NetbootConfig,
+    shared: Shared,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), NetbootError> {
     check(&config)?;
-    let config = &config;
+    let (config, shared) = (&config, &shared);
+    let board = &shared.board;
     let proxy = async {
-        let open = || async { Proxy::open(config) };
-        if config.proxy_dhcp != ProxyMode::Off
-            && let Some(proxy) = insist("proxyDHCP", open, shutdown.clone()).await
+        let open = || async { Proxy::open(config, shared) };
+        if config.answers_dhcp()
+            && let Some(proxy) = insist(PROXY_DHCP, board, open, shutdown.clone()).await
         {
             proxy.run(shutdown.clone()).await;
         }
     };
     let tftp = async {
+        let open = || open_tftp(config);
         if config.tftp
-            && let Some(tftp) = insist("TFTP", || open_tftp(config), shutdown.clone()).await
+            && let Some(tftp) = insist(TFTP_SERVICE, board, open, shutdown.clone()).await
         {
             tftp.run(shutdown.clone()).await;
         }
@@ -97,7 +116,8 @@ pub async fn run(
 
 /// Tries until it works or `shutdown` becomes true.
 async fn insist<T, F, Work>(
-    service: &str,
+    service: &'static str,
+    board: &Board,
     open: F,
     mut shutdown: watch::Receiver<bool>,
 ) -> Option<T>
@@ -110,10 +130,14 @@ where
         match open().await {
             Ok(opened) => {
                 info!("{service} runs");
+                board.service(service, "runs");
+                board.over(service);
                 return Some(opened);
             }
             Err(failure) => {
                 let report = failure.report();
+                board.service(service, &format!("waits: {}", report.found));
+                board.trouble(service, report.clone(), now());
                 // The same trouble is told once, not every few seconds.
                 if told != report.found {
                     error!(code = report.code.as_str(), advice = %report.advice, "{service} waits: {}", report.found);
@@ -136,6 +160,7 @@ pub(super) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 
 fn check(config: &NetbootConfig) -> Result<(), NetbootError> {
     config.boot_config().check()?;
+    config.check_leases()?;
     let unreadable = |source| NetbootError::Folder {
         folder: config.pxe_dir.clone(),
         source,

@@ -37,6 +37,8 @@ pub struct ProxyConfig {
     pub bios_file: Option<String>,
     /// Boot loader for x86-64 UEFI machines, if there is one.
     pub efi64_file: Option<String>,
+    /// The same for those that fetch it by HTTP.
+    pub efi64_http_file: Option<String>,
 }
 
 /// Where an answer goes.
@@ -141,15 +143,15 @@ fn kind_of_answer(request: &Packet, port: Port, server_ip: Ipv4Addr) -> Option<M
 
 /// The boot file by program and architecture. IANA: 0 BIOS; 7 x86-64 UEFI and 9 EBC,
 /// which x86-64 firmware says too; 16 x86-64 UEFI over HTTP. There is none yet for
-/// 6 (IA32 UEFI) and 11 (64-bit Arm UEFI).
-fn boot_file(client: &Client, config: &ProxyConfig) -> Option<String> {
+/// 6 and 15 (IA32 UEFI), 11 and 19 (64-bit Arm UEFI).
+pub(super) fn boot_file(client: &Client, config: &ProxyConfig) -> Option<String> {
     if client.program == Program::Ipxe {
         return Some(config.script_url.clone());
     }
     let (file, http) = match (client.architecture, client.program) {
         (0, Program::Pxe) => (config.bios_file.as_ref()?, false),
         (7 | 9, Program::Pxe) => (config.efi64_file.as_ref()?, false),
-        (7 | 9 | 16, Program::Http) => (config.efi64_file.as_ref()?, true),
+        (7 | 9 | 16, Program::Http) => (config.efi64_http_file.as_ref()?, true),
         _ => return None,
     };
     Some(if http {
@@ -231,7 +233,7 @@ fn pxe_options(request: &Packet) -> Vec<u8> {
 }
 
 /// Puts a text and its closing zero into a field, or leaves the field empty.
-fn put_text(field: &mut [u8], text: &str) -> bool {
+pub(super) fn put_text(field: &mut [u8], text: &str) -> bool {
     let fits = text.len() < field.len();
     if let (true, Some(place)) = (fits, field.get_mut(..text.len())) {
         place.copy_from_slice(text.as_bytes());

@@ -30,6 +30,23 @@ pub struct Client {
 
 const BIOS: u16 = 0;
 
+/// An architecture as people call it (IANA's list, option 93), and what to do with a
+/// machine of it for which there is no boot file.
+pub fn architecture_name(architecture: u16) -> (&'static str, &'static str) {
+    const FILES: &str =
+        "Build the boot files (./build.sh), and look whether the server's PXE folder has them.";
+    const OLD: &str = "32-bit UEFI firmware is not supported over the network. Boot the machine in BIOS mode if \
+                       its firmware can do that.";
+    const ARM: &str = "Machines of this kind are not supported over the network.";
+    match architecture {
+        0 => ("BIOS", FILES),
+        6 | 15 => ("32-bit UEFI", OLD),
+        7 | 9 | 16 => ("x86-64 UEFI", FILES),
+        10 | 11 | 18 | 19 => ("Arm UEFI", ARM),
+        _ => ("another kind of machine", ARM),
+    }
+}
+
 impl Client {
     /// Recognises a boot client; `None` for every other DHCP client.
     pub fn of(packet: &Packet) -> Option<Client> {

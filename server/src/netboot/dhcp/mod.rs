@@ -1,14 +1,20 @@
-//! DHCP as far as proxyDHCP needs it, without sockets.
+//! DHCP without sockets, files or clocks: what a boot server says beside an address
+//! server, and what an address server says.
 //!
-//! Owns: the packet codec ([`packet`]) and the rules by which a request is answered
-//! ([`answer`]). Does not own: sockets and interfaces (`netboot::proxy`). It never
-//! gives out an address.
+//! Owns: the packet codec ([`packet`]), the rules by which a boot server answers
+//! ([`answer`]), which never names an address, and those by which addresses are leased
+//! ([`lease`], [`table`], [`pool`]) or not ([`standing`]). Does not own: sockets and
+//! interfaces (`netboot::proxy`, `netboot::lessor`).
 
 pub mod answer;
 pub mod client;
 pub mod conflict;
+pub mod lease;
 pub mod option;
 pub mod packet;
+pub mod pool;
+pub mod standing;
+pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -27,18 +27,23 @@ pub enum MessageType {
     Offer = 2,
     /// A client asks for what was offered.
     Request = 3,
+    /// A client found its address used by another.
+    Decline = 4,
     /// A server grants.
     Ack = 5,
+    /// A server refuses.
+    Nak = 6,
+    /// A client gives its address back.
+    Release = 7,
     /// A client that has an address asks for options.
     Inform = 8,
 }
 
 impl MessageType {
     fn from_byte(byte: u8) -> Option<MessageType> {
-        use MessageType::{Ack, Discover, Inform, Offer, Request};
-        [Discover, Offer, Request, Ack, Inform]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        use MessageType::{Ack, Decline, Discover, Inform, Nak, Offer, Release, Request};
+        let all = [Discover, Offer, Request, Decline, Ack, Nak, Release, Inform];
+        all.into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

@@ -11,7 +11,7 @@ use wire::{Code, DiskState, Report};
 
 use super::router_with_timeout;
 use crate::netboot::config::tests::sample;
-use crate::netboot::decide::{BootDecider, BootDecision, BootSeen, Decision};
+use crate::netboot::decide::{BootDecider, BootDecision, BootSeen, Decision, LocalBoot};
 
 /// Decides by the machine's serial number, and remembers who asked.
 #[derive(Default)]
@@ -36,6 +36,7 @@ impl BootDecider for BySerial {
                 )),
                 _ => BootDecision::LocalDisk {
                     why: "nothing is assigned".to_owned(),
+                    how: LocalBoot::Auto,
                 },
             }
         })
@@ -126,6 +127,10 @@ fn scripts_follow_the_decision() {
         .flat_map(|seen| seen.macs.clone())
         .collect();
     assert_eq!(macs, ["52:54:00:00:00:01"; 4]);
+    let grub = served.script("/boot/machine.grub?mac=52:54:00:00:00:01&serial=deploy");
+    assert!(grub.contains("\nif linux /boot/files/vmlinuz "), "{grub}");
+    let busy = served.script("/boot/machine.grub?mac=52:54:00:00:00:01&serial=busy");
+    assert!(busy.contains("asking again"), "{busy}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ fn config() -> ProxyConfig {
         files_url: "http://10.99.0.2:26500/boot/files".to_owned(),
         bios_file: Some("undionly.kpxe".to_owned()),
         efi64_file: Some("snponly.efi".to_owned()),
+        efi64_http_file: Some("snponly.efi".to_owned()),
     }
 }
 
