@@ -1,4 +1,4 @@
-//! A site: one network with a foreign DHCP server, and our management server beside it.
+//! A site: one network with our management server, beside a foreign DHCP server or alone.
 //!
 //! Owns: starting, killing and asking the servers. Does not own: machines
 //! (`machines`), what an answer means (`status`).
@@ -46,7 +46,7 @@ pub const TAPS: [&str; 3] = ["tap0", "tap1", "tap2"];
 pub struct Site {
     // The children before the namespaces they live in: fields are dropped in order.
     deployd: Option<Running>,
-    _dnsmasq: Running,
+    _dnsmasq: Option<Running>,
     server: Host,
     _router: Host,
     lab: Lab,
@@ -54,6 +54,8 @@ pub struct Site {
     built: Built,
     logs: PathBuf,
     starts: u32,
+    /// More options of `deployd`.
+    options: Vec<String>,
 }
 
 impl Site {
@@ -62,6 +64,20 @@ impl Site {
     /// # Errors
     /// A program is missing, this is not root, or a server does not start.
     pub fn new(built: &Built, name: &str) -> io::Result<Site> {
+        Site::make(built, name, true, &[])
+    }
+
+    /// Without a foreign DHCP server: ours leases the addresses. `options` are more options
+    /// of `deployd`.
+    ///
+    /// # Errors
+    /// As [`Site::new`].
+    pub fn closed(built: &Built, name: &str, options: &[&str]) -> io::Result<Site> {
+        let range = ["--dhcp-range", "10.99.0.100-10.99.0.199"];
+        Site::make(built, name, false, &[&range[..], options].concat())
+    }
+
+    fn make(built: &Built, name: &str, foreign: bool, options: &[&str]) -> io::Result<Site> {
         require("dnsmasq", "dnsmasq-base")?;
         let logs = built.logs(name);
         if logs.exists() {
@@ -86,7 +102,10 @@ impl Site {
                 "--dhcp-leasefile={}",
                 state.path().join("leases").display()
             ));
-        let dnsmasq = Running::start(leases, &logs.join("dnsmasq.log"))?;
+        let dnsmasq = match foreign {
+            true => Some(Running::start(leases, &logs.join("dnsmasq.log"))?),
+            false => None,
+        };
         let mut site = Site {
             deployd: None,
             _dnsmasq: dnsmasq,
@@ -97,6 +116,7 @@ impl Site {
             built: built.clone(),
             logs,
             starts: 0,
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
         };
         site.start_server()?;
         Ok(site)
@@ -119,6 +139,7 @@ impl Site {
             .arg("--pxe-dir")
             .arg(self.built.pxe())
             .args(["--proxy-dhcp", "on"])
+            .args(&self.options)
             // An emulated timer on a loaded host is late; the kernel's check of it would
             // end in a panic that says nothing about this system.
             .args(["--kernel-args", "no_timer_check"]);
