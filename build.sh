@@ -81,9 +81,9 @@ TEXT
 # --- what must be installed ---------------------------------------------------
 
 BUILD_PACKAGES=(gcc make libc6-dev flex bison bc libelf-dev libssl-dev xz-utils zstd binutils
-    musl-tools busybox-static ipxe util-linux ca-certificates)
+    musl-tools busybox-static ipxe grub-common grub-efi-amd64-bin util-linux ca-certificates)
 TEST_PACKAGES=(qemu-system-x86 ovmf ipxe-qemu dnsmasq-base iproute2 nftables debootstrap e2fsprogs
-    dosfstools mtools fdisk gdisk grub-common grub-pc-bin grub-efi-amd64-bin partclone shellcheck sqlite3
+    dosfstools mtools fdisk gdisk grub-pc-bin partclone shellcheck sqlite3
     ntfs-3g xfsprogs btrfs-progs exfatprogs exfat-fuse f2fs-tools lvm2 mdadm ldmtool squashfs-tools udftools xorriso
     genisoimage dmsetup openssl age qemu-utils libvhdi-utils libnbd-bin bzip2 lz4 xz-utils)
 BENCH_PACKAGES=(partclone zstd e2fsprogs time cpio udpcast)
@@ -184,11 +184,30 @@ build_pxe() {
     for file in undionly.kpxe snponly.efi ipxe.efi; do
         install -m 644 "/usr/lib/ipxe/$file" "$OUT/pxe/$file"
     done
+    build_local_disk
+    # The other boot loader of UEFI machines.
+    build_grub grubnetx64.efi netboot.grub efinet net http tftp smbios linux
+}
+
+# A GRUB that finds the boot loader of a UEFI machine's own disks.
+build_local_disk() {
+    build_grub local-disk.efi local-disk.grub
+}
+
+# build_grub FILE CONFIG MODULE...: a GRUB with its configuration inside.
+build_grub() {
+    local file=$1 config=$2
+    shift 2
+    grub-mkstandalone --format=x86_64-efi --output="$OUT/pxe/$file" --themes= --fonts= --locales= \
+        --modules="part_gpt part_msdos fat $*" \
+        --install-modules="normal configfile echo sleep test true search search_fs_file chain part_gpt part_msdos fat boot reboot $*" \
+        "boot/grub/grub.cfg=$ROOT/bootloader-cfg/$config"
 }
 
 # What stands in out/ beside our code, and where its source is.
 write_notice() {
-    local busybox ipxe
+    local busybox ipxe grub
+    grub=$(dpkg-query -W -f '${source:Package}=${source:Version}' grub-efi-amd64-bin)
     busybox=$(dpkg-query -W -f '${Version}' busybox-static)
     ipxe=$(dpkg-query -W -f '${Version}' ipxe)
     cat >"$OUT/SOURCES" <<TEXT
@@ -201,6 +220,7 @@ pxe/initramfs.img  bin/busybox: BusyBox, GPL-2.0. Source: apt-get source busybox
 pxe/undionly.kpxe  iPXE, GPL-2.0 with the UBDL. Source: apt-get source ipxe=$ipxe
 pxe/snponly.efi
 pxe/ipxe.efi
+pxe/grubnetx64.efi GRUB (as pxe/local-disk.efi), GPL-3.0 or later. Source: apt-get source $grub
 bin/*, /init       Deploy-OS, MIT OR Apache-2.0, with the libraries that Cargo.lock names
                    (cargo metadata lists their licences).
 TEXT
@@ -222,6 +242,7 @@ report() {
             vmlinuz) how="$KERNEL_PACKAGE $KERNEL_VERSION, $KERNEL_HOW" ;;
             initramfs.img) how="cpio, zstd -19: imager as /init, busybox" ;;
             firmware.img) how="extra segment from $DEPLOY_FIRMWARE" ;;
+            local-disk.efi | grubnetx64.efi) how="Debian's GRUB" ;;
             *) how="Debian's iPXE" ;;
         esac
         printf '   %-26s %12d  %s\n' "pxe/${file##*/}" "$(size_of "$file")" "$how"
