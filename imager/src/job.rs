@@ -2,9 +2,10 @@
 //!
 //! Owns: composing a disk, the engine and the server's routes into one execution, and
 //! the truth about the disk in its report. Does not own: jobs of several disks (`sets`),
-//! check-in, reporting the final state, or the console (`target`).
+//! wiping (`wipe`), check-in, reporting the final state, or the console (`target`).
 
 mod sets;
+mod wipe;
 
 use crate::backup::{self, upload};
 use crate::cast::server::SessionSource;
@@ -140,6 +141,7 @@ pub fn run(
                 sets::restore(room, &chosen, set, &wanted, &job.resumed, remote, progress)
             }
         }
+        JobKind::Wipe(order) => wipe::run(order, job.resume, disks, remote, progress),
     }?;
     result.summary.seconds = started.elapsed().as_secs_f64();
     Ok(result)

@@ -38,3 +38,4 @@ pub mod source;
 pub mod target;
 pub mod trust;
 pub mod verify_image;
+pub mod wipe;

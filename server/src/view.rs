@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use wire::size::duration;
 use wire::{
     After, Codec, DiskCheck, DiskInfo, DiskSelector, JobKind, JobOutcome, Progress, Report,
-    RestoreScope, Summary,
+    RestoreScope, Summary, WipeOrder,
 };
 
 /// What the server is.
@@ -83,7 +83,7 @@ pub struct ExecutionView {
     pub id: String,
     /// Name of the machine.
     pub machine: String,
-    /// `backup`, `restore` or `disk-check`.
+    /// `backup`, `restore`, `wipe` or `disk-check`.
     pub kind: String,
     /// Name of the image.
     pub image: Option<String>,
@@ -97,7 +97,7 @@ pub struct ExecutionView {
     /// Disks that were chosen, if they are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskSelector>,
-    /// Disk that a restore has begun to overwrite; the first one of several.
+    /// Disk that a restore or a wipe has begun to overwrite; the first one of several.
     pub writes_to: Option<DiskInfo>,
     /// All disks that a restore of several has begun to overwrite.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -295,6 +295,8 @@ pub enum JobRequest {
         #[serde(default)]
         all_disks: bool,
     },
+    /// Make everything on a disk unreadable.
+    Wipe(WipeOrder),
     /// List disks, partitions and file systems.
     DiskCheck,
 }
@@ -360,6 +362,7 @@ pub fn execution(app: &App, e: &Execution, machine: &str, now: i64) -> Execution
         JobKind::Restore {
             image_name, disk, ..
         } => (Some(image_name.clone()), disk.clone()),
+        JobKind::Wipe(order) => (None, order.disk.clone()),
         JobKind::DiskCheck => (None, None),
     };
     let (report, warnings) = match &e.outcome {
@@ -389,7 +392,7 @@ pub fn execution(app: &App, e: &Execution, machine: &str, now: i64) -> Execution
         disks: match &e.job {
             JobKind::Backup { disks, .. } => disks.clone(),
             JobKind::Restore { set, .. } => set.iter().map(|part| part.disk.clone()).collect(),
-            JobKind::DiskCheck => Vec::new(),
+            JobKind::Wipe(_) | JobKind::DiskCheck => Vec::new(),
         },
         state: e.state,
         note: note(app, e, machine, silent_since, now),

@@ -129,6 +129,8 @@ catalogue! {
         "Check disk, cable and controller; replace the disk if it persists.";
     VerifyMismatch, "verify-mismatch", Failed, "The disk gives back something else than was written.",
         "Do not use this disk; check disk, controller and memory.";
+    WipeUnsupported, "wipe-unsupported", Refused, "The disk cannot be wiped in that way.",
+        "Choose another method; --method auto takes the best that the disk can do.";
     FsNotGrown, "fs-not-grown", Warning, "A partition is larger than before, its file system is not.",
         "Let the file system's own tool enlarge it.";
     TableNotReread, "table-not-reread", Warning, "The kernel of this machine still has the disk's old partition table.",

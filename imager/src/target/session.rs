@@ -285,6 +285,7 @@ fn verb(kind: &JobKind) -> &'static str {
     match kind {
         JobKind::Backup { .. } => "backup",
         JobKind::Restore { .. } => "restore",
+        JobKind::Wipe(_) => "wipe",
         JobKind::DiskCheck => "disk check",
     }
 }
@@ -297,6 +298,7 @@ fn selectors(kind: &JobKind) -> Vec<Option<&DiskSelector>> {
             set.iter().map(|part| Some(&part.disk)).collect()
         }
         JobKind::Backup { disk, .. } | JobKind::Restore { disk, .. } => vec![disk.as_ref()],
+        JobKind::Wipe(order) => vec![order.disk.as_ref()],
         JobKind::DiskCheck => Vec::new(),
     }
 }
@@ -304,14 +306,14 @@ fn selectors(kind: &JobKind) -> Vec<Option<&DiskSelector>> {
 /// What must be assumed of the disk when a job ends in a way that tells nothing.
 fn disk_after(kind: &JobKind) -> DiskState {
     match kind {
-        JobKind::Restore { .. } => DiskState::Unknown,
+        JobKind::Restore { .. } | JobKind::Wipe(_) => DiskState::Unknown,
         JobKind::Backup { .. } | JobKind::DiskCheck => DiskState::Untouched,
     }
 }
 
 fn disk_after_success(kind: &JobKind) -> DiskState {
     match kind {
-        JobKind::Restore { .. } => DiskState::Complete,
+        JobKind::Restore { .. } | JobKind::Wipe(_) => DiskState::Complete,
         JobKind::Backup { .. } | JobKind::DiskCheck => DiskState::Untouched,
     }
 }
@@ -320,7 +322,7 @@ fn job_view(kind: &JobKind, disks: &[DiskInfo]) -> JobView {
     let image = match kind {
         JobKind::Backup { image, .. } => image.clone(),
         JobKind::Restore { image_name, .. } => image_name.clone(),
-        JobKind::DiskCheck => String::new(),
+        JobKind::Wipe(_) | JobKind::DiskCheck => String::new(),
     };
     let disk = match selectors(kind)[..] {
         [] => format!("{} disks", disks.len()),
@@ -350,6 +352,9 @@ fn describe(disk: &DiskInfo) -> String {
 }
 
 fn summary_line(summary: &Summary) -> String {
+    if let Some(wiped) = &summary.wipe {
+        return format!("note {}", wiped.sentence());
+    }
     format!(
         "note {} of {} in {}, {} over the network",
         size::bytes(summary.used_bytes),

@@ -3,6 +3,7 @@
 //! Owns: their names and help. Does not own: what they do.
 
 use super::multicast::Multicast;
+use super::wipe::Wipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use wire::{After, Codec, DiskSelector, GrowChoice, PartitionChoice, PartitionPair, RestoreScope};
@@ -62,6 +63,13 @@ pub enum Command {
         /// What to do; list if not given.
         #[command(subcommand)]
         command: Option<Multicast>,
+    },
+    /// Wipe a machine's disk at its next network boot. Nothing brings back what is on it.
+    Wipe(Wipe),
+    /// List the certificates of wiped disks, or show one.
+    Certificates {
+        /// Id of the execution that wiped the disk.
+        execution: Option<String>,
     },
     /// List a machine's disks, partitions and file systems at its next network boot.
     DiskCheck {

@@ -12,6 +12,7 @@ mod multicast;
 mod show;
 mod stock;
 mod watch;
+mod wipe;
 
 use crate::http::api::{ImageInfo, LogView, Rename};
 use crate::store::check::Verified;
@@ -77,6 +78,10 @@ fn command(cli: &Cli) -> Answer<u8> {
         Command::Restore(arguments) => restore(&client, json, arguments),
         Command::Multicast { command } => {
             multicast::run(&client, json, command.as_ref().unwrap_or(&Multicast::List))
+        }
+        Command::Wipe(arguments) => wipe::run(&client, json, arguments),
+        Command::Certificates { execution } => {
+            wipe::certificates(&client, json, execution.as_deref())
         }
         Command::DiskCheck {
             machine,

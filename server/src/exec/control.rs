@@ -5,7 +5,7 @@
 use super::rate::LEAST;
 use super::state::State;
 use super::{choices, conclude, concluded, failed, kind_name, names, watch};
-use super::{scope, set};
+use super::{scope, set, wipe};
 use crate::app::App;
 use crate::db::executions::{self, Execution};
 use crate::db::machines::Machine;
@@ -130,6 +130,7 @@ pub(super) async fn job(
 ) -> Outcome<(JobKind, Option<String>)> {
     match request {
         JobRequest::DiskCheck => Ok((JobKind::DiskCheck, None)),
+        JobRequest::Wipe(order) => Ok((wipe::settle(machine, order)?, None)),
         JobRequest::Backup {
             disk,
             image,

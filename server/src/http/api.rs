@@ -2,7 +2,7 @@
 //!
 //! Owns: paths and the administrator's token. Does not own: what is done.
 
-use super::{bearer, body, stock};
+use super::{bearer, body, certificates, stock};
 use crate::app::App;
 use crate::cast;
 use crate::db::{self, chunks, executions, images, machines};
@@ -107,6 +107,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/images/{image}", get(one_image).delete(delete_image))
         .route("/images/{image}/verify", post(verify))
         .merge(stock::routes())
+        .merge(certificates::routes())
         .merge(super::cast::operators())
         .route_layer(middleware::from_fn_with_state(
             Arc::clone(&app),
