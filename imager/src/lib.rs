@@ -31,6 +31,7 @@ pub mod remote;
 pub mod report;
 pub mod restore;
 pub mod room;
+pub mod script;
 pub mod sectors;
 pub mod several;
 pub mod shrink;

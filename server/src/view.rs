@@ -14,6 +14,7 @@ use crate::exec::{kind_name, watch};
 use crate::failure::Outcome;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use wire::script::NewScript;
 use wire::size::duration;
 use wire::{
     After, Codec, DiskCheck, DiskInfo, DiskSelector, JobKind, JobOutcome, Progress, Report,
@@ -83,9 +84,9 @@ pub struct ExecutionView {
     pub id: String,
     /// Name of the machine.
     pub machine: String,
-    /// `backup`, `restore`, `wipe` or `disk-check`.
+    /// `backup`, `restore`, `wipe`, `script` or `disk-check`.
     pub kind: String,
-    /// Name of the image.
+    /// Name of the image, or of the script of a script job.
     pub image: Option<String>,
     /// Id of the image: the one that is restored, or was published.
     pub image_id: Option<String>,
@@ -231,6 +232,9 @@ pub struct NewExecution {
     /// Most bytes a second of its transfer; no limit if not given.
     #[serde(default)]
     pub rate: Option<u64>,
+    /// Scripts that run before or after it, or are it.
+    #[serde(default)]
+    pub scripts: Vec<NewScript>,
 }
 
 /// What an operator asks for.
@@ -297,6 +301,11 @@ pub enum JobRequest {
     },
     /// Make everything on a disk unreadable.
     Wipe(WipeOrder),
+    /// Run a script, which is among the order's.
+    Script {
+        /// Its name, for display.
+        name: String,
+    },
     /// List disks, partitions and file systems.
     DiskCheck,
 }
@@ -363,6 +372,7 @@ pub fn execution(app: &App, e: &Execution, machine: &str, now: i64) -> Execution
             image_name, disk, ..
         } => (Some(image_name.clone()), disk.clone()),
         JobKind::Wipe(order) => (None, order.disk.clone()),
+        JobKind::Script { name } => (Some(name.clone()), None),
         JobKind::DiskCheck => (None, None),
     };
     let (report, warnings) = match &e.outcome {
@@ -392,7 +402,7 @@ pub fn execution(app: &App, e: &Execution, machine: &str, now: i64) -> Execution
         disks: match &e.job {
             JobKind::Backup { disks, .. } => disks.clone(),
             JobKind::Restore { set, .. } => set.iter().map(|part| part.disk.clone()).collect(),
-            JobKind::Wipe(_) | JobKind::DiskCheck => Vec::new(),
+            JobKind::Wipe(_) | JobKind::Script { .. } | JobKind::DiskCheck => Vec::new(),
         },
         state: e.state,
         note: note(app, e, machine, silent_since, now),

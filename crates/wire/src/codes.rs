@@ -179,6 +179,10 @@ catalogue! {
         "Check network and server, then start the job again.";
     ConnectionLost, "connection-lost", Failed, "The connection was lost and could not be made again.",
         "Check network and server, then start the job again.";
+    ScriptUntrusted, "script-untrusted", Refused, "A script is not signed by the key that is trusted.",
+        "Boot the machine by the server that ordered it, which names its key (deploy.signer=, --trusted-key).";
+    ScriptFailed, "script-failed", Failed, "A script failed.",
+        "Look at its output with deployctl script output; correct it, and order the job again.";
     Interrupted, "interrupted", Failed, "The job was interrupted.",
         "Start it again when you like.";
     Busy, "busy", Waiting, "All transfer slots are taken.",

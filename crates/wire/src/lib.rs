@@ -9,6 +9,7 @@ pub mod codes;
 pub mod message;
 pub mod report;
 pub mod scope;
+pub mod script;
 pub mod set;
 pub mod size;
 pub mod wipe;
@@ -19,6 +20,7 @@ pub use codes::Code;
 pub use message::*;
 pub use report::{DiskState, Report};
 pub use scope::{GrowChoice, PartitionPair, RestoreScope};
+pub use script::ScriptResult;
 pub use set::{BeginWrite, DiskImage};
 pub use wipe::{WipeMethod, WipeOrder, WipeProof, Wiped};
 

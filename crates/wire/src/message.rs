@@ -20,6 +20,7 @@
 //! | `/v1/executions/{id}/session…` | | multicast: see [`crate::cast`] |
 //! | `PUT /v1/executions/{id}/tables` | old partition tables ([`OldTables`]) | empty |
 //! | `POST /v1/executions/{id}/begin-write` | [`crate::BeginWrite`] | empty |
+//! | `POST /v1/executions/{id}/script` | [`crate::script::ScriptResult`] | empty |
 //! | `POST /v1/executions/{id}/finish` | [`Finish`] | [`FinishReply`] |
 //!
 //! With `?part=N`, the `GET` of a manifest, `fetch`, `doubtful`, `tables` and `begin-write` mean disk N
@@ -31,6 +32,7 @@ use crate::cast::Session;
 use crate::codec::Codec;
 use crate::report::Report;
 use crate::scope::RestoreScope;
+use crate::script::Script;
 use crate::set::DiskImage;
 use crate::wipe::{WipeOrder, Wiped};
 use serde::{Deserialize, Serialize};
@@ -235,6 +237,9 @@ pub struct Job {
     /// Of a restore of several disks: the positions of those of which `resume` is so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resumed: Vec<u32>,
+    /// Scripts that run before or after it, or are it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<Script>,
     /// What to do afterwards.
     pub after: After,
 }
@@ -300,6 +305,11 @@ pub enum JobKind {
     },
     /// Make everything on a disk unreadable.
     Wipe(WipeOrder),
+    /// Run a script, which is among the job's.
+    Script {
+        /// Its name, for display.
+        name: String,
+    },
     /// List disks, partitions and file systems.
     DiskCheck,
 }

@@ -286,6 +286,7 @@ fn verb(kind: &JobKind) -> &'static str {
         JobKind::Backup { .. } => "backup",
         JobKind::Restore { .. } => "restore",
         JobKind::Wipe(_) => "wipe",
+        JobKind::Script { .. } => "script",
         JobKind::DiskCheck => "disk check",
     }
 }
@@ -299,7 +300,7 @@ fn selectors(kind: &JobKind) -> Vec<Option<&DiskSelector>> {
         }
         JobKind::Backup { disk, .. } | JobKind::Restore { disk, .. } => vec![disk.as_ref()],
         JobKind::Wipe(order) => vec![order.disk.as_ref()],
-        JobKind::DiskCheck => Vec::new(),
+        JobKind::Script { .. } | JobKind::DiskCheck => Vec::new(),
     }
 }
 
@@ -308,13 +309,16 @@ fn disk_after(kind: &JobKind) -> DiskState {
     match kind {
         JobKind::Restore { .. } | JobKind::Wipe(_) => DiskState::Unknown,
         JobKind::Backup { .. } | JobKind::DiskCheck => DiskState::Untouched,
+        JobKind::Script { .. } => DiskState::Unknown,
     }
 }
 
 fn disk_after_success(kind: &JobKind) -> DiskState {
     match kind {
         JobKind::Restore { .. } | JobKind::Wipe(_) => DiskState::Complete,
-        JobKind::Backup { .. } | JobKind::DiskCheck => DiskState::Untouched,
+        JobKind::Backup { .. } | JobKind::Script { .. } | JobKind::DiskCheck => {
+            DiskState::Untouched
+        }
     }
 }
 
@@ -322,6 +326,7 @@ fn job_view(kind: &JobKind, disks: &[DiskInfo]) -> JobView {
     let image = match kind {
         JobKind::Backup { image, .. } => image.clone(),
         JobKind::Restore { image_name, .. } => image_name.clone(),
+        JobKind::Script { name } => name.clone(),
         JobKind::Wipe(_) | JobKind::DiskCheck => String::new(),
     };
     let disk = match selectors(kind)[..] {

@@ -3,6 +3,7 @@
 //! Owns: their names and help. Does not own: what they do.
 
 use super::multicast::Multicast;
+use super::script::{Script, With};
 use super::wipe::Wipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -66,6 +67,9 @@ pub enum Command {
     },
     /// Wipe a machine's disk at its next network boot. Nothing brings back what is on it.
     Wipe(Wipe),
+    /// Scripts on machines: run, output.
+    #[command(subcommand)]
+    Script(Script),
     /// List the certificates of wiped disks, or show one.
     Certificates {
         /// Id of the execution that wiped the disk.
@@ -309,6 +313,9 @@ pub struct Backup {
     /// Bytes a second that its transfer may take, as 50M; at least 1M [default: no limit].
     #[arg(long, value_name = "BYTES", value_parser = wire::size::parse)]
     pub rate: Option<u64>,
+    /// Scripts before and after it.
+    #[command(flatten)]
+    pub scripts: With,
     /// What the machine does afterwards.
     #[arg(long, value_enum, default_value_t = AfterArg::Reboot)]
     pub after: AfterArg,
@@ -362,6 +369,9 @@ pub struct Restore {
     /// Bytes a second that its transfer may take, as 50M; at least 1M [default: no limit].
     #[arg(long, value_name = "BYTES", value_parser = wire::size::parse)]
     pub rate: Option<u64>,
+    /// Scripts before and after it.
+    #[command(flatten)]
+    pub scripts: With,
     /// What the machine does afterwards.
     #[arg(long, value_enum, default_value_t = AfterArg::Reboot)]
     pub after: AfterArg,

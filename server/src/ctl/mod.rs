@@ -9,6 +9,7 @@ pub mod client;
 mod confirm;
 mod disks;
 mod multicast;
+mod script;
 mod show;
 mod stock;
 mod watch;
@@ -79,6 +80,7 @@ fn command(cli: &Cli) -> Answer<u8> {
         Command::Multicast { command } => {
             multicast::run(&client, json, command.as_ref().unwrap_or(&Multicast::List))
         }
+        Command::Script(command) => script::run(&client, json, command),
         Command::Wipe(arguments) => wipe::run(&client, json, arguments),
         Command::Certificates { execution } => {
             wipe::certificates(&client, json, execution.as_deref())
@@ -92,6 +94,7 @@ fn command(cli: &Cli) -> Answer<u8> {
                 job: JobRequest::DiskCheck,
                 after: (*after).into(),
                 rate: None,
+                scripts: Vec::new(),
             };
             create(&client, json, machine, &new, *wait)
         }
@@ -179,6 +182,7 @@ fn backup(client: &Client, json: bool, arguments: &Backup) -> Answer<u8> {
         job,
         after: arguments.after.into(),
         rate: arguments.rate,
+        scripts: arguments.scripts.read()?,
     };
     create(client, json, &arguments.machine, &new, arguments.wait)
 }
@@ -212,6 +216,7 @@ fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
         job,
         after: arguments.after.into(),
         rate: arguments.rate,
+        scripts: arguments.scripts.read()?,
     };
     let warning = show::clean(&if set {
         let path = format!("/machines/{}/placements", encode(&machine.id));

@@ -61,6 +61,7 @@ pub(super) fn run(client: &Client, json: bool, arguments: &Wipe) -> Answer<u8> {
         job: JobRequest::Wipe(order),
         after: arguments.after.into(),
         rate: None,
+        scripts: Vec::new(),
     };
     create(client, json, &machine.id, &new, arguments.wait)
 }
@@ -108,7 +109,14 @@ fn list(all: &[CertificateView]) -> String {
         .collect();
     show::table(
         &[
-            "EXECUTION", "MACHINE", "MODEL", "SERIAL", "SIZE", "METHOD", "ENDED", "SIGNATURE",
+            "EXECUTION",
+            "MACHINE",
+            "MODEL",
+            "SERIAL",
+            "SIZE",
+            "METHOD",
+            "ENDED",
+            "SIGNATURE",
         ],
         &rows,
     )

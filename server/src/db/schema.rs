@@ -162,6 +162,8 @@ const VERSIONS: &[&[&str]] = &[
     )",
         "CREATE INDEX bases_of_image ON bases(image)",
     ],
+    // Scripts that run with an execution, signed.
+    &["ALTER TABLE executions ADD COLUMN scripts TEXT"],
 ];
 
 /// Brings an empty or older database to the newest version.

@@ -17,6 +17,7 @@ pub mod rate;
 pub mod registry;
 pub mod run;
 mod scope;
+pub(crate) mod scripts;
 pub mod set;
 pub mod state;
 #[cfg(test)]
@@ -112,6 +113,7 @@ pub fn kind_name(job: &JobKind) -> &'static str {
         JobKind::Backup { .. } => "backup",
         JobKind::Restore { .. } => "restore",
         JobKind::Wipe(_) => "wipe",
+        JobKind::Script { .. } => "script",
         JobKind::DiskCheck => "disk-check",
     }
 }

@@ -141,7 +141,9 @@ pub async fn begin_write(
 fn disks_of(job: &JobKind) -> usize {
     match job {
         JobKind::Restore { set, .. } => set.len().max(1),
-        JobKind::Backup { .. } | JobKind::Wipe(_) | JobKind::DiskCheck => 1,
+        JobKind::Backup { .. } | JobKind::Wipe(_) | JobKind::Script { .. } | JobKind::DiskCheck => {
+            1
+        }
     }
 }
 

@@ -156,7 +156,7 @@ pub fn needs_slot(job: &JobKind) -> bool {
             multicast: Some(_), ..
         } => false,
         JobKind::Backup { .. } | JobKind::Restore { .. } => true,
-        JobKind::Wipe(_) | JobKind::DiskCheck => false,
+        JobKind::Wipe(_) | JobKind::Script { .. } | JobKind::DiskCheck => false,
     }
 }
 
@@ -164,7 +164,7 @@ pub fn needs_slot(job: &JobKind) -> bool {
 pub fn writes(job: &JobKind) -> bool {
     match job {
         JobKind::Restore { .. } | JobKind::Wipe(_) => true,
-        JobKind::Backup { .. } | JobKind::DiskCheck => false,
+        JobKind::Backup { .. } | JobKind::Script { .. } | JobKind::DiskCheck => false,
     }
 }
 
@@ -224,6 +224,7 @@ pub(crate) mod tests {
             token: "t".into(),
             series: None,
             rate: None,
+            scripts: Vec::new(),
             state,
             open: true,
             created: 0,

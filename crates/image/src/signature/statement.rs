@@ -8,6 +8,7 @@
 //! | kind | bytes |
 //! |---|---|
 //! | certificate of a wipe | `deploy-os wipe certificate v1` |
+//! | script | `deploy-os script v1` |
 
 use super::{Signature, SigningKey};
 use ring::signature::{ED25519, UnparsedPublicKey};
@@ -17,12 +18,15 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 pub enum Statement {
     /// A server's word that a disk was wiped.
     WipeCertificate,
+    /// A script that targets may run.
+    Script,
 }
 
 impl Statement {
     fn message(self, text: &[u8]) -> Vec<u8> {
         let kind: &[u8] = match self {
             Statement::WipeCertificate => b"deploy-os wipe certificate v1\0",
+            Statement::Script => b"deploy-os script v1\0",
         };
         [kind, text].concat()
     }
@@ -62,6 +66,7 @@ mod tests {
         let signed = key.sign_statement(Statement::WipeCertificate, &text);
         assert!(signed.is_of_statement(Statement::WipeCertificate, &text));
         assert!(!signed.is_of_statement(Statement::WipeCertificate, &text[1..]));
+        assert!(!signed.is_of_statement(Statement::Script, &text));
         assert!(!signed.is_of(Hash(text)));
         let image = key.sign(Hash(text));
         assert!(!image.is_of_statement(Statement::WipeCertificate, &text));
