@@ -2,9 +2,11 @@
 //!
 //! Owns: composing a disk, the engine and the server's routes into one execution, and
 //! the truth about the disk in its report. Does not own: jobs of several disks (`sets`),
-//! check-in, reporting the final state, or the console (`target`).
+//! wiping (`wipe`), scripts (`scripts`), check-in, reporting the final state, or the console (`target`).
 
+mod scripts;
 mod sets;
+mod wipe;
 
 use crate::backup::{self, upload};
 use crate::cast::server::SessionSource;
@@ -18,8 +20,10 @@ use crate::{bad_ranges, cast, disks, in_use, machine, old_tables, source};
 use blockdev::Device;
 use image::Layout;
 use image::record::Compression;
+use scripts::Scripts;
 use std::path::Path;
 use std::time::Instant;
+use wire::script::ScriptWhen;
 use wire::{
     BeginWrite, Code, Codec, DiskCheck, DiskInfo, DiskState, Job, JobKind, Report, Session, Step,
     Summary,
@@ -69,11 +73,28 @@ pub fn run(
             report.code, report.found
         ));
     }
+    let scripts = Scripts::check(job, keyring.trusted).map_err(|report| Report {
+        disk: disk_before(job),
+        ..report
+    })?;
+    // A job that goes on had its script before it began to write.
+    if !job.resume {
+        scripts.run(ScriptWhen::Before, disk_before(job), remote, progress)?;
+    }
     let mut result = match &job.kind {
         JobKind::DiskCheck => Ok(JobResult {
             summary: Summary::default(),
             warnings: Vec::new(),
         }),
+        JobKind::Script { .. } => {
+            progress.step(Step::Running, 0);
+            scripts
+                .run(ScriptWhen::Alone, DiskState::NotInvolved, remote, progress)
+                .map(|()| JobResult {
+                    summary: Summary::default(),
+                    warnings: Vec::new(),
+                })
+        }
         JobKind::Backup {
             disk,
             full,
@@ -140,7 +161,13 @@ pub fn run(
                 sets::restore(room, &chosen, set, &wanted, &job.resumed, remote, progress)
             }
         }
+        JobKind::Wipe(order) => wipe::run(order, job.resume, disks, remote, progress),
     }?;
+    let after = match &job.kind {
+        JobKind::Restore { .. } => DiskState::Complete,
+        _ => DiskState::NotInvolved,
+    };
+    scripts.run(ScriptWhen::After, after, remote, progress)?;
     result.summary.seconds = started.elapsed().as_secs_f64();
     Ok(result)
 }

@@ -93,6 +93,7 @@ fn restore(path: &Path, resume: bool) -> Job {
         },
         resume,
         resumed: Vec::new(),
+        scripts: Vec::new(),
         after: After::Reboot,
     }
 }

@@ -270,6 +270,7 @@ fn job(path: &Path, root: &str) -> Job {
         },
         resume: false,
         resumed: Vec::new(),
+        scripts: Vec::new(),
         after: After::Reboot,
     }
 }

@@ -16,10 +16,11 @@ use crate::netboot::LocalBoot;
 use crate::netboot::board::Trouble;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use wire::script::NewScript;
 use wire::size::duration;
 use wire::{
     After, Codec, DiskCheck, DiskInfo, DiskSelector, JobKind, JobOutcome, Progress, Report,
-    RestoreScope, Summary,
+    RestoreScope, Summary, WipeOrder,
 };
 
 /// What the server is.
@@ -88,9 +89,9 @@ pub struct ExecutionView {
     pub id: String,
     /// Name of the machine.
     pub machine: String,
-    /// `backup`, `restore` or `disk-check`.
+    /// `backup`, `restore`, `wipe`, `script` or `disk-check`.
     pub kind: String,
-    /// Name of the image.
+    /// Name of the image, or of the script of a script job.
     pub image: Option<String>,
     /// Id of the image: the one that is restored, or was published.
     pub image_id: Option<String>,
@@ -102,7 +103,7 @@ pub struct ExecutionView {
     /// Disks that were chosen, if they are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskSelector>,
-    /// Disk that a restore has begun to overwrite; the first one of several.
+    /// Disk that a restore or a wipe has begun to overwrite; the first one of several.
     pub writes_to: Option<DiskInfo>,
     /// All disks that a restore of several has begun to overwrite.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -239,6 +240,9 @@ pub struct NewExecution {
     /// Most bytes a second of its transfer; no limit if not given.
     #[serde(default)]
     pub rate: Option<u64>,
+    /// Scripts that run before or after it, or are it.
+    #[serde(default)]
+    pub scripts: Vec<NewScript>,
 }
 
 /// What an operator asks for.
@@ -302,6 +306,13 @@ pub enum JobRequest {
         /// All images of the set, each to the disk that it was made of.
         #[serde(default)]
         all_disks: bool,
+    },
+    /// Make everything on a disk unreadable.
+    Wipe(WipeOrder),
+    /// Run a script, which is among the order's.
+    Script {
+        /// Its name, for display.
+        name: String,
     },
     /// List disks, partitions and file systems.
     DiskCheck,
@@ -369,6 +380,8 @@ pub fn execution(app: &App, e: &Execution, machine: &str, now: i64) -> Execution
         JobKind::Restore {
             image_name, disk, ..
         } => (Some(image_name.clone()), disk.clone()),
+        JobKind::Wipe(order) => (None, order.disk.clone()),
+        JobKind::Script { name } => (Some(name.clone()), None),
         JobKind::DiskCheck => (None, None),
     };
     let (report, warnings) = match &e.outcome {
@@ -398,7 +411,7 @@ pub fn execution(app: &App, e: &Execution, machine: &str, now: i64) -> Execution
         disks: match &e.job {
             JobKind::Backup { disks, .. } => disks.clone(),
             JobKind::Restore { set, .. } => set.iter().map(|part| part.disk.clone()).collect(),
-            JobKind::DiskCheck => Vec::new(),
+            JobKind::Wipe(_) | JobKind::Script { .. } | JobKind::DiskCheck => Vec::new(),
         },
         state: e.state,
         note: note(app, e, machine, silent_since, now),

@@ -21,7 +21,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Below this a write is left to the cache, which joins neighbours.
-const AT_LEAST: u64 = 128 << 10;
+pub(crate) const AT_LEAST: u64 = 128 << 10;
 /// What goes to the device at once.
 const PIECE: usize = 1 << 20;
 
@@ -70,10 +70,10 @@ impl Device {
     }
 
     /// Writes `buf`, checked to lie inside the device: whole pages straight to it if they
-    /// are many enough, the rest through the cache.
-    pub(crate) fn write_through(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+    /// are at least so many bytes, the rest through the cache.
+    pub(crate) fn write_through(&self, offset: u64, buf: &[u8], at_least: u64) -> io::Result<()> {
         let whole = self.direct_writer.as_ref().and_then(|writer| {
-            let (from, until) = writer.whole_pages(offset, buf.len())?;
+            let (from, until) = writer.whole_pages(offset, buf.len(), at_least)?;
             Some((writer, from, until))
         });
         let Some((writer, from, until)) = whole else {
@@ -97,14 +97,14 @@ impl Device {
 
 impl DirectWriter {
     /// The part of a write that is whole pages, as positions in its bytes.
-    fn whole_pages(&self, offset: u64, len: usize) -> Option<(usize, usize)> {
+    fn whole_pages(&self, offset: u64, len: usize, at_least: u64) -> Option<(usize, usize)> {
         if self.refused.load(Ordering::Relaxed) {
             return None;
         }
         let end = offset.checked_add(len as u64)?;
         let from = offset.checked_next_multiple_of(self.unit)?;
         let until = end / self.unit * self.unit;
-        if until.checked_sub(from)? < AT_LEAST {
+        if until.checked_sub(from)? < at_least {
             return None;
         }
         let within = |at: u64| usize::try_from(at - offset).ok();

@@ -52,6 +52,7 @@ pub enum Operation {
     Discard,
     InvalidateCache,
     RereadTable,
+    Command,
 }
 
 impl Operation {
@@ -69,6 +70,7 @@ impl Operation {
             Operation::Discard => "discarding",
             Operation::InvalidateCache => "dropping cached data of",
             Operation::RereadTable => "re-reading the partition table of",
+            Operation::Command => "sending a command to",
         }
     }
 }

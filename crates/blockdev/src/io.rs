@@ -6,6 +6,7 @@
 
 use crate::buffer::{ALIGNMENT, AlignedBuf};
 use crate::device::{Device, Kind};
+use crate::direct::AT_LEAST;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::ioctl;
 use nix::errno::Errno;
@@ -43,9 +44,23 @@ impl Device {
     /// # Errors
     /// An [`Error`] inside: `OutOfRange`, `NoSpace`, `Medium`.
     pub fn write_all_at(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.write_from(offset, buf, AT_LEAST)
+    }
+
+    /// As [`Device::write_all_at`], but after [`Device::write_directly`] every whole page
+    /// goes past the page cache, so that an error is met by the write that causes it however
+    /// small it is.
+    ///
+    /// # Errors
+    /// As [`Device::write_all_at`].
+    pub fn write_past_cache(&self, offset: u64, buf: &[u8]) -> io::Result<()> {
+        self.write_from(offset, buf, 1)
+    }
+
+    fn write_from(&self, offset: u64, buf: &[u8], at_least: u64) -> io::Result<()> {
         self.check_range(Operation::Write, offset, buf.len() as u64)?;
         Ok(self
-            .write_through(offset, buf)
+            .write_through(offset, buf, at_least)
             .map_err(|e| Error::new(Operation::Write, self.path(), e).at(offset))?)
     }
 

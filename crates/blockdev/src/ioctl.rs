@@ -1,7 +1,7 @@
 //! The kernel calls that have no safe form.
 //!
-//! Owns: with [`volume`] every `unsafe` block of the project, one function a call, each
-//! safe to call with any open file. Does not own: what the calls are used for.
+//! Owns: with [`volume`] and [`nvme`] every `unsafe` block of the project, one function a
+//! call, each safe to call with any open file. Does not own: what the calls are used for.
 //!
 //! Numbers are built with nix's macros, whose type follows the platform (`ulong` on
 //! glibc, `int` on musl).
@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
+pub(crate) mod nvme;
 pub(crate) mod volume;
 
 mod raw {

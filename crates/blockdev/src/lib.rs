@@ -13,6 +13,7 @@
 
 #![warn(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod abilities;
 mod buffer;
 mod device;
 mod direct;
@@ -23,12 +24,14 @@ mod identity;
 mod io;
 mod ioctl;
 mod multipath;
+pub mod nvme;
 mod proc_tables;
 mod sysfs;
 mod text;
 mod volume;
 mod vpd;
 
+pub use abilities::Abilities;
 pub use buffer::AlignedBuf;
 pub use device::{Device, Kind};
 pub use error::{Error, ErrorKind, Operation};

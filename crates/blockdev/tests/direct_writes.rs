@@ -86,6 +86,24 @@ fn large_writes_do_not_wait_in_the_cache() {
 }
 
 #[test]
+fn small_writes_wait_in_the_cache_unless_they_may_not() {
+    let (_dir, disk) = disk(512);
+    let mut device = Device::open_write(disk.path()).unwrap();
+    device.write_directly();
+    let before = given(disk.path());
+    device.write_past_cache(8192, &[7; 4096]).unwrap();
+    assert_eq!(given(disk.path()) - before, 4096);
+    // Part of a page is the cache's in any case.
+    device.write_past_cache(512, &[9; 512]).unwrap();
+    device.flush().unwrap();
+    let mut found = vec![0; 12288];
+    device.read_exact_at(0, &mut found).unwrap();
+    assert!(found[512..1024].iter().all(|&byte| byte == 9));
+    assert!(found[8192..].iter().all(|&byte| byte == 7));
+    assert!(found[1024..8192].iter().all(|&byte| byte == 0xee));
+}
+
+#[test]
 fn a_write_past_the_end_is_refused_whole() {
     let (_dir, disk) = disk(512);
     let mut device = Device::open_write(disk.path()).unwrap();

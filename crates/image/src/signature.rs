@@ -26,6 +26,10 @@
 //! the root hash. The root covers everything that is restored; that the same image may
 //! stand in files of several versions of the format is why the version is not signed.
 
+mod statement;
+
+pub use statement::Statement;
+
 use crate::cells::Cursor;
 use crate::seal::{ImageKey, KeyId, Proof};
 use crate::section::{self, Counted, Kind};

@@ -28,6 +28,9 @@ pub enum FileFault {
     Write,
     /// Writes succeed and change nothing.
     LostWrite,
+    /// Holes can be punched there, and nothing is: what a disk is that takes a discard and
+    /// does nothing. Without it there is no discard.
+    LostDiscard,
 }
 
 type Rules = Arc<Mutex<Vec<(Range<u64>, FileFault)>>>;
@@ -165,6 +168,7 @@ impl Server {
             26 => Ok(init_reply()),
             27 => Ok(open_reply(false)),
             28 => Ok(Vec::new()), // READDIR: nobody lists it
+            43 => self.punch(body),
             _ => Err(nix::libc::ENOSYS),
         };
         let (error, data) = match reply {
@@ -218,6 +222,25 @@ impl Server {
             self.file.write_all_at(data, offset).map_err(errno)?;
         }
         Ok([size.to_ne_bytes(), [0; 4]].concat())
+    }
+
+    /// FALLOCATE. That there is none at all (ENOSYS) the kernel remembers.
+    fn punch(&self, body: &[u8]) -> Result<Vec<u8>, i32> {
+        let (offset, len, mode) = (u64_at(body, 8), u64_at(body, 16), u32_at(body, 24));
+        let rules = lock(&self.rules);
+        if !rules
+            .iter()
+            .any(|(_, kind)| *kind == FileFault::LostDiscard)
+        {
+            return Err(nix::libc::ENOSYS);
+        }
+        drop(rules);
+        let is_hole = mode & nix::libc::FALLOC_FL_PUNCH_HOLE.cast_unsigned() != 0;
+        let range = offset..offset.saturating_add(len);
+        match is_hole && self.hit(&range, FileFault::LostDiscard) {
+            true => Ok(Vec::new()),
+            false => Err(nix::libc::EOPNOTSUPP),
+        }
     }
 
     fn attributes(&self, node: u64) -> Result<Vec<u8>, i32> {

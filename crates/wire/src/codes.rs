@@ -129,6 +129,8 @@ catalogue! {
         "Check disk, cable and controller; replace the disk if it persists.";
     VerifyMismatch, "verify-mismatch", Failed, "The disk gives back something else than was written.",
         "Do not use this disk; check disk, controller and memory.";
+    WipeUnsupported, "wipe-unsupported", Refused, "The disk cannot be wiped in that way.",
+        "Choose another method; --method auto takes the best that the disk can do.";
     FsNotGrown, "fs-not-grown", Warning, "A partition is larger than before, its file system is not.",
         "Let the file system's own tool enlarge it.";
     TableNotReread, "table-not-reread", Warning, "The kernel of this machine still has the disk's old partition table.",
@@ -177,6 +179,10 @@ catalogue! {
         "Check network and server, then start the job again.";
     ConnectionLost, "connection-lost", Failed, "The connection was lost and could not be made again.",
         "Check network and server, then start the job again.";
+    ScriptUntrusted, "script-untrusted", Refused, "A script is not signed by the key that is trusted.",
+        "Boot the machine by the server that ordered it, which names its key (deploy.signer=, --trusted-key).";
+    ScriptFailed, "script-failed", Failed, "A script failed.",
+        "Look at its output with deployctl script output; correct it, and order the job again.";
     Interrupted, "interrupted", Failed, "The job was interrupted.",
         "Start it again when you like.";
     Busy, "busy", Waiting, "All transfer slots are taken.",

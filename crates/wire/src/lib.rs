@@ -4,19 +4,25 @@
 //! disk looks like. Nothing here does I/O.
 
 pub mod cast;
+pub mod codec;
 pub mod codes;
 pub mod message;
 pub mod report;
 pub mod scope;
+pub mod script;
 pub mod set;
 pub mod size;
+pub mod wipe;
 
 pub use cast::{JoinReply, PORT_MULTICAST, Session, SessionReply};
+pub use codec::Codec;
 pub use codes::Code;
 pub use message::*;
 pub use report::{DiskState, Report};
 pub use scope::{GrowChoice, PartitionPair, RestoreScope};
+pub use script::ScriptResult;
 pub use set::{BeginWrite, DiskImage};
+pub use wipe::{WipeMethod, WipeOrder, WipeProof, Wiped};
 
 /// Version of the conversation between target and server. Both sides send it in
 /// [`PROTOCOL_HEADER`]; a server refuses a target whose major number it does not know.

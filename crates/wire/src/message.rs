@@ -20,6 +20,7 @@
 //! | `/v1/executions/{id}/session…` | | multicast: see [`crate::cast`] |
 //! | `PUT /v1/executions/{id}/tables` | old partition tables ([`OldTables`]) | empty |
 //! | `POST /v1/executions/{id}/begin-write` | [`crate::BeginWrite`] | empty |
+//! | `POST /v1/executions/{id}/script` | [`crate::script::ScriptResult`] | empty |
 //! | `POST /v1/executions/{id}/finish` | [`Finish`] | [`FinishReply`] |
 //!
 //! With `?part=N`, the `GET` of a manifest, `fetch`, `doubtful`, `tables` and `begin-write` mean disk N
@@ -28,9 +29,12 @@
 //! [`crate::Report`] as JSON. All are idempotent: sent twice they do what they do once.
 
 use crate::cast::Session;
+use crate::codec::Codec;
 use crate::report::Report;
 use crate::scope::RestoreScope;
+use crate::script::Script;
 use crate::set::DiskImage;
+use crate::wipe::{WipeOrder, Wiped};
 use serde::{Deserialize, Serialize};
 
 /// Longest control message that either side accepts.
@@ -233,6 +237,9 @@ pub struct Job {
     /// Of a restore of several disks: the positions of those of which `resume` is so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resumed: Vec<u32>,
+    /// Scripts that run before or after it, or are it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<Script>,
     /// What to do afterwards.
     pub after: After,
 }
@@ -296,39 +303,19 @@ pub enum JobKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         multicast: Option<Session>,
     },
+    /// Make everything on a disk unreadable.
+    Wipe(WipeOrder),
+    /// Run a script, which is among the job's.
+    Script {
+        /// Its name, for display.
+        name: String,
+    },
     /// List disks, partitions and file systems.
     DiskCheck,
 }
 
 fn is_false(value: &bool) -> bool {
     !value
-}
-
-/// How a backup compresses what it sends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Codec {
-    /// Zstandard, levels 1 to 19.
-    #[default]
-    Zstd,
-    /// Deflate, levels 1 to 9.
-    Deflate,
-    /// Nothing is compressed; the level means nothing.
-    None,
-}
-
-impl Codec {
-    /// The highest level; the lowest is 1.
-    pub fn max_level(self) -> i32 {
-        match self {
-            Codec::Deflate => 9,
-            Codec::Zstd | Codec::None => 19,
-        }
-    }
-
-    fn is_default(&self) -> bool {
-        *self == Codec::default()
-    }
 }
 
 /// What a target does after its job.
@@ -488,6 +475,9 @@ pub struct Summary {
     pub seconds: f64,
     /// Where the time went: `disk`, `cpu`, `network`, `server`.
     pub bottleneck: String,
+    /// Of a wipe: what was done, and how it was proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wipe: Option<Box<Wiped>>,
 }
 
 /// Answer to a final state: it is stored; the target may leave.

@@ -30,6 +30,7 @@ mod signals;
 mod target;
 mod verify;
 mod volume;
+mod wipe;
 
 use crate::report::{EXIT_DIFFERENT, EXIT_DONE, EXIT_FAILED, exit_code};
 use clap::{Parser, Subcommand};
@@ -60,6 +61,8 @@ enum Command {
     Backup(backup::Args),
     /// Write an image to a disk
     Restore(restore::Args),
+    /// Make everything on a disk unreadable, and prove it
+    Wipe(wipe::Args),
     /// Send an image to many machines at once, by multicast and without a server
     Send(send::Args),
     /// Write the image that a machine sends by multicast to a disk
@@ -99,6 +102,7 @@ impl Command {
             Command::Map(args) => map::run(args),
             Command::Backup(args) => backup::run(args),
             Command::Restore(args) => restore::run(args),
+            Command::Wipe(args) => wipe::run(args),
             Command::Send(args) => send::run(args),
             Command::Receive(args) => receive::run(args),
             Command::Shrink(args) => shrink::run(args),
@@ -123,6 +127,7 @@ impl Command {
             Command::Map(args) => args.json,
             Command::Backup(args) => args.json,
             Command::Restore(args) => args.to.json,
+            Command::Wipe(args) => args.json,
             Command::Send(args) => args.json,
             Command::Receive(args) => args.to.json,
             Command::Shrink(args) => args.json,

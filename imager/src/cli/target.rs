@@ -188,8 +188,9 @@ fn report(
     stored?;
     super::print_warnings(&done.warnings);
     let summary = &done.summary;
-    Ok(said(
-        format!(
+    let text = match &summary.wipe {
+        Some(wiped) => format!("Job done: {}.\n", wiped.sentence()),
+        None => format!(
             "Job done: {} used of {}, {} over the network{}, in {}.\n",
             size::bytes(summary.used_bytes),
             size::bytes(summary.disk_bytes),
@@ -197,6 +198,9 @@ fn report(
             skipped(summary),
             size::duration(summary.seconds.round() as u64)
         ),
+    };
+    Ok(said(
+        text,
         json!({
             "result": "done",
             "disk_bytes": summary.disk_bytes,
@@ -204,6 +208,7 @@ fn report(
             "skipped_bytes": summary.skipped_bytes,
             "wire_bytes": summary.wire_bytes,
             "seconds": summary.seconds,
+            "wipe": summary.wipe,
             "warnings": super::warnings_json(&done.warnings),
         }),
     ))

@@ -262,6 +262,7 @@ impl Stage {
             kind,
             resume: !resumed.is_empty(),
             resumed: resumed.to_vec(),
+            scripts: Vec::new(),
             after: After::Reboot,
         };
         run(&job, &remote, &self.disks, &Keyring::default(), &tracker)

@@ -33,7 +33,7 @@ use std::time::Duration;
 use text::{escape_segment, newest_part};
 use wire::{
     BeginWrite, CheckIn, CheckInReply, Code, DiskCheck, DiskState, Finish, FinishReply, OldTables,
-    Progress, ProgressReply, Published, Report, Reread, Stored,
+    Progress, ProgressReply, Published, Report, Reread, ScriptResult, Stored,
 };
 
 /// How long data and final states are tried again: a restart or an update of the server
@@ -417,6 +417,17 @@ impl Remote {
         let body = encode(message)?;
         self.retried("announcing the writing", || {
             self.post("begin-write", &body)?.empty()
+        })
+    }
+
+    /// `POST .../script`: how a script ended.
+    ///
+    /// # Errors
+    /// See [`Remote::checkin`].
+    pub fn script_result(&self, message: &ScriptResult) -> Result<(), Report> {
+        let body = encode(message)?;
+        self.retried("sending what a script said", || {
+            self.post("script", &body)?.empty()
         })
     }
 

@@ -154,7 +154,7 @@ pub fn run(
 /// Nodes for the new partitions. The disk is right without them; but what is mounted by an
 /// old node lies in the wrong place of it. (A program that only reads a partition keeps
 /// nobody from writing to the disk, but keeps the kernel from this.)
-fn reread(device: &Device, path: &Path) -> Option<Report> {
+pub(crate) fn reread(device: &Device, path: &Path) -> Option<Report> {
     let error = device.reread_partitions().err()?;
     // Others than this one have no partitions that could be wrong.
     (error.kind() == ErrorKind::Busy).then(|| {

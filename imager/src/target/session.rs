@@ -285,6 +285,8 @@ fn verb(kind: &JobKind) -> &'static str {
     match kind {
         JobKind::Backup { .. } => "backup",
         JobKind::Restore { .. } => "restore",
+        JobKind::Wipe(_) => "wipe",
+        JobKind::Script { .. } => "script",
         JobKind::DiskCheck => "disk check",
     }
 }
@@ -297,22 +299,26 @@ fn selectors(kind: &JobKind) -> Vec<Option<&DiskSelector>> {
             set.iter().map(|part| Some(&part.disk)).collect()
         }
         JobKind::Backup { disk, .. } | JobKind::Restore { disk, .. } => vec![disk.as_ref()],
-        JobKind::DiskCheck => Vec::new(),
+        JobKind::Wipe(order) => vec![order.disk.as_ref()],
+        JobKind::Script { .. } | JobKind::DiskCheck => Vec::new(),
     }
 }
 
 /// What must be assumed of the disk when a job ends in a way that tells nothing.
 fn disk_after(kind: &JobKind) -> DiskState {
     match kind {
-        JobKind::Restore { .. } => DiskState::Unknown,
+        JobKind::Restore { .. } | JobKind::Wipe(_) => DiskState::Unknown,
         JobKind::Backup { .. } | JobKind::DiskCheck => DiskState::Untouched,
+        JobKind::Script { .. } => DiskState::Unknown,
     }
 }
 
 fn disk_after_success(kind: &JobKind) -> DiskState {
     match kind {
-        JobKind::Restore { .. } => DiskState::Complete,
-        JobKind::Backup { .. } | JobKind::DiskCheck => DiskState::Untouched,
+        JobKind::Restore { .. } | JobKind::Wipe(_) => DiskState::Complete,
+        JobKind::Backup { .. } | JobKind::Script { .. } | JobKind::DiskCheck => {
+            DiskState::Untouched
+        }
     }
 }
 
@@ -320,7 +326,8 @@ fn job_view(kind: &JobKind, disks: &[DiskInfo]) -> JobView {
     let image = match kind {
         JobKind::Backup { image, .. } => image.clone(),
         JobKind::Restore { image_name, .. } => image_name.clone(),
-        JobKind::DiskCheck => String::new(),
+        JobKind::Script { name } => name.clone(),
+        JobKind::Wipe(_) | JobKind::DiskCheck => String::new(),
     };
     let disk = match selectors(kind)[..] {
         [] => format!("{} disks", disks.len()),
@@ -350,6 +357,9 @@ fn describe(disk: &DiskInfo) -> String {
 }
 
 fn summary_line(summary: &Summary) -> String {
+    if let Some(wiped) = &summary.wipe {
+        return format!("note {}", wiped.sentence());
+    }
     format!(
         "note {} of {} in {}, {} over the network",
         size::bytes(summary.used_bytes),

@@ -293,6 +293,7 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::TargetAmbiguous, "target"),
     (Code::DisksChanged, "server/tests/disks.rs"),
     (Code::ImageNotForMachine, "target"),
+    (Code::WipeUnsupported, "wipe"),
     (Code::FsNotGrown, "sizes"),
     (Code::ImageUntrusted, "signatures"),
     (Code::ImageLocked, "encryption"),

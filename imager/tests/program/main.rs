@@ -46,3 +46,4 @@ mod tables;
 mod target;
 mod terminal;
 mod usage;
+mod wipe;

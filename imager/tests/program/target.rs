@@ -90,6 +90,7 @@ impl Server {
             },
             resume: false,
             resumed: Vec::new(),
+            scripts: Vec::new(),
             after: After::Reboot,
         };
         let (seen, shared) = (Arc::clone(&asked), Arc::new((stored, job)));

@@ -137,7 +137,9 @@ impl Casts {
 pub fn settings(job: &JobKind) -> Option<&Settings> {
     match job {
         JobKind::Restore { multicast, .. } => multicast.as_ref(),
-        JobKind::Backup { .. } | JobKind::DiskCheck => None,
+        JobKind::Backup { .. } | JobKind::Wipe(_) | JobKind::Script { .. } | JobKind::DiskCheck => {
+            None
+        }
     }
 }
 

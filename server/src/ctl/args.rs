@@ -4,6 +4,8 @@
 
 use super::local_boot::LocalBootArg;
 use super::multicast::Multicast;
+use super::script::{Script, With};
+use super::wipe::Wipe;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use wire::{After, Codec, DiskSelector, GrowChoice, PartitionChoice, PartitionPair, RestoreScope};
@@ -63,6 +65,16 @@ pub enum Command {
         /// What to do; list if not given.
         #[command(subcommand)]
         command: Option<Multicast>,
+    },
+    /// Wipe a machine's disk at its next network boot. Nothing brings back what is on it.
+    Wipe(Wipe),
+    /// Scripts on machines: run, output.
+    #[command(subcommand)]
+    Script(Script),
+    /// List the certificates of wiped disks, or show one.
+    Certificates {
+        /// Id of the execution that wiped the disk.
+        execution: Option<String>,
     },
     /// List a machine's disks, partitions and file systems at its next network boot.
     DiskCheck {
@@ -313,6 +325,9 @@ pub struct Backup {
     /// Bytes a second that its transfer may take, as 50M; at least 1M [default: no limit].
     #[arg(long, value_name = "BYTES", value_parser = wire::size::parse)]
     pub rate: Option<u64>,
+    /// Scripts before and after it.
+    #[command(flatten)]
+    pub scripts: With,
     /// What the machine does afterwards.
     #[arg(long, value_enum, default_value_t = AfterArg::Reboot)]
     pub after: AfterArg,
@@ -366,6 +381,9 @@ pub struct Restore {
     /// Bytes a second that its transfer may take, as 50M; at least 1M [default: no limit].
     #[arg(long, value_name = "BYTES", value_parser = wire::size::parse)]
     pub rate: Option<u64>,
+    /// Scripts before and after it.
+    #[command(flatten)]
+    pub scripts: With,
     /// What the machine does afterwards.
     #[arg(long, value_enum, default_value_t = AfterArg::Reboot)]
     pub after: AfterArg,

@@ -1,4 +1,4 @@
-//! What a restore destroys, and the question whether it may.
+//! What a restore or a wipe destroys, and the question whether it may.
 //!
 //! Owns: what is shown before an order, and the answer that confirms it. Does not own: the
 //! order.
@@ -10,7 +10,7 @@ use crate::http::api::ImageInfo;
 use crate::view::{MachineView, Placement};
 use std::io::{IsTerminal, Write};
 use wire::size::bytes;
-use wire::{Code, DiskInfo, RestoreScope};
+use wire::{Code, DiskInfo, RestoreScope, WipeMethod};
 
 /// What of a disk is overwritten, as the beginning of a sentence.
 fn what_of_the_disk(scope: &RestoreScope) -> String {
@@ -79,6 +79,20 @@ pub fn what_of_a_room(machines: &[MachineView], info: &ImageInfo, chosen: Option
         lines.extend(words.map(|line| format!("  {line}")));
     }
     lines.extend(lost(info));
+    lines.join("\n")
+}
+
+/// What a wipe destroys.
+pub fn what_will_be_wiped(
+    machine: &MachineView,
+    chosen: Option<&str>,
+    method: WipeMethod,
+) -> String {
+    let mut lines = vec![format!(
+        "A disk of machine {} will be wiped ({method}). Nothing brings back what is on it.",
+        machine.name
+    )];
+    lines.extend(of_one(machine, chosen, &RestoreScope::default()));
     lines.join("\n")
 }
 

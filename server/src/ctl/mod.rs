@@ -11,9 +11,11 @@ mod disks;
 pub mod local_boot;
 mod multicast;
 mod network;
+mod script;
 mod show;
 mod stock;
 mod watch;
+mod wipe;
 
 use crate::http::api::{BootWay, ImageInfo, LogView, Rename};
 use crate::netboot::LocalBoot;
@@ -92,6 +94,11 @@ fn command(cli: &Cli) -> Answer<u8> {
         Command::Multicast { command } => {
             multicast::run(&client, json, command.as_ref().unwrap_or(&Multicast::List))
         }
+        Command::Script(command) => script::run(&client, json, command),
+        Command::Wipe(arguments) => wipe::run(&client, json, arguments),
+        Command::Certificates { execution } => {
+            wipe::certificates(&client, json, execution.as_deref())
+        }
         Command::DiskCheck {
             machine,
             after,
@@ -101,6 +108,7 @@ fn command(cli: &Cli) -> Answer<u8> {
                 job: JobRequest::DiskCheck,
                 after: (*after).into(),
                 rate: None,
+                scripts: Vec::new(),
             };
             create(&client, json, machine, &new, *wait)
         }
@@ -189,6 +197,7 @@ fn backup(client: &Client, json: bool, arguments: &Backup) -> Answer<u8> {
         job,
         after: arguments.after.into(),
         rate: arguments.rate,
+        scripts: arguments.scripts.read()?,
     };
     create(client, json, &arguments.machine, &new, arguments.wait)
 }
@@ -222,6 +231,7 @@ fn restore(client: &Client, json: bool, arguments: &Restore) -> Answer<u8> {
         job,
         after: arguments.after.into(),
         rate: arguments.rate,
+        scripts: arguments.scripts.read()?,
     };
     let warning = show::clean(&if set {
         let path = format!("/machines/{}/placements", encode(&machine.id));

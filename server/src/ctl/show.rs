@@ -11,6 +11,7 @@ use crate::store::check::Verified;
 use crate::view::{ExecutionView, ImageView, MachineView, Overview, VersionView};
 use time::OffsetDateTime;
 use time::macros::format_description;
+use wire::Summary;
 use wire::size::{bytes, duration};
 
 /// Text without control characters, except line ends and tabs.
@@ -146,25 +147,34 @@ pub fn line(e: &ExecutionView) -> String {
     if let Some(limit) = e.rate_limit.filter(|_| !e.state.is_final()) {
         text += &format!("  at most {}/s", bytes(limit));
     }
-    if let (State::Done, Some(s)) = (e.state, &e.summary) {
-        text += &format!(
-            "  {} used, {} over the network, {:.1} s",
-            bytes(s.used_bytes),
-            bytes(s.wire_bytes),
-            s.seconds
-        );
-        if s.skipped_bytes > 0 {
-            text += &format!(", {} were on the disk already", bytes(s.skipped_bytes));
-        }
-        if !s.bottleneck.is_empty() {
-            text += &format!(", bound by {}", s.bottleneck);
-        }
+    if let (State::Done, Some(summary)) = (e.state, &e.summary) {
+        text += &figures(summary);
     }
     if let Some(report) = &e.report {
         text += &format!("  {}: {}", report.code, report.found);
     }
     if !e.note.is_empty() {
         text += &format!("  ({})", e.note);
+    }
+    text
+}
+
+/// Figures of an execution that is done.
+fn figures(s: &Summary) -> String {
+    if let Some(wiped) = &s.wipe {
+        return format!("  {}", wiped.sentence());
+    }
+    let mut text = format!(
+        "  {} used, {} over the network, {:.1} s",
+        bytes(s.used_bytes),
+        bytes(s.wire_bytes),
+        s.seconds
+    );
+    if s.skipped_bytes > 0 {
+        text += &format!(", {} were on the disk already", bytes(s.skipped_bytes));
+    }
+    if !s.bottleneck.is_empty() {
+        text += &format!(", bound by {}", s.bottleneck);
     }
     text
 }

@@ -6,6 +6,7 @@ use super::{Conn, from_json, signed, to_json, unsigned};
 use crate::exec::state::State;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use wire::script::Script;
 use wire::{After, BeginWrite, JobKind, JobOutcome, Summary};
 
 /// An execution as it is kept.
@@ -25,6 +26,8 @@ pub struct Execution {
     pub series: Option<String>,
     /// Most bytes a second of its transfer; no limit if not given.
     pub rate: Option<u64>,
+    /// Scripts that run with it, signed.
+    pub scripts: Vec<Script>,
     /// State.
     pub state: State,
     /// No other execution may be made for the machine: unfinished, or failed and not
@@ -69,6 +72,7 @@ fn execution(row: &SqliteRow) -> Result<Execution, sqlx::Error> {
         token: row.try_get("token")?,
         series: row.try_get("series")?,
         rate: row.try_get::<Option<i64>, _>("rate")?.map(unsigned),
+        scripts: json(row, "scripts")?.unwrap_or_default(),
         state: State::parse(&state)
             .ok_or_else(|| sqlx::Error::Decode(format!("state {state:?}").into()))?,
         open: row.try_get::<i64, _>("open")? == 1,
@@ -88,7 +92,7 @@ fn execution(row: &SqliteRow) -> Result<Execution, sqlx::Error> {
 pub async fn insert(conn: &mut Conn, new: &Execution) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO executions (id, machine, job, after_job, token, state, open, created, changed, image,
-         series, rate) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         series, rate, scripts) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
     .bind(&new.id)
     .bind(&new.machine)
@@ -102,6 +106,7 @@ pub async fn insert(conn: &mut Conn, new: &Execution) -> Result<(), sqlx::Error>
     .bind(&new.image)
     .bind(&new.series)
     .bind(new.rate.map(signed))
+    .bind(to_json(&new.scripts)?)
     .execute(conn)
     .await?;
     Ok(())

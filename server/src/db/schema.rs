@@ -175,6 +175,8 @@ const VERSIONS: &[&[&str]] = &[
     )",
         "ALTER TABLE machines ADD COLUMN local_boot TEXT NOT NULL DEFAULT 'auto'",
     ],
+    // Scripts that run with an execution, signed.
+    &["ALTER TABLE executions ADD COLUMN scripts TEXT"],
 ];
 
 /// Brings an empty or older database to the newest version.

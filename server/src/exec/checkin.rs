@@ -71,6 +71,7 @@ pub async fn checkin(
                 kind: execution.job.clone(),
                 resume,
                 resumed: resumed(&execution),
+                scripts: execution.scripts.clone(),
                 after: execution.after,
             }))
         }

@@ -87,6 +87,12 @@ pub fn identity(disk: &DiskInfo) -> DiskSelector {
     }
 }
 
+/// The disks of the machine's last check-in that a job without a named disk may mean.
+pub fn built_in(machine: &Machine) -> Vec<&DiskInfo> {
+    let disks = machine.disks.iter();
+    disks.filter(|disk| fits(disk, None)).collect()
+}
+
 /// The disk of the machine's last check-in that a description fits, if it is one.
 pub fn known<'a>(machine: &'a Machine, selector: &DiskSelector) -> Option<&'a DiskInfo> {
     let mut fitting = machine

@@ -5,7 +5,7 @@
 use super::rate::LEAST;
 use super::state::State;
 use super::{choices, conclude, concluded, failed, kind_name, names, watch};
-use super::{scope, set};
+use super::{scope, scripts, set, wipe};
 use crate::app::App;
 use crate::db::executions::{self, Execution};
 use crate::db::machines::Machine;
@@ -94,14 +94,18 @@ pub(crate) async fn insert(
     if let JobKind::Restore { multicast, .. } = &mut job {
         *multicast = session;
     }
+    let id = secrets::random_id().map_err(random)?;
+    let key = app.store.signing_key();
+    let scripts = scripts::sign(key.as_deref(), &id, &job, request.scripts)?;
     let execution = Execution {
-        id: secrets::random_id().map_err(random)?,
+        id,
         machine: machine.id,
         job,
         after: request.after,
         token: secrets::random_hex().map_err(random)?,
         series,
         rate: request.rate,
+        scripts,
         state: State::Waiting,
         open: true,
         created: now,
@@ -131,6 +135,8 @@ pub(super) async fn job(
 ) -> Outcome<(JobKind, Option<String>)> {
     match request {
         JobRequest::DiskCheck => Ok((JobKind::DiskCheck, None)),
+        JobRequest::Script { name } => Ok((JobKind::Script { name }, None)),
+        JobRequest::Wipe(order) => Ok((wipe::settle(machine, order)?, None)),
         JobRequest::Backup {
             disk,
             image,

@@ -4,6 +4,7 @@
 //! routes, images. Every change of state is stored before it is acted on, in one
 //! transaction that reads what it depends on.
 
+pub mod certificates;
 pub mod checkin;
 mod choices;
 pub mod control;
@@ -16,11 +17,13 @@ pub mod rate;
 pub mod registry;
 pub mod run;
 mod scope;
+pub(crate) mod scripts;
 pub mod set;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod watch;
+mod wipe;
 
 use crate::app::App;
 use crate::db::executions::Execution;
@@ -85,11 +88,11 @@ pub(crate) async fn concluded(app: &App, execution: &Execution, now: i64) {
 pub(crate) fn failed(execution: &Execution, code: Code, found: impl Into<String>) -> JobOutcome {
     let mut found = found.into();
     found.push_str(&set::begun_and_not(execution));
-    let disk = match (&execution.job, &execution.begin_write) {
+    let disk = match (state::writes(&execution.job), &execution.begin_write) {
         // It may have written nothing, some, or all of it and only lost its last word.
-        (JobKind::Restore { .. }, Some(_)) => DiskState::Unknown,
-        (JobKind::Restore { .. }, None) => DiskState::Untouched,
-        _ => DiskState::NotInvolved,
+        (true, Some(_)) => DiskState::Unknown,
+        (true, None) => DiskState::Untouched,
+        (false, _) => DiskState::NotInvolved,
     };
     JobOutcome::Failed {
         report: Report::new(code, found, disk),
@@ -109,6 +112,8 @@ pub fn kind_name(job: &JobKind) -> &'static str {
     match job {
         JobKind::Backup { .. } => "backup",
         JobKind::Restore { .. } => "restore",
+        JobKind::Wipe(_) => "wipe",
+        JobKind::Script { .. } => "script",
         JobKind::DiskCheck => "disk-check",
     }
 }

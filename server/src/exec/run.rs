@@ -4,7 +4,7 @@
 //! chunks and manifests ([`crate::store`]).
 
 use super::state::{self, State};
-use super::{conclude, concluded, fabric, files};
+use super::{certificates, conclude, concluded, fabric, files};
 use crate::app::App;
 use crate::db::executions::{self, Execution};
 use crate::db::{Conn, machines};
@@ -84,7 +84,7 @@ pub async fn begin_write(
 ) -> Outcome<()> {
     let mut tx = app.db.write().await?;
     let mut execution = unfinished(tx.conn(), id, token).await?;
-    if !matches!(execution.job, JobKind::Restore { .. }) {
+    if !state::writes(&execution.job) {
         return Err(Failure::refused("this execution does not write to a disk"));
     }
     if message.part as usize >= disks_of(&execution.job) {
@@ -101,7 +101,7 @@ pub async fn begin_write(
         // Neither two disks for one image, nor two images on one disk.
         if begun.part == message.part || same {
             let found = format!(
-                "the restore of image {} of the job began on disk {}, and that of {} now wants to write to {}",
+                "part {} of the job began on disk {}, and part {} now wants to write to {}",
                 begun.part,
                 name(&begun.disk),
                 message.part,
@@ -121,7 +121,7 @@ pub async fn begin_write(
             report: Box::new(report),
         });
     }
-    tracing::info!(execution = %id, disk = %name(&message.disk), "restore begins to write");
+    tracing::info!(execution = %id, disk = %name(&message.disk), "the job begins to write");
     let new = BeginWrite {
         others: Vec::new(),
         ..message
@@ -141,7 +141,9 @@ pub async fn begin_write(
 fn disks_of(job: &JobKind) -> usize {
     match job {
         JobKind::Restore { set, .. } => set.len().max(1),
-        JobKind::Backup { .. } | JobKind::DiskCheck => 1,
+        JobKind::Backup { .. } | JobKind::Wipe(_) | JobKind::Script { .. } | JobKind::DiskCheck => {
+            1
+        }
     }
 }
 
@@ -176,7 +178,7 @@ pub async fn finish(
 ) -> Outcome<FinishReply> {
     let mut tx = app.db.write().await?;
     let mut execution = authenticate(tx.conn(), id, token).await?;
-    let claimed = state::final_state(&execution, &message.outcome)
+    let claimed = state::final_state(&execution, &message.outcome, &message.summary)
         .map_err(|why| Failure::conflict(format!("the target reports \"done\", but {why}")))?;
     if execution.state.is_final() {
         return if execution.state == claimed {
@@ -189,6 +191,10 @@ pub async fn finish(
                 execution.state.as_str()
             )))
         };
+    }
+    if let (State::Done, Some(wiped)) = (claimed, &message.summary.wipe) {
+        // Said twice because its first answer was lost, it is written twice.
+        certificates::make(app, tx.conn(), &execution, wiped, now).await?;
     }
     conclude(
         tx.conn(),

@@ -5,7 +5,7 @@
 
 use crate::db::executions::Execution;
 use serde::{Deserialize, Serialize};
-use wire::{BeginWrite, Code, JobKind, JobOutcome, Step};
+use wire::{BeginWrite, Code, JobKind, JobOutcome, Step, Summary};
 
 /// State of an execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,7 +156,15 @@ pub fn needs_slot(job: &JobKind) -> bool {
             multicast: Some(_), ..
         } => false,
         JobKind::Backup { .. } | JobKind::Restore { .. } => true,
-        JobKind::DiskCheck => false,
+        JobKind::Wipe(_) | JobKind::Script { .. } | JobKind::DiskCheck => false,
+    }
+}
+
+/// Whether a job writes to disks of the machine.
+pub fn writes(job: &JobKind) -> bool {
+    match job {
+        JobKind::Restore { .. } | JobKind::Wipe(_) => true,
+        JobKind::Backup { .. } | JobKind::Script { .. } | JobKind::DiskCheck => false,
     }
 }
 
@@ -164,8 +172,12 @@ pub fn needs_slot(job: &JobKind) -> bool {
 ///
 /// # Errors
 /// "Done" without its proof: a backup without a published image, a restore that never
-/// began to write.
-pub fn final_state(execution: &Execution, outcome: &JobOutcome) -> Result<State, &'static str> {
+/// began to write, a wipe that tells of another disk or method, or not how it was proved.
+pub fn final_state(
+    execution: &Execution,
+    outcome: &JobOutcome,
+    summary: &Summary,
+) -> Result<State, &'static str> {
     match outcome {
         JobOutcome::Failed { report } if report.code == Code::Interrupted => Ok(State::Interrupted),
         JobOutcome::Failed { .. } => Ok(State::Failed),
@@ -186,6 +198,13 @@ pub fn final_state(execution: &Execution, outcome: &JobOutcome) -> Result<State,
             {
                 Err("the restore did not begin to write to all of its disks")
             }
+            JobKind::Wipe(order) => match (&execution.begin_write, &summary.wipe) {
+                (None, _) => Err("the wipe never began to write"),
+                (_, None) => Err("the wipe does not tell what it did"),
+                (Some(begun), Some(wiped)) => wiped
+                    .contradiction(order, &begun.disk)
+                    .map_or(Ok(State::Done), Err),
+            },
             _ => Ok(State::Done),
         },
     }
@@ -205,6 +224,7 @@ pub(crate) mod tests {
             token: "t".into(),
             series: None,
             rate: None,
+            scripts: Vec::new(),
             state,
             open: true,
             created: 0,
@@ -335,13 +355,44 @@ pub(crate) mod tests {
     fn done_needs_its_proof() {
         let done = JobOutcome::Done { warnings: vec![] };
         let mut e = execution(backup(), State::Finishing);
-        assert!(final_state(&e, &done).is_err());
+        assert!(final_state(&e, &done, &Summary::default()).is_err());
         e.image = Some("i".into());
-        assert_eq!(final_state(&e, &done), Ok(State::Done));
+        assert_eq!(final_state(&e, &done, &Summary::default()), Ok(State::Done));
         let mut e = execution(restore(), State::Finishing);
-        assert!(final_state(&e, &done).is_err());
+        assert!(final_state(&e, &done, &Summary::default()).is_err());
         e.begin_write = Some(DiskInfo::default().into());
-        assert_eq!(final_state(&e, &done), Ok(State::Done));
+        assert_eq!(final_state(&e, &done, &Summary::default()), Ok(State::Done));
+    }
+
+    #[test]
+    fn a_wipe_is_done_only_if_it_tells_what_was_done_to_the_disk_that_was_begun() {
+        let done = JobOutcome::Done { warnings: vec![] };
+        let disk = |serial: &str| DiskInfo {
+            serial: serial.into(),
+            size_bytes: 1 << 20,
+            ..DiskInfo::default()
+        };
+        let told = |serial: &str| Summary {
+            wipe: Some(Box::new(wire::Wiped {
+                disk: disk(serial),
+                ordered: wire::WipeMethod::Auto,
+                method: wire::WipeMethod::Overwrite,
+                action: "zeros".into(),
+                passes: 1,
+                bytes: 1 << 20,
+                read_back_bytes: 1 << 20,
+                proof: wire::WipeProof::Zeros,
+                before: Vec::new(),
+                seconds: 1.0,
+            })),
+            ..Summary::default()
+        };
+        let mut e = execution(JobKind::Wipe(Default::default()), State::Verifying);
+        assert!(final_state(&e, &done, &told("S1")).is_err(), "not begun");
+        e.begin_write = Some(disk("S1").into());
+        assert_eq!(final_state(&e, &done, &told("S1")), Ok(State::Done));
+        assert!(final_state(&e, &done, &told("S2")).is_err());
+        assert!(final_state(&e, &done, &Summary::default()).is_err());
     }
 
     #[test]
@@ -351,11 +402,11 @@ pub(crate) mod tests {
         };
         let e = execution(restore(), State::Running);
         assert_eq!(
-            final_state(&e, &failed(Code::TargetSilent)),
+            final_state(&e, &failed(Code::TargetSilent), &Summary::default()),
             Ok(State::Failed)
         );
         assert_eq!(
-            final_state(&e, &failed(Code::Interrupted)),
+            final_state(&e, &failed(Code::Interrupted), &Summary::default()),
             Ok(State::Interrupted)
         );
     }

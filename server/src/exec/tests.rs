@@ -80,6 +80,7 @@ fn backup() -> NewExecution {
         job,
         after: After::Reboot,
         rate: None,
+        scripts: Vec::new(),
     }
 }
 
@@ -333,6 +334,7 @@ async fn logs_of_the_last_ten_runs_are_kept() {
             job: JobRequest::DiskCheck,
             after: After::Reboot,
             rate: None,
+            scripts: Vec::new(),
         };
         let e = create(&app, PC, new, 10 + at).await.unwrap();
         checkin::checkin(&app, &check_in(&format!("b{at}")), "", 10 + at)

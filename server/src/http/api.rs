@@ -2,7 +2,7 @@
 //!
 //! Owns: paths and the administrator's token. Does not own: what is done.
 
-use super::{bearer, body, stock};
+use super::{bearer, body, certificates, stock};
 use crate::app::App;
 use crate::cast;
 use crate::db::{self, chunks, executions, images, machines};
@@ -25,6 +25,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
+use wire::script::ScriptResult;
 use wire::{Code, PROTOCOL_VERSION, SOFTWARE_VERSION};
 
 type Shared = State<Arc<App>>;
@@ -107,10 +108,12 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/machines/{machine}/clear", post(clear))
         .route("/machines/{machine}/log", get(log))
         .route("/executions/{execution}", get(one_execution))
+        .route("/executions/{execution}/scripts", get(script_results))
         .route("/images", get(list_images))
         .route("/images/{image}", get(one_image).delete(delete_image))
         .route("/images/{image}/verify", post(verify))
         .merge(stock::routes())
+        .merge(certificates::routes())
         .merge(super::cast::operators())
         .route_layer(middleware::from_fn_with_state(
             Arc::clone(&app),
@@ -282,6 +285,16 @@ async fn one_execution(State(app): Shared, Path(id): Path<String>) -> Outcome<Js
     let execution =
         execution.ok_or_else(|| Failure::not_found(format!("there is no execution {id}")))?;
     show(&app, &execution).await.map(Json)
+}
+
+async fn script_results(
+    State(app): Shared,
+    Path(id): Path<String>,
+) -> Outcome<Json<Vec<ScriptResult>>> {
+    let execution = executions::by_id(&mut *app.db.read().await?, &id).await?;
+    let execution =
+        execution.ok_or_else(|| Failure::not_found(format!("there is no execution {id}")))?;
+    exec::scripts::results(&app, &execution).await.map(Json)
 }
 
 async fn interrupt(

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod body;
 mod cast;
+mod certificates;
 mod doubt;
 pub mod listen;
 pub mod stock;

@@ -6,7 +6,7 @@ use super::{bearer, body};
 use crate::app::App;
 use crate::db;
 use crate::db::executions::Execution;
-use crate::exec::{checkin, run};
+use crate::exec::{checkin, run, scripts};
 use crate::failure::{Failure, Outcome};
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
@@ -45,6 +45,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/doubtful", post(super::doubt::doubtful))
         .route("/tables", put(tables))
         .route("/begin-write", post(begin_write))
+        .route("/script", post(script))
         .route("/finish", post(finish))
         .merge(super::cast::targets())
         .route_layer(middleware::from_fn_with_state(
@@ -338,6 +339,16 @@ async fn begin_write(
 ) -> Outcome<()> {
     let token = bearer(&headers)?;
     run::begin_write(&app, &id, token, body::message(body).await?, db::now()).await
+}
+
+async fn script(
+    State(app): Shared,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Outcome<()> {
+    let token = bearer(&headers)?;
+    scripts::result(&app, &id, token, body::message(body).await?).await
 }
 
 async fn finish(

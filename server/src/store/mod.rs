@@ -120,6 +120,11 @@ impl Store {
         self.signer.as_ref().map(|key| key.public())
     }
 
+    /// The key that signs them.
+    pub fn signing_key(&self) -> Option<Arc<SigningKey>> {
+        self.signer.clone()
+    }
+
     /// Where the manifest of an image is. Ids are made by the server: hex digits only.
     pub fn manifest_path(&self, image: &str) -> PathBuf {
         self.dir.join("manifests").join(format!("{image}.manifest"))

@@ -102,6 +102,7 @@ impl Order<'_> {
                 },
                 after: writing.after.into(),
                 rate: None,
+                scripts: Vec::new(),
             },
             session: self.session,
             settings: self.settings,
