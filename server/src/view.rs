@@ -10,14 +10,14 @@ use crate::db::images::Image;
 use crate::db::machines::{self, Machine};
 use crate::db::{Conn, executions};
 use crate::exec::state::State;
-use crate::exec::{kind_name, watch};
+use crate::exec::{checkin, kind_name, stall, watch};
 use crate::failure::Outcome;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use wire::size::duration;
 use wire::{
-    After, Codec, DiskCheck, DiskInfo, DiskSelector, JobKind, JobOutcome, Progress, Report,
-    RestoreScope, Summary,
+    After, Codec, DiskCheck, DiskInfo, DiskSelector, Hardware, JobKind, JobOutcome, Progress,
+    Report, RestoreScope, Summary,
 };
 
 /// What the server is.
@@ -74,6 +74,15 @@ pub struct MachineView {
     pub last_seen: i64,
     /// The execution that runs, waits or has to be cleared.
     pub execution: Option<ExecutionView>,
+    /// Its Deploy-OS has another version than this server.
+    #[serde(default)]
+    pub outdated: bool,
+    /// It fetched its boot script and never checked in.
+    #[serde(default)]
+    pub stalled: Option<Report>,
+    /// What it is made of; left out of lists.
+    #[serde(default)]
+    pub hardware: Option<Hardware>,
 }
 
 /// An execution.
@@ -333,6 +342,9 @@ pub async fn machine(app: &App, conn: &mut Conn, m: Machine, now: i64) -> Outcom
     let open = executions::open_of(conn, &m.id).await?;
     Ok(MachineView {
         execution: open.map(|e| execution(app, &e, &m.name, now)),
+        stalled: stall::stalled(m.boots.as_ref(), app.started, now, app.limits.start_within),
+        hardware: m.hardware,
+        outdated: checkin::is_outdated(&m.version),
         id: m.id,
         name: m.name,
         macs,

@@ -5,6 +5,8 @@
 
 pub mod cast;
 pub mod codes;
+pub mod finish;
+pub mod hardware;
 pub mod message;
 pub mod report;
 pub mod scope;
@@ -13,6 +15,7 @@ pub mod size;
 
 pub use cast::{JoinReply, PORT_MULTICAST, Session, SessionReply};
 pub use codes::Code;
+pub use hardware::{DiskHealth, Hardware, MemoryModule, PciDevice};
 pub use message::*;
 pub use report::{DiskState, Report};
 pub use scope::{GrowChoice, PartitionPair, RestoreScope};

@@ -8,6 +8,7 @@ pub mod args;
 pub mod client;
 mod confirm;
 mod disks;
+mod hardware;
 mod multicast;
 mod show;
 mod stock;

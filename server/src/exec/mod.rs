@@ -17,6 +17,7 @@ pub mod registry;
 pub mod run;
 mod scope;
 pub mod set;
+pub mod stall;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod tests;

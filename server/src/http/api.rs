@@ -170,7 +170,7 @@ async fn overview(State(app): Shared) -> Outcome<Json<Overview>> {
     }))
 }
 
-/// A machine without its disk check, which is long and asked for alone.
+/// A machine without its disk check and parts, which are long and asked for alone.
 async fn listed(
     app: &App,
     conn: &mut db::Conn,
@@ -179,6 +179,7 @@ async fn listed(
 ) -> Outcome<MachineView> {
     let machine = machines::Machine {
         disk_check: None,
+        hardware: None,
         ..machine
     };
     view::machine(app, conn, machine, now).await
