@@ -129,3 +129,14 @@ seed_message() {
         >"$out/tables"
     printf '\007{"code":"disk-in-use","found":"x","advice":"y","disk":"untouched"}' >"$out/report"
 }
+
+# A boot entry of a loader on a partition whose identity is 16 times 2.
+seed_efi() {
+    {
+        printf '\0\1\0\0\0\142\0d\0\0\0\4\1\52\0\1\0\0\0\0\10\0\0\0\0\0\0\0\20\0\0\0\0\0\0'
+        printf '\2%.0s' {1..18}
+        printf '\4\4\64\0'
+        printf '%s' '\EFI\debian\shimx64.efi' | sed 's/./&\x00/g'
+        printf '\0\0\177\377\4\0'
+    } >"$out/stale"
+}

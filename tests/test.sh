@@ -64,6 +64,7 @@ forbid() {
 lint_dependencies() {
     local sockets=(socket2 tokio ureq rustls hyper axum) upward=(imager server testkit e2e)
     forbid diskmap "${sockets[@]}" blockdev image wire "${upward[@]}"
+    forbid efi "${sockets[@]}" blockdev diskmap image wire "${upward[@]}"
     forbid foreign "${sockets[@]}" blockdev image wire "${upward[@]}"
     forbid wire blockdev diskmap image "${upward[@]}"
     forbid image "${sockets[@]}" blockdev wire "${upward[@]}"

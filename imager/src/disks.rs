@@ -88,6 +88,7 @@ pub fn look(info: &DiskInfo, progress: &dyn ProgressSink) -> DiskCheckEntry {
         info: info.clone(),
         map: found,
         problem,
+        health: None,
     }
 }
 
@@ -97,7 +98,9 @@ fn with_contents(info: &DiskInfo) -> Shown {
         // Better shown as a question than as free.
         Err(e) => vec![format!("unknown: {e}")],
     };
-    let DiskCheckEntry { info, map, problem } = look(info, &Silent);
+    let DiskCheckEntry {
+        info, map, problem, ..
+    } = look(info, &Silent);
     let field = |name: &str, otherwise: Value| {
         let value = map.as_ref().and_then(|map| map.get(name));
         value.cloned().unwrap_or(otherwise)

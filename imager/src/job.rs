@@ -16,7 +16,8 @@ use crate::remote::Remote;
 use crate::restore::fetch::{Pages, ServerSource};
 use crate::restore::{self, Guard, Plan, Source};
 use crate::several::{self, GatePlace};
-use crate::{bad_ranges, cast, disks, in_use, machine, old_tables, source};
+use crate::target::hardware;
+use crate::{bad_ranges, boot_entries, cast, disks, in_use, machine, old_tables, source};
 use blockdev::Device;
 use image::Layout;
 use image::record::Compression;
@@ -25,8 +26,8 @@ use std::path::Path;
 use std::time::Instant;
 use wire::script::ScriptWhen;
 use wire::{
-    BeginWrite, Code, Codec, DiskCheck, DiskInfo, DiskState, Job, JobKind, Report, Session, Step,
-    Summary,
+    BeginWrite, Code, Codec, DiskCheck, DiskCheckEntry, DiskInfo, DiskState, Job, JobKind, Report,
+    Session, Step, Summary,
 };
 
 /// What a job that succeeded has to say.
@@ -51,10 +52,7 @@ pub fn run(
     // The server shows what the machine holds, whatever the job is. Failing to look is
     // reported per disk and does not stop the job.
     let check = DiskCheck {
-        disks: disks
-            .iter()
-            .map(|disk| disks::look(disk, progress))
-            .collect(),
+        disks: disks.iter().map(|disk| look(disk, progress)).collect(),
     };
     if progress.interrupted() {
         let found = "stopped by an operator while the disks were looked at";
@@ -172,6 +170,18 @@ pub fn run(
     Ok(result)
 }
 
+/// What is on a disk, and how well it is.
+fn look(disk: &DiskInfo, progress: &dyn ProgressSink) -> DiskCheckEntry {
+    let health = hardware::health(disk);
+    if let Some(health) = &health {
+        progress.note(&format!("disk {}: {}", disk.path, health.sentence()));
+    }
+    DiskCheckEntry {
+        health,
+        ..disks::look(disk, progress)
+    }
+}
+
 /// What is known of the disk before this start has done anything: an earlier one may have
 /// written.
 fn disk_before(job: &Job) -> DiskState {
@@ -264,16 +274,20 @@ fn restore_disk(
         {
             place.ready();
             progress.note(&format!("{} holds the whole image already", disk.path));
+            // The run that wrote it may have ended before it came to them.
+            let before = boot_entries::before(&device);
+            let entries = boot_entries::after(path, &before, progress);
             let summary = Summary {
                 disk_bytes,
                 used_bytes: held.bytes,
                 skipped_bytes: held.bytes,
+                boot_entries: entries.changed,
                 ..Summary::default()
             };
             let lost = bad_ranges::warning_of_image(image.layout(), &held.bad);
             return Ok(JobResult {
                 summary,
-                warnings: lost.into_iter().collect(),
+                warnings: lost.into_iter().chain(entries.warning).collect(),
             });
         }
         return Err(not_half_made(disk, place.is_some()));
@@ -366,6 +380,7 @@ fn restore_image(
         used_bytes: done.written_bytes + done.skipped_bytes,
         skipped_bytes: done.skipped_bytes,
         wire_bytes: done.wire_bytes,
+        boot_entries: done.boot_entries,
         ..Summary::default()
     };
     Ok(JobResult { summary, warnings })

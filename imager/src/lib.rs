@@ -4,8 +4,10 @@
 //! Owns: composing disks, images and network into jobs. Does not own: parsing
 //! (`diskmap`), formats (`image`), devices (`blockdev`), messages (`wire`).
 
+pub mod alive;
 pub mod backup;
 pub mod bad_ranges;
+pub mod boot_entries;
 pub mod cast;
 pub mod cli;
 pub mod clock;

@@ -11,6 +11,7 @@ pub mod terminal;
 pub use meter::{Meter, Snapshot};
 pub use terminal::Terminal;
 
+use crate::alive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -92,17 +93,20 @@ impl Tracker {
 
 impl ProgressSink for Tracker {
     fn step(&self, step: Step, total_bytes: u64) {
+        alive::sign();
         let mut meter = self.meter();
         self.done.store(0, Ordering::Relaxed);
         meter.begin(self.origin.elapsed(), step, total_bytes);
     }
 
     fn advance(&self, plain_bytes: u64, wire_bytes: u64) {
+        alive::sign();
         self.done.fetch_add(plain_bytes, Ordering::Relaxed);
         self.wire.fetch_add(wire_bytes, Ordering::Relaxed);
     }
 
     fn note(&self, text: &str) {
+        alive::sign();
         (self.on_note)(text);
     }
 

@@ -10,7 +10,7 @@ use crate::db::images::Image;
 use crate::db::machines::{self, Machine};
 use crate::db::{Conn, executions};
 use crate::exec::state::State;
-use crate::exec::{kind_name, watch};
+use crate::exec::{checkin, kind_name, stall, watch};
 use crate::failure::Outcome;
 use crate::netboot::LocalBoot;
 use crate::netboot::board::Trouble;
@@ -19,8 +19,8 @@ use std::collections::HashMap;
 use wire::script::NewScript;
 use wire::size::duration;
 use wire::{
-    After, Codec, DiskCheck, DiskInfo, DiskSelector, JobKind, JobOutcome, Progress, Report,
-    RestoreScope, Summary, WipeOrder,
+    After, Codec, DiskCheck, DiskInfo, DiskSelector, Hardware, JobKind, JobOutcome, Progress,
+    Report, RestoreScope, Summary, WipeOrder,
 };
 
 /// What the server is.
@@ -80,6 +80,15 @@ pub struct MachineView {
     pub last_seen: i64,
     /// The execution that runs, waits or has to be cleared.
     pub execution: Option<ExecutionView>,
+    /// Its Deploy-OS has another version than this server.
+    #[serde(default)]
+    pub outdated: bool,
+    /// It fetched its boot script and never checked in.
+    #[serde(default)]
+    pub stalled: Option<Report>,
+    /// What it is made of; left out of lists.
+    #[serde(default)]
+    pub hardware: Option<Hardware>,
 }
 
 /// An execution.
@@ -352,6 +361,9 @@ pub async fn machine(app: &App, conn: &mut Conn, m: Machine, now: i64) -> Outcom
     let open = executions::open_of(conn, &m.id).await?;
     Ok(MachineView {
         execution: open.map(|e| execution(app, &e, &m.name, now)),
+        stalled: stall::stalled(m.boots.as_ref(), app.started, now, app.limits.start_within),
+        hardware: m.hardware,
+        outdated: checkin::is_outdated(&m.version),
         id: m.id,
         name: m.name,
         macs,

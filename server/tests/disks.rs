@@ -127,6 +127,7 @@ fn partitioned(guid: &str) -> DiskCheck {
                 "table": "gpt", "partitions": [partition(1, "AA"), partition(3, guid)],
             })),
             problem: None,
+            health: None,
         }],
     }
 }

@@ -393,6 +393,7 @@ async fn a_restore_of_partitions_carries_what_they_were_when_it_was_ordered() {
                 info: target.disk(),
                 map: Some(map),
                 problem: None,
+                health: None,
             }],
         };
         let path = session.path("disks");

@@ -53,7 +53,7 @@ impl Pc {
         boot: &str,
         disk: &Path,
     ) -> io::Result<Machine> {
-        self.spec(accelerator, boot, disk)
+        self.spec(site, accelerator, boot, disk)
             .start(|qemu| site.command(qemu), site.logs())
     }
 
@@ -69,7 +69,7 @@ impl Pc {
         boot: &str,
         disk: &Path,
     ) -> io::Result<Machine> {
-        let mut spec = self.spec(accelerator, boot, disk);
+        let mut spec = self.spec(site, accelerator, boot, disk);
         for disk in &mut spec.disks {
             disk.bytes_per_second = Some(SLOW);
         }
@@ -101,18 +101,24 @@ impl Pc {
                 format!("{IPXE_AS_KERNEL} is missing: apt-get install ipxe"),
             ));
         }
-        let mut spec = self.spec(accelerator, boot, disk);
+        let mut spec = self.spec(site, accelerator, boot, disk);
         spec.kernel = Some((PathBuf::from(IPXE_AS_KERNEL), script, String::new()));
         spec.start(|qemu| site.command(qemu), site.logs())
     }
 
-    fn spec(&self, accelerator: Accelerator, boot: &str, disk: &Path) -> Spec {
+    /// Where UEFI firmware of this machine keeps its variables from one boot to the next.
+    pub fn vars(&self, site: &Site) -> PathBuf {
+        site.logs().join(format!("{}.vars", self.name))
+    }
+
+    fn spec(&self, site: &Site, accelerator: Accelerator, boot: &str, disk: &Path) -> Spec {
         let name = format!("{}-{boot}", self.name);
         let mut spec = Spec::new(&name, self.firmware, accelerator);
         // What a machine has to have at least. OVMF needs more before we are even started.
         if self.firmware == Firmware::Bios {
             spec.memory_mib = 512;
         }
+        spec.vars = Some(self.vars(site));
         spec.uuid = Some(self.uuid.to_owned());
         spec.nics.push(Nic::new(self.tap, self.mac));
         spec.disks

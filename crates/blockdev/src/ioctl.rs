@@ -1,6 +1,6 @@
 //! The kernel calls that have no safe form.
 //!
-//! Owns: with [`volume`] and [`nvme`] every `unsafe` block of the project, one function a
+//! Owns: with [`health`], [`volume`] and [`nvme`] every `unsafe` block of the project, one function a
 //! call, each safe to call with any open file. Does not own: what the calls are used for.
 //!
 //! Numbers are built with nix's macros, whose type follows the platform (`ulong` on
@@ -11,12 +11,14 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 pub(crate) mod nvme;
+pub(crate) mod health;
 pub(crate) mod volume;
 
 mod raw {
     use nix::sys::ioctl::ioctl_num_type;
     use nix::{
         ioctl_none_bad, ioctl_read_bad, ioctl_write_ptr_bad, request_code_none, request_code_read,
+        request_code_write,
     };
 
     /// Request type of the block layer.
@@ -34,6 +36,12 @@ mod raw {
     pub const BLKPBSZGET: ioctl_num_type = request_code_none!(BLK, 123);
     pub const LOOP_GET_STATUS64: ioctl_num_type = 0x4C05;
 
+    // Declared with long, but always a 32-bit number.
+    pub const FS_IOC_GETFLAGS: ioctl_num_type = request_code_read!(b'f', 1, size_of::<usize>());
+    pub const FS_IOC_SETFLAGS: ioctl_num_type = request_code_write!(b'f', 2, size_of::<usize>());
+
+    ioctl_read_bad!(fs_getflags, FS_IOC_GETFLAGS, libc::c_int);
+    ioctl_write_ptr_bad!(fs_setflags, FS_IOC_SETFLAGS, libc::c_int);
     ioctl_none_bad!(blkrrpart, BLKRRPART);
     ioctl_none_bad!(blkflsbuf, BLKFLSBUF);
     ioctl_read_bad!(blkroget, BLKROGET, libc::c_int);
@@ -133,6 +141,21 @@ pub(crate) fn discard(file: &File, start: u64, len: u64) -> Result<(), Errno> {
     unsafe { raw::blkdiscard(file.as_raw_fd(), &range) }.map(drop)
 }
 
+/// `FS_*_FL` of a file, as `chattr` changes them.
+pub(crate) fn file_flags(file: &File) -> Result<libc::c_int, Errno> {
+    // The kernel takes and gives a 32-bit number, although the call is declared with a long.
+    let mut flags: libc::c_int = 0;
+    // SAFETY: open descriptor; the kernel writes one int to a live int.
+    unsafe { raw::fs_getflags(file.as_raw_fd(), &mut flags) }?;
+    Ok(flags)
+}
+
+/// Sets the flags of a file.
+pub(crate) fn set_file_flags(file: &File, flags: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: open descriptor; the kernel reads one int from a live int.
+    unsafe { raw::fs_setflags(file.as_raw_fd(), &flags) }.map(drop)
+}
+
 impl LoopInfo64 {
     /// All fields 0.
     pub(crate) fn zeroed() -> LoopInfo64 {
@@ -166,8 +189,8 @@ pub(crate) fn loop_status(file: &File) -> Result<LoopInfo64, Errno> {
 #[cfg(test)]
 mod tests {
     use super::{
-        discard, flush_buffers, logical_sector_size, loop_status, physical_sector_size, raw,
-        read_only, reread_partitions, size_bytes, zero_out,
+        discard, file_flags, flush_buffers, logical_sector_size, loop_status, physical_sector_size,
+        raw, read_only, reread_partitions, set_file_flags, size_bytes, zero_out,
     };
     use nix::errno::Errno;
 
@@ -178,6 +201,8 @@ mod tests {
     #[test]
     fn numbers_are_the_kernel_s() {
         let numbers = [
+            (raw::FS_IOC_GETFLAGS, 0x8008_6601),
+            (raw::FS_IOC_SETFLAGS, 0x4008_6602),
             (raw::BLKROGET, 0x125e),
             (raw::BLKRRPART, 0x125f),
             (raw::BLKFLSBUF, 0x1261),
@@ -209,5 +234,8 @@ mod tests {
         assert!(refused(zero_out(&file, 0, 512).unwrap_err()));
         assert!(refused(discard(&file, 0, 512).unwrap_err()));
         assert!(loop_status(&file).is_err_and(refused));
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert!(file_flags(&null).is_err_and(refused));
+        assert!(set_file_flags(&null, 0).is_err_and(refused));
     }
 }

@@ -14,6 +14,7 @@ pub mod files;
 pub mod loopdev;
 pub mod machine;
 pub mod netns;
+pub mod ovmf;
 pub mod qemu;
 pub mod qmp;
 

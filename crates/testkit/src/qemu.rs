@@ -116,6 +116,9 @@ pub struct Spec {
     pub cdrom: Option<PathBuf>,
     /// Hardware virtualisation or emulation.
     pub accelerator: Accelerator,
+    /// File in which UEFI firmware keeps its variables from one start to the next; made at the
+    /// first. They are forgotten if not given.
+    pub vars: Option<PathBuf>,
 }
 
 impl Spec {
@@ -131,6 +134,7 @@ impl Spec {
             kernel: None,
             cdrom: None,
             accelerator,
+            vars: None,
         }
     }
 
@@ -162,7 +166,9 @@ impl Spec {
                 "if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}"
             ));
             args.push("-drive".to_owned());
-            args.push(format!("if=pflash,format=raw,unit=1,file={}", at("vars")));
+            let vars = self.vars.as_ref().map(|path| path.display().to_string());
+            let vars = vars.unwrap_or_else(|| at("vars"));
+            args.push(format!("if=pflash,format=raw,unit=1,file={vars}"));
             // Nobody answers IPv6 in the laboratories: OVMF would wait for its time-outs
             // between the network and the disk.
             args.extend(words(
@@ -222,8 +228,12 @@ impl Spec {
         crate::netns::require(QEMU, "qemu-system-x86")?;
         fs::create_dir_all(logs)?;
         let folder = TempDir::new()?;
-        if self.firmware == Firmware::Uefi {
-            fs::copy(OVMF_VARS, folder.path().join("vars")).map_err(|error| {
+        let vars = match &self.vars {
+            Some(path) => path.clone(),
+            None => folder.path().join("vars"),
+        };
+        if self.firmware == Firmware::Uefi && !vars.exists() {
+            fs::copy(OVMF_VARS, vars).map_err(|error| {
                 io::Error::new(
                     error.kind(),
                     format!("{OVMF_VARS}: {error}; apt-get install ovmf"),

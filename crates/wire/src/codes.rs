@@ -135,6 +135,8 @@ catalogue! {
         "Let the file system's own tool enlarge it.";
     TableNotReread, "table-not-reread", Warning, "The kernel of this machine still has the disk's old partition table.",
         "Mount nothing of this disk before a restart, or before its partitions are free and partprobe was run.";
+    BootEntryFailed, "boot-entry-failed", Warning, "The firmware's boot entries could not be brought up to date.",
+        "The disk is complete. If the machine does not start from it, choose it in the firmware's boot menu and make an entry there.";
     NotConfirmed, "not-confirmed", Refused, "The overwriting was not confirmed.",
         "Answer with yes on a terminal, or add --yes.";
     NoNetworkDevice, "no-network-device", Failed, "No network device works.",
@@ -160,7 +162,9 @@ catalogue! {
     NoNetworkBoot, "no-network-boot", Failed, "The machine is on but did not boot from the network.",
         "Check the boot order, which firmware updates and operating systems change.";
     BootStalled, "boot-stalled", Failed, "The machine fetched its boot script but never checked in.",
-        "Look at its screen; check memory and network driver.";
+        "Look at its screen. Likely: the kernel has no driver for its network card, it stops in a panic or for want of memory, or the server's data port cannot be reached from there.";
+    BootDamaged, "boot-damaged", Failed, "The Deploy-OS came damaged.",
+        "Restart the machine. If it happens again, check its memory, the files in the server's PXE folder, or the medium.";
     TransferNotStarted, "transfer-not-started", Failed, "The transfer did not start in time.",
         "Look at the machine's screen.";
     TargetSilent, "target-silent", Failed, "The machine stopped reporting.",

@@ -6,6 +6,8 @@
 pub mod cast;
 pub mod codec;
 pub mod codes;
+pub mod finish;
+pub mod hardware;
 pub mod message;
 pub mod report;
 pub mod scope;
@@ -17,6 +19,7 @@ pub mod wipe;
 pub use cast::{JoinReply, PORT_MULTICAST, Session, SessionReply};
 pub use codec::Codec;
 pub use codes::Code;
+pub use hardware::{DiskHealth, Hardware, MemoryModule, PciDevice};
 pub use message::*;
 pub use report::{DiskState, Report};
 pub use scope::{GrowChoice, PartitionPair, RestoreScope};

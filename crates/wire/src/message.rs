@@ -30,11 +30,13 @@
 
 use crate::cast::Session;
 use crate::codec::Codec;
+pub use crate::finish::{Finish, FinishReply, JobOutcome, Summary};
+use crate::hardware::{DiskHealth, Hardware};
 use crate::report::Report;
 use crate::scope::RestoreScope;
 use crate::script::Script;
 use crate::set::DiskImage;
-use crate::wipe::{WipeOrder, Wiped};
+use crate::wipe::WipeOrder;
 use serde::{Deserialize, Serialize};
 
 /// Longest control message that either side accepts.
@@ -189,6 +191,9 @@ pub struct CheckIn {
     pub nics: Vec<NicInfo>,
     /// All disks.
     pub disks: Vec<DiskInfo>,
+    /// What else it is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<Hardware>,
 }
 
 /// Answer to a check-in.
@@ -198,6 +203,9 @@ pub struct CheckInReply {
     pub machine: String,
     /// What to do.
     pub action: Action,
+    /// Something that people at the machine should know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
 }
 
 /// What a target does next.
@@ -386,6 +394,9 @@ pub struct DiskCheckEntry {
     pub map: Option<serde_json::Value>,
     /// Why there is no map.
     pub problem: Option<Report>,
+    /// What the disk says of its own health, if it says anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<DiskHealth>,
 }
 
 /// Answer to an upload of records.
@@ -432,57 +443,4 @@ pub struct TableBlob {
     pub offset: u64,
     /// The bytes, base64.
     pub data: String,
-}
-
-/// Final state of an execution.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Finish {
-    /// How it ended.
-    pub outcome: JobOutcome,
-    /// Figures for the result list.
-    pub summary: Summary,
-}
-
-/// How a job ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "result", rename_all = "kebab-case")]
-pub enum JobOutcome {
-    /// Everything was done and proved.
-    Done {
-        /// Things worth knowing.
-        warnings: Vec<Report>,
-    },
-    /// It failed.
-    Failed {
-        /// Why.
-        report: Report,
-    },
-}
-
-/// Figures of a job.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
-    /// Size of the disk.
-    pub disk_bytes: u64,
-    /// Used bytes (plain).
-    pub used_bytes: u64,
-    /// Those of them that a restore found on the disk and left as they are.
-    #[serde(default)]
-    pub skipped_bytes: u64,
-    /// Bytes that went over the network.
-    pub wire_bytes: u64,
-    /// Seconds from job start to end.
-    pub seconds: f64,
-    /// Where the time went: `disk`, `cpu`, `network`, `server`.
-    pub bottleneck: String,
-    /// Of a wipe: what was done, and how it was proved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wipe: Option<Box<Wiped>>,
-}
-
-/// Answer to a final state: it is stored; the target may leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FinishReply {
-    /// What to do now.
-    pub after: After,
 }

@@ -189,6 +189,7 @@ fn add(sum: &mut Summary, one: &Summary) {
     sum.used_bytes += one.used_bytes;
     sum.skipped_bytes += one.skipped_bytes;
     sum.wire_bytes += one.wire_bytes;
+    sum.boot_entries.extend_from_slice(&one.boot_entries);
 }
 
 /// Bytes of the pages of a full disk's manifest: 53 for each cell of 1 MiB.

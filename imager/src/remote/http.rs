@@ -85,6 +85,8 @@ impl Link {
         result: Result<ureq::Response, ureq::Error>,
         url: String,
     ) -> Result<Reply<'_>, Failure> {
+        // A server that refuses was reached, too.
+        crate::alive::sign();
         match result {
             Ok(response) => {
                 let version = response.header(wire::PROTOCOL_HEADER);

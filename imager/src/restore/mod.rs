@@ -24,6 +24,7 @@ mod verify;
 mod whole;
 mod write;
 
+use crate::boot_entries;
 use crate::grow::{self, Outcome};
 use crate::progress::ProgressSink;
 use crate::report;
@@ -115,6 +116,8 @@ pub struct Restored {
     pub bad: Vec<BadRange>,
     /// What became of the partition that was to grow, in words.
     pub grown: Option<String>,
+    /// What was changed of the firmware's boot entries, in words.
+    pub boot_entries: Vec<String>,
     /// Things worth knowing.
     pub warnings: Vec<Report>,
 }
@@ -136,6 +139,7 @@ pub fn run(
     stop_if_asked(progress, DiskState::Untouched)?;
     guard.before_write(&device, &plan)?;
     stop_if_asked(progress, DiskState::Untouched)?;
+    let entries = boot_entries::before(&device);
 
     // From here on every failure leaves the disk as `Plan::half_made` says.
     let mut restored = write_and_prove(&device, path, source, &layout, &plan, options, progress)
@@ -148,6 +152,9 @@ pub fn run(
     let sector_size = device.sector_size();
     drop(device);
     grow_if_asked(path, sector_size, &plan, &mut restored);
+    let entries = boot_entries::after(path, &entries, progress);
+    restored.boot_entries = entries.changed;
+    restored.warnings.extend(entries.warning);
     Ok(restored)
 }
 
@@ -270,6 +277,7 @@ fn write_and_prove(
         verified: options.verify,
         bad: plan.written_of(&delivered.bad),
         grown: None,
+        boot_entries: Vec::new(),
         warnings: Vec::new(),
     })
 }

@@ -14,6 +14,7 @@
 //! | `deploy.nic=` | only this network card: interface name or MAC address |
 //! | `deploy.after=` | what to do after the job, whatever the server says: `reboot`, `poweroff`, `boot-local`, `shell` |
 //! | `deploy.error-reboot=` | seconds after which an error screen reboots by itself |
+//! | `deploy.watchdog=0` | leave the machine's watchdog alone |
 //! | `deploy.shell` | open the rescue shell before anything else |
 //! | `deploy.debug` | leave the kernel's messages on the console |
 
@@ -47,6 +48,8 @@ pub struct CommandLine {
     pub after: Option<AfterChoice>,
     /// When an error screen reboots.
     pub error_reboot: Option<Duration>,
+    /// Leave the machine's watchdog alone.
+    pub no_watchdog: bool,
     /// Open a shell first.
     pub shell: bool,
     /// Leave kernel messages on.
@@ -152,6 +155,7 @@ impl CommandLine {
             "nic" => nic_choice(value).map(|choice| self.nic = Some(choice)),
             "after" => after_choice(value).map(|choice| self.after = Some(choice)),
             "error-reboot" => seconds(value).map(|wait| self.error_reboot = Some(wait)),
+            "watchdog" => flag(value).map(|on| self.no_watchdog = !on),
             "shell" => flag(value).map(|on| self.shell = on),
             "debug" => flag(value).map(|on| self.debug = on),
             _ => Ok(()),
@@ -252,7 +256,7 @@ mod tests {
         let line = CommandLine::parse(&format!(
             "BOOT_IMAGE=/vmlinuz console=tty0 console=ttyS0,115200 deploy.server=https://10.0.0.1:26501;deploy \
              deploy.pin={PIN} deploy.signer={PIN} deploy.key=/etc/k deploy.allow-plain deploy.after=poweroff deploy.nic=52-54-00-AA-00-01 \
-             deploy.error-reboot=60 deploy.debug deploy.unknown=7 quiet\n"
+             deploy.error-reboot=60 deploy.watchdog=0 deploy.debug deploy.unknown=7 quiet\n"
         ));
         let servers: Vec<String> = line.servers.iter().map(ToString::to_string).collect();
         assert_eq!(servers, ["https://10.0.0.1:26501", "https://deploy:443"]);
@@ -263,7 +267,7 @@ mod tests {
         assert_eq!(line.after, Some(AfterChoice::PowerOff));
         assert_eq!(line.nic, Some(NicChoice::Mac("52:54:00:aa:00:01".into())));
         assert_eq!(line.error_reboot, Some(Duration::from_secs(60)));
-        assert!(line.debug && !line.shell);
+        assert!(line.debug && line.no_watchdog && !line.shell);
         assert!(line.problems.is_empty(), "{:?}", line.problems);
     }
 
@@ -310,7 +314,7 @@ mod tests {
 
         #[test]
         fn any_value_is_parsed(
-            key in "server|pin|signer|key|allow-plain|nic|after|error-reboot|shell|debug", value in "\\PC{0,60}"
+            key in "server|pin|signer|key|allow-plain|nic|after|error-reboot|watchdog|shell|debug", value in "\\PC{0,60}"
         ) {
             CommandLine::parse(&format!("deploy.{key}={value}"));
         }

@@ -3,6 +3,7 @@
 //! Owns: the thread that sends progress, and turning the server's interrupt into the
 //! job's. Does not own: the figures ([`crate::progress`]), the job.
 
+use crate::alive;
 use crate::progress::{ProgressSink, Tracker};
 use crate::remote::Remote;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub fn beside<T>(remote: &Remote, tracker: &Arc<Tracker>, job: impl FnOnce() -> 
     let (ended, end) = mpsc::channel::<()>();
     let (sender, told) = (remote.impatient(PATIENCE), Arc::clone(tracker));
     std::thread::spawn(move || {
+        alive::beside_the_work();
         while stopped.recv_timeout(PROGRESS_EVERY) == Err(RecvTimeoutError::Timeout) {
             let Some(snapshot) = told.snapshot() else {
                 continue;

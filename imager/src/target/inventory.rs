@@ -3,6 +3,7 @@
 //! Owns: reading SMBIOS, memory, firmware mode and the boot's id; waiting for disks
 //! that appear late. Does not own: how disks are found ([`crate::disks`]).
 
+use super::hardware;
 use super::net::nics::{Nic, Sysfs};
 use std::fs;
 use std::path::Path;
@@ -68,6 +69,7 @@ pub fn check_in(disks: &[DiskInfo], in_use: Option<&InUse<'_>>) -> CheckIn {
         uptime_ms: super::uptime_ms(),
         nics,
         disks: disks.to_vec(),
+        hardware: Some(hardware::read()),
     }
 }
 

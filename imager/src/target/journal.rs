@@ -94,6 +94,20 @@ pub fn kernel_log() -> String {
     kept.into_iter().collect()
 }
 
+/// What the kernel's log says of an initramfs that came damaged. The kernel starts what it has
+/// unpacked all the same, although sums of what it fetched do not fit: nothing of that is to
+/// be trusted with a disk.
+pub fn damaged_initramfs(kernel: &str) -> Option<&str> {
+    let words = [
+        "Initramfs unpacking failed",
+        "rootfs image is not initramfs",
+    ];
+    let mut lines = kernel
+        .lines()
+        .map(|line| line.split_once("] ").map_or(line, |(_, text)| text));
+    lines.find(|line| words.iter().any(|words| line.starts_with(words)))
+}
+
 /// `6,339,5140900,-;text\n KEY=value` to `[     5.140900] text`.
 fn kernel_line(record: &str) -> String {
     let first = record.lines().next().unwrap_or_default();
@@ -112,7 +126,7 @@ fn kernel_line(record: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Journal, MAX_BYTES, kernel_line};
+    use super::{Journal, MAX_BYTES, damaged_initramfs, kernel_line};
 
     #[test]
     fn lines_carry_the_time_since_boot() {
@@ -137,6 +151,19 @@ mod tests {
         assert!(text.len() <= MAX_BYTES + 100, "{}", text.len());
         assert!(text.starts_with('(') && text.contains(" older lines were dropped)"));
         assert_eq!(text.lines().last().map(str::len), Some(4096 + 13));
+    }
+
+    #[test]
+    fn an_initramfs_that_came_damaged_is_noticed() {
+        let good = "[     0.1] Trying to unpack rootfs image as initramfs...\n[     0.9] ok\n";
+        assert_eq!(damaged_initramfs(good), None);
+        let bad = "Initramfs unpacking failed: ZSTD-compressed data is corrupt";
+        assert_eq!(
+            damaged_initramfs(&format!("{good}[     0.5] {bad}\n")),
+            Some(bad)
+        );
+        // What a program writes there later does not begin so.
+        assert_eq!(damaged_initramfs(&format!("[     7.0] x: {bad}\n")), None);
     }
 
     #[test]

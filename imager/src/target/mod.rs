@@ -6,6 +6,7 @@
 
 pub mod cmdline;
 pub mod console;
+pub mod hardware;
 pub mod heartbeat;
 pub mod inventory;
 pub mod journal;
@@ -13,6 +14,7 @@ pub mod net;
 mod observer;
 pub mod session;
 pub mod system;
+pub mod watchdog;
 
 use crate::remote::{Options, Remote};
 use cmdline::{AfterChoice, CommandLine};
@@ -26,6 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use system::End;
+use watchdog::Watchdog;
 use wire::{After, Code, DiskState, Report};
 
 /// Whether this process is the first one of a machine that booted our initramfs. (In a
@@ -60,11 +63,17 @@ pub fn main_init() -> ! {
 fn live(engine: Engine) -> End {
     let problems = system::mount_all();
     system::use_console();
+    system::restart_after_panic();
     let text = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let line = CommandLine::parse(&text);
     let journal = Arc::new(Journal::default());
     log_panics(Arc::clone(&journal));
     let console = Console::start(journal, !line.debug);
+    let told = console.clone();
+    let _watchdog = match line.no_watchdog {
+        true => None,
+        false => Watchdog::start(move |text| told.say(&format!("note {text}"))),
+    };
     console.say(&format!("{} starting", wire::SOFTWARE_VERSION));
     for problem in problems.iter().chain(&line.problems) {
         console.say(&format!("note {problem}"));
@@ -77,7 +86,7 @@ fn live(engine: Engine) -> End {
         worked.unwrap_or_else(|panic| Err(panic_report(panic.as_ref(), DiskState::NotInvolved)));
     let end = match worked {
         Ok(after) => end_of(after, line.after, &console),
-        Err(report) => match console.ask(&report, line.error_reboot) {
+        Err(report) => match console.ask(&report, reboot_after(&report, line.error_reboot)) {
             Some(Key::PowerOff) => End::PowerOff,
             _ => End::Reboot,
         },
@@ -90,8 +99,18 @@ fn live(engine: Engine) -> End {
     end
 }
 
+/// When an error screen starts the machine again by itself. What came damaged may come whole
+/// the next time, and nobody has to be there for that.
+fn reboot_after(report: &Report, chosen: Option<Duration>) -> Option<Duration> {
+    let again = (report.code == Code::BootDamaged).then_some(Duration::from_secs(60));
+    chosen.or(again)
+}
+
 fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, Report> {
     let state = |text: &'static str| console.update(move |view| view.state = text.to_owned());
+    if let Some(found) = journal::damaged_initramfs(&journal::kernel_log()) {
+        return Err(Report::new(Code::BootDamaged, found, DiskState::Untouched));
+    }
     if let Some(found) = line.refused.first() {
         return Err(Report::new(Code::Usage, found, DiskState::Untouched)
             .with_advice("Correct the kernel's command line."));

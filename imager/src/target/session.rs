@@ -81,6 +81,9 @@ impl Session<'_> {
                 self.console
                     .update(move |v| v.machine = format!("{}, {model}", reply.machine));
             }
+            if let Some(notice) = reply.notice.filter(|_| waiting.is_none()) {
+                self.console.say(&format!("note {notice}"));
+            }
             match reply.action {
                 Action::Job(job) => {
                     self.console.update(|view| view.notice.clear());
@@ -191,11 +194,7 @@ impl Session<'_> {
         self.state("waiting for the server to confirm the result");
         // An interrupt has ended the job; it must not end its report.
         let remote = remote.observed_by(ConsoleObserver::new(self.console, None));
-        let log = format!(
-            "{}\n-- kernel --\n{}",
-            self.console.journal().text(),
-            super::journal::kernel_log()
-        );
+        let log = self.log();
         if let Err(error) = remote.retrying_for(LOG_LIMIT).log(&log) {
             self.console
                 .say(&format!("note the log was not uploaded: {}", error.found));
@@ -220,6 +219,18 @@ impl Session<'_> {
                 Err(report)
             }
         }
+    }
+
+    /// The run's log: what happened, what the machine is made of now, what the kernel said.
+    fn log(&self) -> String {
+        let disks = (self.engine.list)().unwrap_or_default();
+        let machine = inventory::check_in(&disks, self.in_use.as_ref());
+        let machine = serde_json::to_string(&machine).unwrap_or_default();
+        format!(
+            "{}\n-- machine --\n{machine}\n-- kernel --\n{}",
+            self.console.journal().text(),
+            super::journal::kernel_log()
+        )
     }
 
     /// The disks, once the one that the job means is among them or the time is over; the

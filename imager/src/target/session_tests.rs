@@ -92,6 +92,7 @@ const JOB: &str = r#"{"machine":"pc-7","action":{"do":"job","execution":"e-1","t
     "kind":{"kind":"backup","disk":null,"image":"before","full":false,"level":1},
     "resume":false,"after":"reboot"}}"#;
 const LOCAL: &str = r#"{"machine":"pc-7","action":{"do":"boot-local"}}"#;
+const OUTDATED: &str = r#"{"machine":"pc-7","action":{"do":"boot-local"},"notice":"too old"}"#;
 const WAIT: &str = r#"{"machine":"pc-7","action":{"do":"wait","seconds":1,"reason":
     {"code":"busy","found":"5 of 5","advice":"Wait.","disk":"not-involved"}}}"#;
 const REFUSED: &str = r#"{"machine":"pc-7","action":{"do":"refused","reason":
@@ -247,6 +248,15 @@ fn a_job_is_run_logged_and_finished_in_this_order() {
         );
     }
     assert!(outcome.bodies("log")[0].contains("job backup started"));
+}
+
+#[test]
+fn what_people_should_know_is_said() {
+    let outcome = run(&[OUTDATED], &["{}"], good);
+    assert_eq!(outcome.result, Ok(After::BootLocal));
+    assert!(outcome.log.contains("] note too old\n"), "{}", outcome.log);
+    let checked_in = outcome.bodies("checkin")[0];
+    assert!(checked_in.contains(r#""hardware":{"#), "{checked_in}");
 }
 
 #[test]

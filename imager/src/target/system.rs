@@ -96,6 +96,24 @@ fn mount_one(wanted: &Mount) -> Result<(), String> {
     }
 }
 
+/// Seconds until a machine whose kernel has panicked starts again: long enough to read the
+/// screen.
+const PANIC_SECONDS: &str = "30";
+
+/// Makes a kernel that panics start the machine again. Ours does so by itself; a
+/// distribution's stops for ever, unless its command line says otherwise.
+pub fn restart_after_panic() {
+    restart_after_panic_in(Path::new("/proc/sys/kernel/panic"));
+}
+
+fn restart_after_panic_in(setting: &Path) {
+    let now = fs::read_to_string(setting).unwrap_or_default();
+    if now.trim() == "0" {
+        // Where it cannot be set, the kernel does as it always did.
+        let _ = fs::write(setting, PANIC_SECONDS);
+    }
+}
+
 /// Standard input, output and error go to the kernel's console, so that a panic message
 /// of the runtime is seen.
 pub fn use_console() {
@@ -134,5 +152,23 @@ pub fn end(how: End) -> ! {
     // A machine without a way to power off stays here; the person does the rest.
     loop {
         std::thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::restart_after_panic_in;
+
+    #[test]
+    fn a_kernel_that_would_stop_for_ever_is_told_to_start_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let setting = dir.path().join("panic");
+        for (before, after) in [("0\n", "30"), ("5\n", "5\n"), ("-1\n", "-1\n")] {
+            std::fs::write(&setting, before).unwrap();
+            restart_after_panic_in(&setting);
+            assert_eq!(std::fs::read_to_string(&setting).unwrap(), after);
+        }
+        restart_after_panic_in(&dir.path().join("none"));
+        assert!(!dir.path().join("none").exists());
     }
 }

@@ -308,6 +308,7 @@ const ELSEWHERE: &[(Code, &str)] = &[
         Code::TableNotReread,
         "tests/tests/guest.rs: a kernel that has partitions",
     ),
+    (Code::BootEntryFailed, "imager/src/boot_entries/tests.rs"),
     (Code::TableTypeMismatch, "chosen"),
     (Code::PartitionSizeMismatch, "chosen"),
     (Code::PartitionTypeMismatch, "chosen"),

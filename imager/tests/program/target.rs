@@ -140,6 +140,7 @@ fn answer(mut stream: TcpStream, asked: &Mutex<Vec<String>>, (stored, job): &(St
         "checkin" => json(serde_json::to_vec(&CheckInReply {
             machine: "pc-1".into(),
             action: Action::Job(Box::new(job.clone())),
+            notice: None,
         })),
         "progress" => json(serde_json::to_vec(&ProgressReply { interrupt: false })),
         "finish" => json(serde_json::to_vec(&FinishReply {

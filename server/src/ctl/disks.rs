@@ -56,6 +56,9 @@ fn entry(entry: &DiskCheckEntry) -> Vec<String> {
     if let Some(problem) = &entry.problem {
         lines.push(format!("     {}: {}", problem.code, problem.found));
     }
+    if let Some(health) = &entry.health {
+        lines.push(format!("     {}", health.sentence()));
+    }
     let Some(map) = &entry.map else {
         return lines;
     };
@@ -189,6 +192,7 @@ mod tests {
                 "table": "gpt", "used_bytes": 55, "partitions": [part(2, 60, 50)],
             })),
             problem: None,
+            health: None,
         };
         let lines = check(&DiskCheck { disks: vec![entry] });
         assert_eq!(

@@ -9,6 +9,7 @@ pub mod client;
 mod confirm;
 mod disks;
 pub mod local_boot;
+mod hardware;
 mod multicast;
 mod network;
 mod script;

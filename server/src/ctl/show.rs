@@ -2,7 +2,7 @@
 //!
 //! Owns: tables and sentences. Does not own: the values.
 
-use super::{disks, multicast, network};
+use super::{disks, hardware, multicast, network};
 use crate::cast::shown::Stage;
 use crate::exec::state::State;
 use crate::http::api::ImageInfo;
@@ -72,6 +72,10 @@ pub fn machines(machines: &[MachineView]) -> String {
                 || "-".to_owned(),
                 |e| format!("{} {}", e.kind, e.state.as_str()),
             );
+            let job = match &m.stalled {
+                Some(stalled) => format!("{job}, {}", stalled.code),
+                None => job,
+            };
             vec![
                 m.name.clone(),
                 m.macs.join(" "),
@@ -101,6 +105,10 @@ pub fn machine(m: &MachineView) -> String {
         format!("firmware  {} {}", m.firmware, m.architecture),
         format!("memory    {}", bytes(m.memory_bytes)),
         format!("seen      {} from {}", time(m.last_seen), m.address),
+        match m.outdated {
+            true => format!("deploy-os {}, which is not the server's version", m.version),
+            false => format!("deploy-os {}", m.version),
+        },
     ];
     if m.local_boot != LocalBoot::Auto {
         lines.push(format!("own disk  by \"{}\"", m.local_boot.as_str()));
@@ -108,6 +116,11 @@ pub fn machine(m: &MachineView) -> String {
     if let Some(execution) = &m.execution {
         lines.push(format!("job       {}", line(execution)));
     }
+    if let Some(stalled) = &m.stalled {
+        lines.push(format!("stalled   {}: {}", stalled.code, stalled.found));
+        lines.push(format!("          {}", stalled.advice));
+    }
+    lines.extend(m.hardware.iter().flat_map(hardware::lines));
     for disk in &m.disks {
         lines.push(format!("disk      {}", disks::line(disk)));
     }
@@ -192,6 +205,8 @@ pub fn executions(executions: &[ExecutionView]) -> String {
                 .iter()
                 .map(|w| format!("    warning {}: {}", w.code, w.found)),
         );
+        let changed = e.summary.iter().flat_map(|s| &s.boot_entries);
+        lines.extend(changed.map(|entry| format!("    {entry}")));
     }
     lines.join("\n")
 }
@@ -216,6 +231,11 @@ pub fn overview(o: &Overview) -> String {
     lines.extend(o.troubles.iter().flat_map(network::trouble));
     let running = o.sessions.iter().filter(|s| s.stage != Stage::Over);
     lines.extend(running.map(multicast::text::line));
+    let stalled = |m: &MachineView| {
+        let report = m.stalled.as_ref()?;
+        Some(format!("{}: {}: {}", m.name, report.code, report.found))
+    };
+    lines.extend(o.machines.iter().filter_map(stalled));
     lines.push(executions(&o.executions));
     lines.join("\n")
 }

@@ -5,11 +5,13 @@
 
 use super::{Conn, from_json, signed, to_json, unsigned};
 use crate::exec::fabric::SanDisk;
+use crate::exec::stall::Boots;
 use crate::identity::{Candidate, Identity};
 use crate::netboot::LocalBoot;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use wire::{CheckIn, DiskCheck, DiskInfo};
+use std::collections::HashMap;
+use wire::{CheckIn, DiskCheck, DiskInfo, Hardware};
 
 /// A machine as it is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +48,10 @@ pub struct Machine {
     pub san_disks: Option<Vec<SanDisk>>,
     /// How its own disk is booted.
     pub local_boot: LocalBoot,
+    /// What it is made of, if its Deploy-OS told that.
+    pub hardware: Option<Hardware>,
+    /// Boot scripts that it fetched since its last check-in.
+    pub boots: Option<Boots>,
     /// First and last contact.
     pub first_seen: i64,
     /// Last contact.
@@ -56,6 +62,10 @@ fn machine(row: &SqliteRow) -> Result<Machine, sqlx::Error> {
     let disks: Option<String> = row.try_get("disk_list")?;
     let check: Option<String> = row.try_get("disk_check")?;
     let san: Option<String> = row.try_get("san_disks")?;
+    let hardware: Option<String> = row.try_get("hardware")?;
+    let (first, last): (Option<i64>, Option<i64>) =
+        (row.try_get("boot_first")?, row.try_get("boot_last")?);
+    let count = unsigned(row.try_get("boot_count")?);
     Ok(Machine {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
@@ -77,6 +87,10 @@ fn machine(row: &SqliteRow) -> Result<Machine, sqlx::Error> {
         disk_check_at: row.try_get("disk_check_at")?,
         san_disks: san.as_deref().map(from_json).transpose()?,
         local_boot: LocalBoot::parse(&row.try_get::<String, _>("local_boot")?),
+        hardware: hardware.as_deref().map(from_json).transpose()?,
+        boots: first
+            .zip(last)
+            .map(|(first, last)| Boots { first, last, count }),
         first_seen: row.try_get("first_seen")?,
         last_seen: row.try_get("last_seen")?,
     })
@@ -166,6 +180,57 @@ pub async fn set_model(conn: &mut Conn, id: &str, model: &str) -> Result<(), sql
     Ok(())
 }
 
+/// Notes that a machine fetched the Deploy-OS's boot script. After a pause of more than `limit`
+/// seconds it is the first one again.
+pub async fn boot_fetched(
+    conn: &mut Conn,
+    id: &str,
+    now: i64,
+    limit: i64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE machines SET
+         boot_first = CASE WHEN boot_last IS NULL OR $2 - boot_last > $3 THEN $2 ELSE boot_first END,
+         boot_count = CASE WHEN boot_last IS NULL OR $2 - boot_last > $3 THEN 1 ELSE boot_count + 1 END,
+         boot_last = $2 WHERE id = $1",
+    )
+    .bind(id)
+    .bind(now)
+    .bind(limit)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Machines that fetched boot scripts since their last check-in, by id.
+pub async fn boots(conn: &mut Conn) -> Result<HashMap<String, Boots>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT id, boot_first, boot_last, boot_count FROM machines WHERE boot_first IS NOT NULL",
+    )
+    .fetch_all(conn)
+    .await?;
+    let one = |row: &SqliteRow| {
+        let boots = Boots {
+            first: row.try_get("boot_first")?,
+            last: row.try_get("boot_last")?,
+            count: unsigned(row.try_get("boot_count")?),
+        };
+        Ok((row.try_get("id")?, boots))
+    };
+    rows.iter().map(one).collect()
+}
+
+/// Forgets the boot scripts that a machine fetched.
+pub async fn forget_boots(conn: &mut Conn, id: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE machines SET boot_first = NULL, boot_last = NULL, boot_count = 0 WHERE id = $1",
+    )
+    .bind(id)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Notes what a check-in says.
 pub async fn checked_in(
     conn: &mut Conn,
@@ -175,7 +240,7 @@ pub async fn checked_in(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE machines SET model = CASE WHEN $2 = '' THEN model ELSE $2 END, firmware = $3, architecture = $4, memory_bytes = $5, version = $6,
-         address = $7, uptime_ms = $8, disk_list = $9 WHERE id = $1",
+         address = $7, uptime_ms = $8, disk_list = $9, hardware = COALESCE($10, hardware) WHERE id = $1",
     )
     .bind(id)
     .bind(&checkin.model)
@@ -186,9 +251,11 @@ pub async fn checked_in(
     .bind(address)
     .bind(signed(checkin.uptime_ms))
     .bind(to_json(&checkin.disks)?)
-    .execute(conn)
+    .bind(checkin.hardware.as_ref().map(to_json).transpose()?)
+    .execute(&mut *conn)
     .await?;
-    Ok(())
+    // It got as far as this.
+    forget_boots(conn, id).await
 }
 
 /// Stores a disk check.

@@ -177,6 +177,14 @@ const VERSIONS: &[&[&str]] = &[
     ],
     // Scripts that run with an execution, signed.
     &["ALTER TABLE executions ADD COLUMN scripts TEXT"],
+    // Boot scripts of the Deploy-OS that a machine fetched since its last check-in: when first
+    // and last, how many. hardware: what it is made of, by its last check-in.
+    &[
+        "ALTER TABLE machines ADD COLUMN boot_first BIGINT",
+        "ALTER TABLE machines ADD COLUMN boot_last BIGINT",
+        "ALTER TABLE machines ADD COLUMN boot_count BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE machines ADD COLUMN hardware TEXT",
+    ],
 ];
 
 /// Brings an empty or older database to the newest version.

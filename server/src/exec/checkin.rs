@@ -49,6 +49,7 @@ pub async fn checkin(
             return Ok(CheckInReply {
                 machine: String::new(),
                 action: Action::Refused { reason },
+                notice: None,
             });
         }
     };
@@ -119,7 +120,30 @@ pub async fn checkin(
     Ok(CheckInReply {
         machine: machine.name,
         action,
+        notice: notice(&message.version),
     })
+}
+
+/// Whether a Deploy-OS of that version is not the one that came with this server.
+pub(crate) fn is_outdated(version: &str) -> bool {
+    !version.is_empty() && version != SOFTWARE_VERSION
+}
+
+/// What is said to a Deploy-OS of another version than this server's: its medium is an older one,
+/// or the server was updated and its boot files were not.
+fn notice(version: &str) -> Option<String> {
+    if !is_outdated(version) {
+        return None;
+    }
+    let version: String = version
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(40)
+        .collect();
+    Some(format!(
+        "this Deploy-OS has version {version}, its server {SOFTWARE_VERSION}: make the medium anew, \
+         or renew the files in the server's PXE folder"
+    ))
 }
 
 /// Of a restore of several disks: those that were begun.
@@ -189,5 +213,22 @@ fn action_name(action: &Action) -> &'static str {
         Action::BootLocal => "boot-local",
         Action::Wait { .. } => "wait",
         Action::Refused { .. } => "refused",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::notice;
+    use wire::SOFTWARE_VERSION;
+
+    #[test]
+    fn a_deploy_os_of_another_version_is_told() {
+        assert_eq!(notice(SOFTWARE_VERSION), None);
+        assert_eq!(notice(""), None);
+        let told = notice("0.0.1\u{1b}[31m").unwrap();
+        assert!(
+            told.starts_with("this Deploy-OS has version 0.0.1[31m, its server "),
+            "{told}"
+        );
     }
 }

@@ -415,6 +415,8 @@ pub async fn clear(app: &App, reference: &str, now: i64) -> Outcome<Option<Execu
     let mut tx = app.db.write().await?;
     let machine = machine(tx.conn(), reference).await?;
     let Some(mut execution) = executions::open_of(tx.conn(), &machine.id).await? else {
+        machines::forget_boots(tx.conn(), &machine.id).await?;
+        tx.commit().await?;
         return Ok(None);
     };
     if !execution.state.is_final() {
@@ -432,6 +434,7 @@ pub async fn clear(app: &App, reference: &str, now: i64) -> Outcome<Option<Execu
     execution.open = false;
     execution.changed = now;
     executions::update(tx.conn(), &execution).await?;
+    machines::forget_boots(tx.conn(), &machine.id).await?;
     tx.commit().await?;
     tracing::info!(execution = %execution.id, machine = %machine.name, "cleared");
     Ok(Some(execution))

@@ -87,7 +87,7 @@ pub async fn decide(app: &App, seen: &BootSeen, now: i64) -> Outcome<BootDecisio
             local(why)
         }
         Some(mut open) => {
-            if matches!(open.state, State::Waiting | State::Booting) {
+            if open.state == State::Waiting {
                 open.state = State::Booting;
                 open.changed = now;
                 executions::update(tx.conn(), &open).await?;
@@ -97,6 +97,9 @@ pub async fn decide(app: &App, seen: &BootSeen, now: i64) -> Outcome<BootDecisio
             }
         }
     };
+    if matches!(decision, BootDecision::DeployOs { .. }) {
+        machines::boot_fetched(tx.conn(), &machine.id, now, app.limits.start_within).await?;
+    }
     tx.commit().await?;
     if let Some(execution) = ended {
         concluded(app, &execution, now).await;

@@ -19,6 +19,7 @@ pub mod run;
 mod scope;
 pub(crate) mod scripts;
 pub mod set;
+pub mod stall;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod tests;

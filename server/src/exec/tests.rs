@@ -140,6 +140,114 @@ async fn a_boot_without_check_in_is_told_as_stalled() {
     );
 }
 
+/// With its panics and restarts it fetches its script again before the limit is over, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_starts_again_and_again_is_told_as_stalled() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(dir.path(), 0).await;
+    checkin::checkin(&app, &check_in("b0"), "", 0)
+        .await
+        .unwrap();
+    let e = create(&app, PC, backup(), 10).await.unwrap();
+    for at in (1000..1900).step_by(60) {
+        let decision = decider::decide(&app, &seen(), at).await.unwrap();
+        assert!(matches!(decision, BootDecision::DeployOs { .. }));
+        watch::round(&app, at + 1).await.unwrap();
+    }
+    assert_eq!(current(&app, &e.id).await.state, State::Booting);
+    watch::round(&app, 1901).await.unwrap();
+    let e = current(&app, &e.id).await;
+    assert_eq!(
+        (e.state, code(&e)),
+        (State::Failed, Some(Code::BootStalled))
+    );
+    let Some(JobOutcome::Failed { report }) = &e.outcome else {
+        panic!("{e:?}")
+    };
+    assert!(report.found.contains("fetched 15 times"), "{report}");
+    assert!(report.advice.contains("again and again"), "{report}");
+}
+
+/// A machine that waited in line, was switched off and comes back after the limit gets its time
+/// to start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_left_the_line_has_its_whole_time_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(dir.path(), 0).await;
+    checkin::checkin(&app, &check_in("b0"), "", 0)
+        .await
+        .unwrap();
+    let e = create(&app, PC, backup(), 10).await.unwrap();
+    decider::decide(&app, &seen(), 20).await.unwrap();
+    checkin::checkin(&app, &check_in("b1"), "", 30)
+        .await
+        .unwrap();
+    // What the line does to it, without five others.
+    let mut waiting = current(&app, &e.id).await;
+    waiting.state = State::Booting;
+    let mut tx = app.db.write().await.unwrap();
+    executions::update(tx.conn(), &waiting).await.unwrap();
+    tx.commit().await.unwrap();
+    app.live.queue(&e.id, 600);
+    decider::decide(&app, &seen(), 1400).await.unwrap();
+    watch::round(&app, 1490).await.unwrap();
+    watch::round(&app, 2300).await.unwrap();
+    assert_eq!(current(&app, &e.id).await.state, State::Booting);
+    watch::round(&app, 2301).await.unwrap();
+    assert_eq!(code(&current(&app, &e.id).await), Some(Code::BootStalled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stall_is_shown_without_a_job_too_until_the_machine_checks_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(dir.path(), 0).await;
+    let stalled = async |now| {
+        let mut conn = app.db.read().await.unwrap();
+        let machine = super::control::machine(&mut conn, PC).await.unwrap();
+        let view = crate::view::machine(&app, &mut conn, machine, now).await;
+        view.unwrap().stalled.map(|report| report.code)
+    };
+    // Its first boot, for the inventory.
+    decider::decide(&app, &seen(), 100).await.unwrap();
+    assert_eq!(stalled(1000).await, None);
+    assert_eq!(stalled(1001).await, Some(Code::BootStalled));
+    checkin::checkin(&app, &check_in("b0"), "", 1002)
+        .await
+        .unwrap();
+    assert_eq!(stalled(1_000_000).await, None);
+    // By an operator, who has looked at it.
+    create(&app, PC, backup(), 1_000_000).await.unwrap();
+    decider::decide(&app, &seen(), 1_000_000).await.unwrap();
+    watch::round(&app, 1_001_000).await.unwrap();
+    assert_eq!(stalled(1_001_000).await, Some(Code::BootStalled));
+    super::control::clear(&app, PC, 1_001_001).await.unwrap();
+    assert_eq!(stalled(1_001_001).await, None);
+    // It boots its own disk now, and fetches that script as often as it likes.
+    decider::decide(&app, &seen(), 1_001_002).await.unwrap();
+    assert_eq!(stalled(2_000_000).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_s_parts_are_kept_until_it_tells_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = app(dir.path(), 0).await;
+    let of = |processor: &str| wire::Hardware {
+        processor: processor.into(),
+        ..wire::Hardware::default()
+    };
+    // The third is of an older Deploy-OS.
+    for (told, kept) in [(Some("A"), "A"), (Some("B"), "B"), (None, "B")] {
+        let message = CheckIn {
+            hardware: told.map(of),
+            ..check_in("b0")
+        };
+        checkin::checkin(&app, &message, "", 0).await.unwrap();
+        let mut conn = app.db.read().await.unwrap();
+        let machine = super::control::machine(&mut conn, PC).await.unwrap();
+        assert_eq!(machine.hardware, Some(of(kept)));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_that_does_not_start_fails_and_one_that_falls_silent_waits() {
     let dir = tempfile::tempdir().unwrap();

@@ -3,11 +3,13 @@
 //! Owns: when a target counts as silent, and which limits end an execution. Does not
 //! own: the clock.
 
+use super::stall::{self, Boots};
 use super::state::State;
 use super::{conclude, concluded, failed};
 use crate::app::App;
 use crate::cast;
 use crate::db::executions::{self, Execution};
+use crate::db::machines;
 use crate::failure::Outcome;
 use wire::{Code, JobOutcome};
 
@@ -30,17 +32,35 @@ fn in_session(execution: &Execution) -> bool {
     cast::settings(&execution.job).is_some()
 }
 
-/// How an execution ends by itself, if a limit has passed.
-fn overdue(app: &App, execution: &Execution, now: i64) -> Option<(State, JobOutcome)> {
+/// How an execution ends by itself, if a limit has passed. `boots` are those of its machine.
+fn overdue(
+    app: &App,
+    execution: &Execution,
+    boots: Option<&Boots>,
+    now: i64,
+) -> Option<(State, JobOutcome)> {
     let quiet = now - last_heard(app, execution);
     let since_change = now - execution.changed.max(app.started);
     let limit = app.limits.start_within;
     match execution.state {
-        // last_heard: a target that waits in line asks again and again.
-        State::Booting if quiet > limit => {
-            let found =
-                format!("the boot script was fetched {quiet} s ago, and no check-in followed");
-            Some((State::Failed, failed(execution, Code::BootStalled, found)))
+        // Of a machine that starts again and again the first boot counts. One that waits in
+        // line asks again and again, and has no boots: it checked in.
+        State::Booting if quiet > limit || boots.is_some() => {
+            let heard = last_heard(app, execution);
+            let gone = Boots {
+                first: heard,
+                last: heard,
+                count: 1,
+            };
+            let boots = boots.unwrap_or(&gone);
+            let stalled = stall::stalled(Some(boots), app.started, now, limit)?;
+            let outcome = match failed(execution, stalled.code, stalled.found) {
+                JobOutcome::Failed { report } => JobOutcome::Failed {
+                    report: report.with_advice(stalled.advice),
+                },
+                other => other,
+            };
+            Some((State::Failed, outcome))
         }
         // One that waits for a session asks again and again, however long.
         State::Preparing if since_change > limit && !(in_session(execution) && quiet <= limit) => {
@@ -69,9 +89,13 @@ fn overdue(app: &App, execution: &Execution, now: i64) -> Option<(State, JobOutc
 /// # Errors
 /// The database fails; the next round tries again.
 pub async fn round(app: &App, now: i64) -> Outcome<()> {
-    let open = executions::all_open(&mut *app.db.read().await?).await?;
+    let (open, boots) = {
+        let mut conn = app.db.read().await?;
+        let open = executions::all_open(&mut conn).await?;
+        (open, machines::boots(&mut conn).await?)
+    };
     for seen in open {
-        if overdue(app, &seen, now).is_none() {
+        if overdue(app, &seen, boots.get(&seen.machine), now).is_none() {
             continue;
         }
         let mut tx = app.db.write().await?;
@@ -79,7 +103,9 @@ pub async fn round(app: &App, now: i64) -> Outcome<()> {
         let Some(mut execution) = executions::by_id(tx.conn(), &seen.id).await? else {
             continue;
         };
-        let Some((state, outcome)) = overdue(app, &execution, now) else {
+        let machine = machines::by_id(tx.conn(), &execution.machine).await?;
+        let fetched = machine.and_then(|machine| machine.boots);
+        let Some((state, outcome)) = overdue(app, &execution, fetched.as_ref(), now) else {
             continue;
         };
         conclude(tx.conn(), &mut execution, state, outcome, None, now).await?;

@@ -183,7 +183,7 @@ async fn network(State(app): Shared) -> Json<NetworkView> {
     Json(app.board.view(db::now()))
 }
 
-/// A machine without its disk check, which is long and asked for alone.
+/// A machine without its disk check and parts, which are long and asked for alone.
 async fn listed(
     app: &App,
     conn: &mut db::Conn,
@@ -192,6 +192,7 @@ async fn listed(
 ) -> Outcome<MachineView> {
     let machine = machines::Machine {
         disk_check: None,
+        hardware: None,
         ..machine
     };
     view::machine(app, conn, machine, now).await

@@ -256,6 +256,7 @@ impl Session {
             info: info.clone(),
             map: None,
             problem: None,
+            health: None,
         };
         let check = DiskCheck {
             disks: disks.iter().map(entry).collect(),

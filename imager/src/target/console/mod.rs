@@ -41,6 +41,7 @@ pub use choice::Key;
 pub use view::{JobView, View};
 
 use super::journal::Journal;
+use crate::alive;
 use crate::progress::Tracker;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -90,6 +91,7 @@ impl Console {
 
     /// A line for serial consoles, screen and log.
     pub fn say(&self, text: &str) {
+        alive::sign();
         self.journal.add(super::uptime_ms(), text);
         self.send(Command::Say(text.to_owned()));
     }
@@ -101,6 +103,7 @@ impl Console {
 
     /// Changes what the screen shows.
     pub fn update(&self, change: impl FnOnce(&mut View) + Send + 'static) {
+        alive::sign();
         self.send(Command::Update(Box::new(change)));
     }
 
@@ -116,6 +119,7 @@ impl Console {
             super::uptime_ms(),
             &format!("failed {}\n{report}", report.code),
         );
+        let _nobody_may_come = alive::patience();
         let (answer, answered) = mpsc::channel();
         let report = report.clone();
         self.send(Command::Ask(Box::new(Question {
@@ -128,6 +132,7 @@ impl Console {
 
     /// Runs a rescue shell on the main console until it ends.
     pub fn shell(&self) {
+        let _nobody_may_come = alive::patience();
         let (done, ended) = mpsc::channel();
         self.send(Command::Shell(done));
         let _ = ended.recv();
