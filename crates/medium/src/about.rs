@@ -7,7 +7,7 @@
 //! limits. Unknown fields are passed over, so that an older Deploy-OS still finds the
 //! settings of a newer medium; [`About::format`] says whether the rest is understood.
 
-use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use std::fmt;
 use wire::DiskSelector;
 
@@ -22,7 +22,7 @@ pub const MAX_PARTS: usize = 512;
 const MAX_TEXT: usize = 200;
 
 /// What a medium is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
     /// Version of this description.
     pub format: u32,
@@ -32,12 +32,11 @@ pub struct About {
     /// media of one image, too.
     pub id: String,
     /// The image that it restores.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<Restore>,
 }
 
 /// An image on the medium, or the piece of one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restore {
     /// What people call the image.
     pub image: String,
@@ -52,15 +51,15 @@ pub struct Restore {
     /// What is on this medium, one after another.
     pub parts: Vec<Part>,
     /// Restored without asking.
-    #[serde(default)]
     pub unattended: bool,
+    /// Restored without asking to another kind of machine, too.
+    pub force: bool,
     /// The disk that it is meant for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskSelector>,
 }
 
 /// A file that holds a piece of the image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// Name in the folder `deploy-os`.
     pub file: String,
@@ -89,16 +88,30 @@ impl About {
         if bytes.len() > MAX_BYTES {
             return unusable(format!("longer than {MAX_BYTES} bytes"));
         }
-        let about: About = serde_json::from_slice(bytes).map_err(|e| Unusable(e.to_string()))?;
+        let value: Value = serde_json::from_slice(bytes).map_err(|e| Unusable(e.to_string()))?;
+        let format = count(&value, "format")?;
+        let restore = value.get("restore").filter(|_| format <= FORMAT);
+        let about = About {
+            format,
+            version: string(&value, "version")?,
+            id: string(&value, "id")?,
+            restore: restore.map(Restore::read).transpose()?,
+        };
         about.check()?;
         Ok(about)
     }
 
     /// The file, which ends with a line end.
     pub fn to_json(&self) -> String {
-        // Strings and numbers only: nothing in it can fail to be written.
-        let text = serde_json::to_string_pretty(self).unwrap_or_default();
-        text + "\n"
+        let mut value = json!({
+            "format": self.format,
+            "version": self.version,
+            "id": self.id,
+        });
+        if let Some(restore) = &self.restore {
+            value["restore"] = restore.value();
+        }
+        format!("{value:#}\n")
     }
 
     /// Whether this program understands all of it.
@@ -123,6 +136,58 @@ impl Restore {
     pub fn end(&self) -> u64 {
         let parts = self.parts.iter().map(|part| part.size_bytes);
         parts.fold(self.start, u64::saturating_add)
+    }
+
+    fn read(value: &Value) -> Result<Restore, Unusable> {
+        let parts = value.get("parts").and_then(Value::as_array);
+        let Some(parts) = parts.filter(|parts| parts.len() <= MAX_PARTS) else {
+            return unusable("parts is no list, or too long a one".to_owned());
+        };
+        let part = |value: &Value| {
+            Ok(Part {
+                file: string(value, "file")?,
+                size_bytes: number(value, "size_bytes")?,
+            })
+        };
+        Ok(Restore {
+            image: string(value, "image")?,
+            size_bytes: number(value, "size_bytes")?,
+            medium: count(value, "medium")?,
+            media: count(value, "media")?,
+            start: number(value, "start")?,
+            parts: parts.iter().map(part).collect::<Result<_, _>>()?,
+            unattended: flag(value, "unattended")?,
+            force: flag(value, "force")?,
+            disk: value.get("disk").map(selector).transpose()?,
+        })
+    }
+
+    fn value(&self) -> Value {
+        let part = |part: &Part| json!({"file": part.file, "size_bytes": part.size_bytes});
+        let mut value = json!({
+            "image": self.image,
+            "size_bytes": self.size_bytes,
+            "medium": self.medium,
+            "media": self.media,
+            "start": self.start,
+            "parts": self.parts.iter().map(part).collect::<Vec<Value>>(),
+            "unattended": self.unattended,
+            "force": self.force,
+        });
+        if let Some(disk) = &self.disk {
+            let mut fields = Map::new();
+            for (name, field) in [
+                ("serial", &disk.serial),
+                ("wwn", &disk.wwn),
+                ("path", &disk.path),
+            ] {
+                if let Some(text) = field {
+                    fields.insert(name.to_owned(), Value::from(text.as_str()));
+                }
+            }
+            value["disk"] = Value::Object(fields);
+        }
+        value
     }
 
     fn check(&self) -> Result<(), Unusable> {
@@ -156,6 +221,54 @@ impl Restore {
 
 fn unusable<T>(why: String) -> Result<T, Unusable> {
     Err(Unusable(why))
+}
+
+fn string(value: &Value, name: &str) -> Result<String, Unusable> {
+    match value.get(name).and_then(Value::as_str) {
+        Some(text) => Ok(text.to_owned()),
+        None => unusable(format!("{name} is missing, or no text")),
+    }
+}
+
+fn number(value: &Value, name: &str) -> Result<u64, Unusable> {
+    match value.get(name).and_then(Value::as_u64) {
+        Some(number) => Ok(number),
+        None => unusable(format!("{name} is missing, or no number of this kind")),
+    }
+}
+
+fn flag(value: &Value, name: &str) -> Result<bool, Unusable> {
+    match value.get(name) {
+        None => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(_) => unusable(format!("{name} is neither true nor false")),
+    }
+}
+
+fn count(value: &Value, name: &str) -> Result<u32, Unusable> {
+    u32::try_from(number(value, name)?).or_else(|_| unusable(format!("{name} is too large")))
+}
+
+/// A description of a disk: a field that is there has to be understood, or another disk could
+/// be meant.
+fn selector(value: &Value) -> Result<DiskSelector, Unusable> {
+    let Some(fields) = value.as_object().filter(|fields| !fields.is_empty()) else {
+        return unusable("disk names nothing".to_owned());
+    };
+    let mut disk = DiskSelector::default();
+    for (name, field) in fields {
+        let place = match name.as_str() {
+            "serial" => &mut disk.serial,
+            "wwn" => &mut disk.wwn,
+            "path" => &mut disk.path,
+            _ => return unusable(format!("disk has {name:?}, which is not known")),
+        };
+        let Some(text) = field.as_str() else {
+            return unusable(format!("the disk's {name} is no text"));
+        };
+        *place = Some(text.to_owned());
+    }
+    Ok(disk)
 }
 
 /// Text that is shown to people.
@@ -210,6 +323,7 @@ mod tests {
                     },
                 ],
                 unattended: true,
+                force: true,
                 disk: Some(DiskSelector {
                     serial: Some("S1".into()),
                     ..DiskSelector::default()
@@ -228,13 +342,13 @@ mod tests {
         assert_eq!(About::parse(text.as_bytes()), Ok(about));
         assert_eq!(
             text,
-            format!("{{\n  \"format\": 1,\n  \"version\": \"0.1.0\",\n  \"id\": \"{ID}\"\n}}\n")
+            format!("{{\n  \"format\": 1,\n  \"id\": \"{ID}\",\n  \"version\": \"0.1.0\"\n}}\n")
         );
     }
 
     #[test]
     fn a_newer_one_is_read_as_far_as_it_goes() {
-        let text = format!(r#"{{"format": 7, "version": "9", "id": "{ID}", "colour": "red"}}"#);
+        let text = format!(r#"{{"format": 7, "version": "9", "id": "{ID}", "restore": "red"}}"#);
         let newer = About::parse(text.as_bytes()).unwrap();
         assert!(!newer.is_understood() && newer.restore.is_none());
         assert!(about().is_understood());
@@ -273,6 +387,20 @@ mod tests {
         assert!(About::parse(&vec![b' '; MAX_BYTES + 1]).is_err());
         assert!(About::parse(b"").is_err());
         assert!(About::parse(b"[]").is_err());
+        // A disk that is described in a way that is not understood is no disk.
+        for disk in ["{}", "[]", "null", r#"{"number":0}"#, r#"{"serial":7}"#] {
+            let text = about().to_json();
+            let disk = text.replace(
+                r#"{
+      "serial": "S1"
+    }"#,
+                disk,
+            );
+            assert!(
+                disk != text && About::parse(disk.as_bytes()).is_err(),
+                "{disk}"
+            );
+        }
     }
 
     proptest! {
