@@ -16,7 +16,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const MOUNTS: &str = "/run/medium";
+/// Below it media are mounted.
+pub const MOUNTS: &str = "/run/medium";
 /// Drives that appear late (USB takes seconds) are looked for this often.
 const POLL: Duration = Duration::from_millis(250);
 /// Nothing on a medium is a program or a device to us.
@@ -265,7 +266,7 @@ fn candidates(class: &Path) -> Vec<Drive> {
             drive.name.clone(),
         )
     };
-    found.sort_by_key(place);
+    found.sort_unstable_by_key(place);
     found
 }
 
