@@ -67,6 +67,10 @@ usage() {
                      (--long adds the slow ones)
 ./build.sh bench     speed and memory beside partclone, multicast beside udpcast
 ./build.sh fuzz      every fuzz target for a minute
+./build.sh media     what media are made of: out/media, for imager media create
+./build.sh iso       a CD image that starts on BIOS and UEFI, also from a stick by dd:
+                     out/deploy-os.iso
+./build.sh usb       the image of a stick with a partition for settings: out/deploy-os.img
 ./build.sh lint      formatting, clippy, dependency rule, shellcheck
 ./build.sh clean     removes out/ (caches stay; their folder is printed)
 ./build.sh help      this text
@@ -81,7 +85,7 @@ TEXT
 # --- what must be installed ---------------------------------------------------
 
 BUILD_PACKAGES=(gcc make libc6-dev flex bison bc libelf-dev libssl-dev xz-utils zstd binutils
-    musl-tools busybox-static ipxe grub-common grub-efi-amd64-bin util-linux ca-certificates)
+    musl-tools busybox-static ipxe util-linux ca-certificates grub-common grub-pc-bin grub-efi-amd64-bin)
 TEST_PACKAGES=(qemu-system-x86 ovmf ipxe-qemu dnsmasq-base iproute2 nftables debootstrap e2fsprogs
     dosfstools mtools fdisk gdisk grub-pc-bin partclone shellcheck sqlite3
     ntfs-3g xfsprogs btrfs-progs exfatprogs exfat-fuse f2fs-tools lvm2 mdadm ldmtool squashfs-tools udftools xorriso
@@ -204,6 +208,30 @@ build_grub() {
         "boot/grub/grub.cfg=$ROOT/bootloader-cfg/$config"
 }
 
+# GRUB for BIOS and UEFI, with its configuration in it: what it needs to find a medium, and
+# to start what is on it. imager media create does the rest without any of these programs.
+build_media() {
+    say "Kit for media"
+    local kit=$OUT/media config=$ROOT/bootloader-cfg
+    local modules=(search search_fs_file iso9660 fat part_msdos part_gpt normal configfile
+        linux echo serial terminal sleep minicmd test)
+    rm -rf "$kit"
+    mkdir -p "$kit/bios" "$kit/efi/BOOT"
+    grub-mkimage -O i386-pc-eltorito -d /usr/lib/grub/i386-pc -p /deploy-os -c "$config/grub-early.cfg" \
+        -o "$kit/bios/core.img" biosdisk "${modules[@]}"
+    install -m 644 /usr/lib/grub/i386-pc/boot_hybrid.img "$kit/bios/mbr.img"
+    grub-mkimage -O x86_64-efi -d /usr/lib/grub/x86_64-efi -p /deploy-os -c "$config/grub-early.cfg" \
+        -o "$kit/efi/BOOT/BOOTX64.EFI" efi_gop efi_uga all_video "${modules[@]}"
+    install -m 644 "$config/medium.cfg" "$config/efi.cfg" "$OUT/pxe/vmlinuz" "$OUT/pxe/initramfs.img" "$kit"
+    if [ -e "$OUT/pxe/firmware.img" ]; then install -m 644 "$OUT/pxe/firmware.img" "$kit"; fi
+    "$OUT/bin/imager" --version | cut -d' ' -f2 >"$kit/VERSION"
+}
+
+# A medium from the kit: make_medium NAME
+make_medium() {
+    "$OUT/bin/imager" media create --quiet --overwrite --kit "$OUT/media" "$OUT/$1"
+}
+
 # What stands in out/ beside our code, and where its source is.
 write_notice() {
     local busybox ipxe grub
@@ -221,6 +249,8 @@ pxe/undionly.kpxe  iPXE, GPL-2.0 with the UBDL. Source: apt-get source ipxe=$ipx
 pxe/snponly.efi
 pxe/ipxe.efi
 pxe/grubnetx64.efi GRUB (as pxe/local-disk.efi), GPL-3.0 or later. Source: apt-get source $grub
+media/bios/*       GRUB, GPL-3.0 or later. Source: apt-get source $grub
+media/efi/*        (and in every medium that is made of them)
 bin/*, /init       Deploy-OS, MIT OR Apache-2.0, with the libraries that Cargo.lock names
                    (cargo metadata lists their licences).
 TEXT
@@ -299,12 +329,30 @@ build_all() {
     step "programs (cargo, release)" build_programs
     step "initramfs" build_initramfs
     build_pxe
+    step "kit for media" build_media
     write_notice
 }
 
 verb_build() {
     with_lock build_all
     report
+}
+
+verb_media() {
+    verb_build
+    note "media are made with: out/bin/imager media create"
+}
+
+verb_iso() {
+    verb_build
+    step "CD image" make_medium deploy-os.iso
+    note "out/deploy-os.iso: burn it, or copy it to a stick with dd"
+}
+
+verb_usb() {
+    verb_build
+    step "stick image" make_medium deploy-os.img
+    note "out/deploy-os.img: copy it to a stick with dd; out/bin/imager media create writes one directly"
 }
 
 verb_demo() {
@@ -343,7 +391,7 @@ main() {
     [ $# -gt 0 ] && shift
     case $verb in
         build) verb_build ;;
-        demo | test | bench | fuzz | lint | clean) "verb_$verb" "$@" ;;
+        demo | test | bench | fuzz | lint | clean | media | iso | usb) "verb_$verb" "$@" ;;
         help | -h | --help) usage ;;
         *)
             usage >&2

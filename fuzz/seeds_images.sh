@@ -77,6 +77,13 @@ seed_keyfile() {
     } >"$out/recipient"
 }
 
+# A medium of a set.
+seed_medium() {
+    printf '%s' '{"format":1,"version":"0.1.0","id":"00112233445566778899aabbccddeeff","restore":{' \
+        '"image":"pc","size_bytes":10,"medium":2,"media":2,"start":4,"parts":[' \
+        '{"file":"image.0001","size_bytes":6}],"unattended":true,"disk":{"serial":"S1"}}}' >"$out/set"
+}
+
 # The records of the golden pack, without its header.
 seed_record() {
     { printf '\001'; tail -c +33 ../crates/image/tests/golden/v1.pack; } >"$out/records"

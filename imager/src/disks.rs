@@ -29,6 +29,11 @@ pub fn listing() -> Result<(String, Value), Report> {
     Ok((shown::table_of(&disks), json))
 }
 
+/// A disk with what is on it, as the table of all shows it.
+pub fn table_of_one(info: &DiskInfo) -> String {
+    shown::table_of(&[with_contents(info)])
+}
+
 /// All disks of this machine, in the form of messages.
 ///
 /// # Errors

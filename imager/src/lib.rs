@@ -23,6 +23,7 @@ pub mod job;
 pub mod keyring;
 pub mod machine;
 pub mod map;
+pub mod media;
 pub mod nbd;
 pub mod numbering;
 pub mod old_tables;

@@ -10,10 +10,13 @@ use crossbeam_channel::{bounded, unbounded};
 use image::container::{ContainerReader, Event};
 use image::record::{Decoder, RecordHeader};
 use image::{BadRange, Layout, Root, Signature};
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wire::{Code, DiskState, Report, Step};
+
+/// Bytes that are read at a time.
+const BUFFER: usize = 256 << 10;
 
 /// A container of which every byte is what was written.
 pub struct Verified {
@@ -29,7 +32,20 @@ pub struct Verified {
 
 /// Reads the whole container; the first damage is the error.
 pub fn verify(
-    input: impl Read,
+    input: impl Read + Send,
+    keyring: &Keyring,
+    progress: &dyn ProgressSink,
+) -> Result<Verified, Report> {
+    // In a box, so that there is this code once for all kinds of input.
+    verify_boxed(
+        Box::new(BufReader::with_capacity(BUFFER, input)),
+        keyring,
+        progress,
+    )
+}
+
+fn verify_boxed(
+    input: Box<dyn Read + Send + '_>,
     keyring: &Keyring,
     progress: &dyn ProgressSink,
 ) -> Result<Verified, Report> {

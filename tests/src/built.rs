@@ -30,6 +30,7 @@ impl Built {
             "pxe/initramfs.img",
             "pxe/undionly.kpxe",
             "pxe/snponly.efi",
+            "media/VERSION",
         ] {
             if !out.join(file).is_file() {
                 return Err(missing(&out.join(file)));
@@ -46,6 +47,11 @@ impl Built {
     /// The folder that is served to machines.
     pub fn pxe(&self) -> PathBuf {
         self.out.join("pxe")
+    }
+
+    /// What media are made of.
+    pub fn kit(&self) -> PathBuf {
+        self.out.join("media")
     }
 
     /// Where the logs of one test go; they stay after the run.

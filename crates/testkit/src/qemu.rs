@@ -114,6 +114,8 @@ pub struct Spec {
     pub kernel: Option<(PathBuf, PathBuf, String)>,
     /// An ISO as a CD drive, last in the boot order.
     pub cdrom: Option<PathBuf>,
+    /// A raw image file as a stick, before the disks in the boot order.
+    pub usb: Option<PathBuf>,
     /// Hardware virtualisation or emulation.
     pub accelerator: Accelerator,
     /// File in which UEFI firmware keeps its variables from one start to the next; made at the
@@ -133,6 +135,7 @@ impl Spec {
             nics: Vec::new(),
             kernel: None,
             cdrom: None,
+            usb: None,
             accelerator,
             vars: None,
         }
@@ -195,6 +198,17 @@ impl Spec {
                 "{},netdev=n{number},mac={},bootindex={boot_index}{rom}",
                 nic.model, nic.mac
             ));
+            boot_index += 1;
+        }
+        if let Some(stick) = &self.usb {
+            args.push("-drive".to_owned());
+            args.push(format!(
+                "if=none,id=usb,format=raw,file={}",
+                stick.display()
+            ));
+            args.extend(words(&format!(
+                "-device usb-storage,drive=usb,removable=on,bootindex={boot_index}"
+            )));
             boot_index += 1;
         }
         for (number, disk) in self.disks.iter().enumerate() {
@@ -356,10 +370,14 @@ mod tests {
         disk.sector_size = 512;
         disk.physical_size = 4096;
         spec.disks.push(disk);
+        spec.usb = Some("/stick".into());
         let line = spec.arguments(Path::new("/f"), Path::new("/l")).join(" ");
         assert!(line.contains("mac=52:54:00:00:00:01,bootindex=0,romfile="));
+        assert!(
+            line.contains("file=/stick -device usb-storage,drive=usb,removable=on,bootindex=1")
+        );
         assert!(line.contains(
-            "nvme,drive=d0,serial=one,bootindex=1,logical_block_size=512,physical_block_size=4096"
+            "nvme,drive=d0,serial=one,bootindex=2,logical_block_size=512,physical_block_size=4096"
         ));
         assert!(line.contains("if=pflash,format=raw,unit=1,file=/f/vars"));
     }

@@ -16,6 +16,7 @@ mod key;
 mod keys;
 mod ls;
 mod map;
+mod media;
 mod nbd;
 mod opened;
 mod partial;
@@ -93,6 +94,8 @@ enum Command {
     Sign(sign::Args),
     /// Make and show keys
     Key(key::Args),
+    /// Make CDs and sticks that the Deploy-OS starts from
+    Media(media::Args),
 }
 
 impl Command {
@@ -118,6 +121,7 @@ impl Command {
             Command::Target(args) => target::run(args),
             Command::Sign(args) => sign::run(args),
             Command::Key(args) => key::run(args),
+            Command::Media(args) => media::run(args),
         }
     }
 
@@ -143,6 +147,7 @@ impl Command {
             Command::Target(args) => args.json,
             Command::Sign(args) => args.json,
             Command::Key(args) => args.wants_json(),
+            Command::Media(args) => args.wants_json(),
         }
     }
 

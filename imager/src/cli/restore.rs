@@ -101,7 +101,8 @@ pub fn run(args: &Args) -> Result<Output, Report> {
         }
         Box::new(file)
     };
-    let mut image = ContainerSource::open(BufReader::with_capacity(256 << 10, input), &keyring)?;
+    let input: Box<dyn Read + Send> = Box::new(BufReader::with_capacity(256 << 10, input));
+    let mut image = ContainerSource::open(input, &keyring)?;
     write(&to, Some(&args.file), &mut image, |job, image| {
         restore::run(
             job.device,

@@ -10,7 +10,7 @@ use crate::keyring::{KeySource, Keyring};
 use crate::{report, verify_image};
 use image::sign;
 use serde_json::json;
-use std::io::{BufReader, Seek};
+use std::io::Seek;
 use std::path::PathBuf;
 use wire::{DiskState, Report};
 
@@ -53,8 +53,7 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     let keyring = Keyring::new(None, source);
     let mut file = info::open(&args.file)?;
     let shown = Shown::start("verify", args.quiet);
-    let input = BufReader::with_capacity(256 << 10, &file);
-    let found = verify_image::verify(input, &keyring, shown.sink())?;
+    let found = verify_image::verify(&file, &keyring, shown.sink())?;
     drop(shown);
     let mut text = format!("Signed by {}\nRoot {}\n", key.public(), found.root.root);
     if found.signatures.iter().any(|s| s.key == key.public()) {

@@ -7,7 +7,6 @@ use super::shown::Shown;
 use super::{Output, info, print_warnings};
 use crate::{bad_ranges, trust, verify_image};
 use serde_json::json;
-use std::io::BufReader;
 use std::path::PathBuf;
 use wire::{Report, size};
 
@@ -31,13 +30,9 @@ pub fn run(args: &Args) -> Result<Output, Report> {
     let keyring = args.keys.keyring()?;
     let shown = Shown::start("verify", args.quiet);
     let found = if args.file.as_os_str() == "-" {
-        verify_image::verify(std::io::stdin().lock(), &keyring, shown.sink())?
+        verify_image::verify(std::io::stdin(), &keyring, shown.sink())?
     } else {
-        verify_image::verify(
-            BufReader::with_capacity(256 << 10, info::open(&args.file)?),
-            &keyring,
-            shown.sink(),
-        )?
+        verify_image::verify(info::open(&args.file)?, &keyring, shown.sink())?
     };
     drop(shown);
     let root = found.root;

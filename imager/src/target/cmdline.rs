@@ -12,6 +12,8 @@
 //! | `deploy.key=` | key file in the initramfs: backups are encrypted, only encrypted images restored; its passphrase or identity is in the file of the same name with `.passphrase` or `.identity` behind |
 //! | `deploy.allow-plain` | with a key, restore images that are not encrypted, too |
 //! | `deploy.nic=` | only this network card: interface name or MAC address |
+//! | `deploy.medium=` | id of the medium that the machine was started from, 32 hex digits |
+//! | `deploy.restore` | restore the image on that medium, without network and server |
 //! | `deploy.after=` | what to do after the job, whatever the server says: `reboot`, `poweroff`, `boot-local`, `shell` |
 //! | `deploy.error-reboot=` | seconds after which an error screen reboots by itself |
 //! | `deploy.watchdog=0` | leave the machine's watchdog alone |
@@ -44,6 +46,10 @@ pub struct CommandLine {
     pub allow_plain: bool,
     /// The only network card to use.
     pub nic: Option<NicChoice>,
+    /// The medium that this machine was started from.
+    pub medium: Option<String>,
+    /// Restore the image on it.
+    pub restore: bool,
     /// What to do after the job.
     pub after: Option<AfterChoice>,
     /// When an error screen reboots.
@@ -153,6 +159,8 @@ impl CommandLine {
             }
             "allow-plain" => flag(value).map(|on| self.allow_plain = on),
             "nic" => nic_choice(value).map(|choice| self.nic = Some(choice)),
+            "medium" => medium_id(value).map(|id| self.medium = Some(id)),
+            "restore" => flag(value).map(|on| self.restore = on),
             "after" => after_choice(value).map(|choice| self.after = Some(choice)),
             "error-reboot" => seconds(value).map(|wait| self.error_reboot = Some(wait)),
             "watchdog" => flag(value).map(|on| self.no_watchdog = !on),
@@ -185,6 +193,14 @@ fn nic_choice(value: &str) -> Result<NicChoice, String> {
         Err(format!(
             "{value:?} is neither a MAC address nor an interface name"
         ))
+    }
+}
+
+fn medium_id(value: &str) -> Result<String, String> {
+    if value.len() == 32 && value.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Ok(value.to_ascii_lowercase())
+    } else {
+        Err(format!("{value:?} is not 32 hex digits"))
     }
 }
 
@@ -255,7 +271,7 @@ mod tests {
     fn a_boot_scripts_line_is_understood() {
         let line = CommandLine::parse(&format!(
             "BOOT_IMAGE=/vmlinuz console=tty0 console=ttyS0,115200 deploy.server=https://10.0.0.1:26501;deploy \
-             deploy.pin={PIN} deploy.signer={PIN} deploy.key=/etc/k deploy.allow-plain deploy.after=poweroff deploy.nic=52-54-00-AA-00-01 \
+             deploy.pin={PIN} deploy.signer={PIN} deploy.key=/etc/k deploy.allow-plain deploy.after=poweroff deploy.medium=00112233445566778899AABBCCDDEEFF deploy.restore deploy.nic=52-54-00-AA-00-01 \
              deploy.error-reboot=60 deploy.watchdog=0 deploy.debug deploy.unknown=7 quiet\n"
         ));
         let servers: Vec<String> = line.servers.iter().map(ToString::to_string).collect();
@@ -267,7 +283,9 @@ mod tests {
         assert_eq!(line.after, Some(AfterChoice::PowerOff));
         assert_eq!(line.nic, Some(NicChoice::Mac("52:54:00:aa:00:01".into())));
         assert_eq!(line.error_reboot, Some(Duration::from_secs(60)));
-        assert!(line.debug && line.no_watchdog && !line.shell);
+        let medium = "00112233445566778899aabbccddeeff";
+        assert_eq!(line.medium.as_deref(), Some(medium));
+        assert!(line.debug && line.restore && line.no_watchdog && !line.shell);
         assert!(line.problems.is_empty(), "{:?}", line.problems);
     }
 
@@ -283,9 +301,9 @@ mod tests {
     fn bad_values_are_told_and_change_nothing() {
         let line = CommandLine::parse(
             "deploy.server=ftp://x deploy.pin=12 deploy.signer=12 deploy.key=k deploy.after=explode deploy.error-reboot=-1 \
-             deploy.nic=way-too-long-for-a-name deploy.shell=maybe",
+             deploy.nic=way-too-long-for-a-name deploy.shell=maybe deploy.medium=12 deploy.restore=x",
         );
-        assert_eq!(line.problems.len(), 6, "{:?}", line.problems);
+        assert_eq!(line.problems.len(), 8, "{:?}", line.problems);
         assert_eq!(line.refused.len(), 2, "{:?}", line.refused);
         assert_eq!(
             CommandLine {
@@ -314,7 +332,7 @@ mod tests {
 
         #[test]
         fn any_value_is_parsed(
-            key in "server|pin|signer|key|allow-plain|nic|after|error-reboot|watchdog|shell|debug", value in "\\PC{0,60}"
+            key in "server|pin|signer|key|allow-plain|nic|medium|restore|after|error-reboot|watchdog|shell|debug", value in "\\PC{0,60}"
         ) {
             CommandLine::parse(&format!("deploy.{key}={value}"));
         }

@@ -32,7 +32,9 @@ pub struct InUse<'a> {
 ///
 /// # Errors
 /// Those of `list`.
-pub fn settled_disks(list: ListDisks) -> Result<Vec<DiskInfo>, Report> {
+pub fn settled_disks(
+    list: impl Fn() -> Result<Vec<DiskInfo>, Report>,
+) -> Result<Vec<DiskInfo>, Report> {
     let began = Instant::now();
     let mut disks = list()?;
     let mut since = Instant::now();

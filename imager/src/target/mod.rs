@@ -2,7 +2,7 @@
 //!
 //! Owns: the order, and that process 1 never ends without a word. Does not own: its
 //! parts: command line ([`cmdline`]), network ([`net`]), consoles ([`console`]), the
-//! conversation with the server ([`session`]).
+//! conversation with the server ([`session`]), the restore that needs none ([`local`]).
 
 pub mod cmdline;
 pub mod console;
@@ -10,9 +10,12 @@ pub mod hardware;
 pub mod heartbeat;
 pub mod inventory;
 pub mod journal;
+pub mod local;
+pub mod medium;
 pub mod net;
 mod observer;
 pub mod session;
+pub mod shelf;
 pub mod system;
 pub mod watchdog;
 
@@ -30,6 +33,9 @@ use std::time::Duration;
 use system::End;
 use watchdog::Watchdog;
 use wire::{After, Code, DiskState, Report};
+
+/// The medium that a machine was started from is waited for this long, where it is not needed.
+const MEDIUM_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether this process is the first one of a machine that booted our initramfs. (In a
 /// container a program may be process 1 too, but is not called `init`.)
@@ -115,6 +121,19 @@ fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, 
         return Err(Report::new(Code::Usage, found, DiskState::Untouched)
             .with_advice("Correct the kernel's command line."));
     }
+    if line.restore {
+        let local = local::Local {
+            console,
+            line,
+            drives: &shelf::Machine,
+            list: &engine.list,
+        };
+        return local.run();
+    }
+    if let Some(id) = &line.medium {
+        state("looking for the medium");
+        say_medium(console, id);
+    }
     state("looking for the network and the server");
     // Disks are still appearing while the network comes up; both are waited for at once.
     let disks = std::thread::spawn(move || inventory::settled_disks(engine.list));
@@ -147,6 +166,15 @@ fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, 
         in_use: Some(in_use),
     }
     .run(disks)
+}
+
+/// Says from which medium the machine was started: its drive may appear late.
+fn say_medium(console: &Console, id: &str) {
+    let media = medium::find(MEDIUM_LIMIT);
+    match media.iter().find(|medium| medium.about.id == id) {
+        Some(medium) => console.say(&format!("medium {}: {id}", medium.device.display())),
+        None => console.say(&format!("note the medium {id} is in no drive")),
+    }
 }
 
 fn end_of(after: After, chosen: Option<AfterChoice>, console: &Console) -> End {

@@ -352,7 +352,8 @@ fn job_view(kind: &JobKind, disks: &[DiskInfo]) -> JobView {
     }
 }
 
-fn describe(disk: &DiskInfo) -> String {
+/// A disk in words.
+pub(super) fn describe(disk: &DiskInfo) -> String {
     let serial = if disk.serial.is_empty() {
         ""
     } else {

@@ -281,8 +281,7 @@ fn every_check_of_a_restore() {
     try_all(RESTORE);
 }
 
-/// Codes about disks and images that are triggered elsewhere, and where; and those that
-/// nothing gives yet.
+/// Codes about disks and images that are triggered elsewhere, and where.
 const ELSEWHERE: &[(Code, &str)] = &[
     (Code::NoSpace, "outputs"),
     (Code::WriteError, "bad_sectors"),
@@ -312,8 +311,8 @@ const ELSEWHERE: &[(Code, &str)] = &[
     (Code::TableTypeMismatch, "chosen"),
     (Code::PartitionSizeMismatch, "chosen"),
     (Code::PartitionTypeMismatch, "chosen"),
-    (Code::MediumNotFound, "nothing: restores from media"),
-    (Code::MediumWrong, "nothing: restores from media"),
+    (Code::MediumNotFound, "src/target/shelf_tests.rs"),
+    (Code::MediumWrong, "src/target/shelf_tests.rs"),
 ];
 
 #[test]

@@ -29,6 +29,7 @@ mod inside;
 mod interrupted;
 mod kept;
 mod listing;
+mod media;
 mod nbd;
 mod numbers;
 mod order;

@@ -22,6 +22,8 @@
 //! | `job KIND started` | `backup`, `restore`, `disk-check` |
 //! | `preparing`, `running`, `verifying`, `finishing` | a step begins |
 //! | `progress N % (...)` | every 5 s or tenth |
+//! | `medium DEVICE: ID` | started from a medium that is in this drive |
+//! | `asked: QUESTION` | a person is asked; what is asked about stands before it |
 //! | `note TEXT` | something to know, such as retries |
 //! | `waiting for the server to confirm` | the job is over, its result not yet stored |
 //! | `done` | the result is stored: success |
@@ -31,6 +33,7 @@
 
 pub mod choice;
 mod pace;
+mod prompt;
 pub mod screen;
 pub mod shell;
 mod thread;
@@ -38,13 +41,15 @@ pub mod tty;
 pub mod view;
 
 pub use choice::Key;
+pub use prompt::Prompt;
 pub use view::{JobView, View};
 
 use super::journal::Journal;
 use crate::alive;
 use crate::progress::Tracker;
-use std::sync::Arc;
+use prompt::Answer;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wire::Report;
 
@@ -53,6 +58,7 @@ pub(super) enum Command {
     Update(Box<dyn FnOnce(&mut View) + Send>),
     Track(Option<Arc<Tracker>>),
     Ask(Box<Question>),
+    Prompt(Box<(Prompt, Answer)>),
     Shell(Sender<()>),
     Flush(Sender<()>),
 }
@@ -128,6 +134,26 @@ impl Console {
             answer,
         })));
         answered.recv().ok()
+    }
+
+    /// Asks a person for a line, and waits for it as long as it takes. Whoever presses Enter
+    /// first answers, on whatever console. None: the consoles are gone.
+    pub fn prompt(&self, prompt: Prompt) -> Option<String> {
+        let now = super::uptime_ms();
+        self.journal
+            .add(now, &format!("{}\nasked: {}", prompt.text, prompt.question));
+        let (given, answered) = mpsc::channel();
+        let place = Arc::new(Mutex::new(String::new()));
+        let answer = Answer {
+            place: Arc::clone(&place),
+            given,
+        };
+        self.send(Command::Prompt(Box::new((prompt, answer))));
+        answered.recv().ok()?;
+        let typed = place.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.journal
+            .add(super::uptime_ms(), &format!("answered: {typed}"));
+        Some(typed)
     }
 
     /// Runs a rescue shell on the main console until it ends.

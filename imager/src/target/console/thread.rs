@@ -4,14 +4,15 @@
 
 use super::choice::{Key, Keyboard};
 use super::pace::Pace;
+use super::prompt::{Answer, Asking, Pressed, Prompt, Typing};
 use super::screen::Screen;
 use super::tty::{Kind, Tty};
 use super::view::{self, Frame, View};
 use super::{Command, Question, shell};
 use crate::progress::Tracker;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A second's digits of the uptime change at once; more often nobody looks.
@@ -24,12 +25,14 @@ pub(super) struct Consoles {
     tracker: Option<Arc<Tracker>>,
     pace: Pace,
     question: Option<Asked>,
+    asking: Option<Asking>,
 }
 
 struct Line {
     tty: Tty,
     screen: Screen,
     keyboard: Keyboard,
+    typing: Typing,
 }
 
 struct Asked {
@@ -43,6 +46,7 @@ impl Consoles {
             tty,
             screen: Screen::default(),
             keyboard: Keyboard::default(),
+            typing: Typing::default(),
         };
         Consoles {
             origin: Instant::now(),
@@ -51,6 +55,7 @@ impl Consoles {
             tracker: None,
             pace: Pace::default(),
             question: None,
+            asking: None,
         }
     }
 
@@ -68,6 +73,7 @@ impl Consoles {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.progress();
+            self.typed();
             self.keys();
             self.draw();
         }
@@ -87,6 +93,10 @@ impl Consoles {
                 self.pace = Pace::default();
             }
             Command::Ask(question) => self.ask(question),
+            Command::Prompt(asked) => {
+                let (prompt, answer) = *asked;
+                self.prompt(prompt, answer);
+            }
             Command::Shell(done) => {
                 self.shell(self.ttys.len().saturating_sub(1));
                 // Nobody waits if the asker is gone.
@@ -131,16 +141,68 @@ impl Consoles {
     fn ask(&mut self, question: Box<Question>) {
         self.serial(&format!("failed {}", question.report.code));
         self.serial(&question.report.to_string());
-        for console in &mut self.ttys {
-            // What was typed during the job is no answer.
-            while !console.tty.typed().is_empty() {}
-            console.keyboard = Keyboard::default();
-        }
+        self.forget_typed();
         self.serial("keys: p power off, r reboot, s rescue shell; then Enter");
         self.question = Some(Asked {
             question,
             since: self.now(),
         });
+    }
+
+    /// What was typed before somebody was asked is no answer.
+    fn forget_typed(&mut self) {
+        for console in &mut self.ttys {
+            while !console.tty.typed().is_empty() {}
+            console.keyboard = Keyboard::default();
+            console.typing = Typing::default();
+        }
+    }
+
+    fn prompt(&mut self, prompt: Prompt, answer: Answer) {
+        self.forget_typed();
+        self.serial(&prompt.text);
+        self.serial(&format!("asked: {}", prompt.question));
+        self.asking = Some(Asking {
+            prompt,
+            answer,
+            page: 0,
+        });
+    }
+
+    /// Keys while a question is open: they appear where they are typed.
+    fn typed(&mut self) {
+        if self.asking.is_none() {
+            return;
+        }
+        for at in 0..self.ttys.len() {
+            for byte in self.ttys[at].tty.typed() {
+                let console = &mut self.ttys[at];
+                let pressed = console.typing.press(byte);
+                let echo = match &pressed {
+                    Pressed::Added(char) => char.to_string(),
+                    Pressed::Removed => "\x08 \x08".to_owned(),
+                    Pressed::Line(_) => "\n".to_owned(),
+                    Pressed::Nothing | Pressed::Next => String::new(),
+                };
+                if console.tty.kind == Kind::Serial {
+                    console.tty.write(&echo);
+                }
+                match (pressed, &mut self.asking) {
+                    (Pressed::Next, Some(asking)) => asking.page += 1,
+                    (Pressed::Line(line), asking) => {
+                        if let Some(asking) = asking.take() {
+                            let answer = asking.answer;
+                            let place = answer.place.lock();
+                            *place.unwrap_or_else(PoisonError::into_inner) = line;
+                            // Nobody waits if the asker is gone.
+                            let _ = answer.given.send(());
+                        }
+                        return;
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     fn keys(&mut self) {
@@ -215,8 +277,11 @@ impl Consoles {
         let now = self.now();
         let snapshot = self.tracker.as_ref().and_then(|tracker| tracker.snapshot());
         for console in self.ttys.iter_mut().filter(|c| c.tty.kind == Kind::Screen) {
-            let frame: Frame = match &self.question {
-                Some(asked) => {
+            let frame: Frame = match (&self.question, &self.asking) {
+                (None, Some(asking)) => {
+                    view::asking(&asking.prompt, console.typing.line(), asking.page)
+                }
+                (Some(asked), _) => {
                     let left = asked.question.reboot_after.map(|limit| {
                         limit
                             .saturating_sub(now.saturating_sub(asked.since))
@@ -225,7 +290,7 @@ impl Consoles {
                     let pending = console.keyboard.pending(now);
                     view::error(&self.view, &asked.question.report, pending, left)
                 }
-                None => view::running(
+                (None, None) => view::running(
                     &self.view,
                     snapshot.as_ref(),
                     crate::target::uptime_ms() / 1000,

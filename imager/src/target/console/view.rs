@@ -5,6 +5,7 @@
 //! plain VGA font has nothing else in a place that can be relied on.
 
 use super::choice::Key;
+use super::prompt::Prompt;
 use crate::progress::{Snapshot, bar};
 use wire::{Report, Step, size};
 
@@ -180,6 +181,49 @@ pub fn error(view: &View, report: &Report, pending: Option<Key>, reboot_in: Opti
         &line,
     );
     frame
+}
+
+/// The view of a question, with the answer as far as it is typed. A text that is too long
+/// for one screen has several pages, which go round.
+pub fn asking(prompt: &Prompt, typed: &str, page: usize) -> Frame {
+    const BELOW: usize = 5;
+    let mut frame = Frame::titled(Style::Title, &prompt.title);
+    frame.blank();
+    let lines: Vec<String> = prompt.text.lines().flat_map(lines_of).collect();
+    let room = ROWS - BELOW - frame.rows.len();
+    let pages = lines.len().div_ceil(room).max(1);
+    for line in lines.iter().skip((page % pages) * room).take(room) {
+        frame.push(Style::Plain, line);
+    }
+    while frame.rows.len() < ROWS - BELOW {
+        frame.blank();
+    }
+    frame.push(Style::Plain, &"-".repeat(COLUMNS));
+    frame.push(Style::Bold, &format!("  {}", prompt.question));
+    frame.push(Style::Notice, &format!("  > {typed}_"));
+    frame.blank();
+    let more = match pages {
+        1 => String::new(),
+        _ => format!(" Tab shows more: page {} of {pages}.", page % pages + 1),
+    };
+    frame.push(
+        Style::Plain,
+        &format!("   Enter answers, Backspace corrects.{more}"),
+    );
+    frame
+}
+
+/// A line in the width of the screen. What fits keeps its columns.
+fn lines_of(line: &str) -> Vec<String> {
+    const WIDTH: usize = COLUMNS - 4;
+    let line = plain(line);
+    if line.len() <= WIDTH {
+        return vec![format!("  {line}")];
+    }
+    let indent = line.len() - line.trim_start().len();
+    let indent = " ".repeat(2 + indent.min(20));
+    let wrapped = wrap(&line, COLUMNS - 2 - indent.len());
+    wrapped.iter().map(|part| indent.clone() + part).collect()
 }
 
 /// What a step is called on the screen.

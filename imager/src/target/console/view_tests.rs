@@ -1,6 +1,6 @@
 //! Golden screens.
 
-use super::{COLUMNS, Frame, JobView, ROWS, View, error, running};
+use super::{COLUMNS, Frame, JobView, Prompt, ROWS, View, asking, error, running};
 use crate::progress::Snapshot;
 use crate::target::console::choice::Key;
 use proptest::prelude::*;
@@ -122,6 +122,41 @@ fn an_error_with_a_choice_to_confirm() {
     );
 }
 
+fn prompt() -> Prompt {
+    Prompt {
+        title: "RESTORE".into(),
+        text: "The image of pc-7 can be restored to one of these disks:\n  \
+               0  /dev/sda  20.0 GiB  QEMU HARDDISK  serial DEPLOY1\n"
+            .into(),
+        question: "Number of the disk that is overwritten:".into(),
+    }
+}
+
+#[test]
+fn a_question() {
+    golden(
+        "asking",
+        &text(&asking(&prompt(), "0", 0)),
+        include_str!("golden/asking.txt"),
+    );
+}
+
+#[test]
+fn a_long_question_has_pages_that_go_round() {
+    let lines: Vec<String> = (0..40).map(|n| format!("  line {n}")).collect();
+    let prompt = Prompt {
+        text: lines.join("\n") + "\n" + &"word ".repeat(40),
+        ..prompt()
+    };
+    let pages: Vec<String> = (0..4)
+        .map(|page| text(&asking(&prompt, "", page)))
+        .collect();
+    assert!(pages[0].contains("    line 0\n") && pages[0].contains("page 1 of 3"));
+    assert!(pages[1].contains("line 18\n") && !pages[1].contains("line 17\n"));
+    assert!(pages[2].contains("line 39\n") && pages[2].matches("word").count() == 40);
+    assert_eq!(pages[3], pages[0]);
+}
+
 proptest! {
     #[test]
     fn any_text_fits(
@@ -139,5 +174,7 @@ proptest! {
         view.log(&log);
         text(&running(&view, Some(&Snapshot { done, total, ..snapshot() }), done));
         text(&error(&view, &report, None, Some(total)));
+        let prompt = Prompt { title: "x".into(), text: view.notice.clone(), question: view.state.clone() };
+        text(&asking(&prompt, &view.machine, done as usize));
     }
 }
