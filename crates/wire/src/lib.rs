@@ -27,6 +27,9 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// HTTP header that carries [`PROTOCOL_VERSION`] in both directions.
 pub const PROTOCOL_HEADER: &str = "deploy-protocol";
 
+/// Where a server says who it is, without TLS too (GET, [`Introduction`]).
+pub const INTRODUCTION_PATH: &str = "/v1/server";
+
 /// Version of the software, as shown to people.
 pub const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
