@@ -68,6 +68,7 @@ lint_dependencies() {
     forbid wire blockdev diskmap image "${upward[@]}"
     forbid image "${sockets[@]}" blockdev wire "${upward[@]}"
     forbid keyfile "${sockets[@]}" blockdev diskmap image wire "${upward[@]}"
+    forbid medium "${sockets[@]}" blockdev diskmap image "${upward[@]}"
     forbid multicast "${sockets[@]}" blockdev diskmap image wire "${upward[@]}"
     forbid blockdev "${sockets[@]}" diskmap image wire "${upward[@]}"
     forbid imager server testkit e2e axum sqlx

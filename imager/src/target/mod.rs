@@ -9,6 +9,7 @@ pub mod console;
 pub mod heartbeat;
 pub mod inventory;
 pub mod journal;
+pub mod medium;
 pub mod net;
 mod observer;
 pub mod session;
