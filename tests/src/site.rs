@@ -1,4 +1,4 @@
-//! A site: one network with a foreign DHCP server, and our management server beside it.
+//! A site: one network with our management server, beside a foreign DHCP server or alone.
 //!
 //! Owns: starting, killing and asking the servers. Does not own: machines
 //! (`machines`), what an answer means (`status`).
@@ -46,7 +46,7 @@ pub const TAPS: [&str; 3] = ["tap0", "tap1", "tap2"];
 pub struct Site {
     // The children before the namespaces they live in: fields are dropped in order.
     deployd: Option<Running>,
-    _dnsmasq: Running,
+    _dnsmasq: Option<Running>,
     server: Host,
     _router: Host,
     lab: Lab,
@@ -62,6 +62,18 @@ impl Site {
     /// # Errors
     /// A program is missing, this is not root, or a server does not start.
     pub fn new(built: &Built, name: &str) -> io::Result<Site> {
+        Site::make(built, name, true)
+    }
+
+    /// A network in which nobody gives out addresses.
+    ///
+    /// # Errors
+    /// As [`Site::new`].
+    pub fn without_dhcp(built: &Built, name: &str) -> io::Result<Site> {
+        Site::make(built, name, false)
+    }
+
+    fn make(built: &Built, name: &str, foreign: bool) -> io::Result<Site> {
         require("dnsmasq", "dnsmasq-base")?;
         let logs = built.logs(name);
         if logs.exists() {
@@ -86,7 +98,10 @@ impl Site {
                 "--dhcp-leasefile={}",
                 state.path().join("leases").display()
             ));
-        let dnsmasq = Running::start(leases, &logs.join("dnsmasq.log"))?;
+        let dnsmasq = match foreign {
+            true => Some(Running::start(leases, &logs.join("dnsmasq.log"))?),
+            false => None,
+        };
         let mut site = Site {
             deployd: None,
             _dnsmasq: dnsmasq,

@@ -124,6 +124,13 @@ impl CommandLine {
             "error-reboot" => seconds(value).map(|wait| self.error_reboot = Some(wait)),
             "shell" => flag(value).map(|on| self.shell = on),
             "debug" => flag(value).map(|on| self.debug = on),
+            "pin" => {
+                if let Err(problem) = self.settings.set(key, value) {
+                    self.refused
+                        .push(format!("deploy.pin={value:?} is no pin: {problem}"));
+                }
+                return;
+            }
             // What is not one of them either is somebody else's.
             _ => self.settings.set(key, value).map(|_| ()),
         };
@@ -230,8 +237,8 @@ mod tests {
             "deploy.server=ftp://x deploy.pin=12 deploy.signer=12 deploy.key=k deploy.after=explode deploy.error-reboot=-1 \
              deploy.nic=way-too-long-for-a-name deploy.shell=maybe",
         );
-        assert_eq!(line.problems.len(), 6, "{:?}", line.problems);
-        assert_eq!(line.refused.len(), 2, "{:?}", line.refused);
+        assert_eq!(line.problems.len(), 5, "{:?}", line.problems);
+        assert_eq!(line.refused.len(), 3, "{:?}", line.refused);
         assert_eq!(
             CommandLine {
                 problems: Vec::new(),

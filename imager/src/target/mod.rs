@@ -1,11 +1,13 @@
 //! The imager as `/init`: mounts, network, check-in, job, report, reboot.
 //!
 //! Owns: the order, and that process 1 never ends without a word. Does not own: its
-//! parts: command line ([`cmdline`]), network ([`net`]), consoles ([`console`]), the
-//! conversation with the server ([`session`]).
+//! parts: command line ([`cmdline`]), network and server ([`start`]), consoles ([`console`]),
+//! the conversation with the server ([`session`]).
 
 pub mod cmdline;
 pub mod console;
+pub mod discovery;
+pub mod form;
 pub mod heartbeat;
 pub mod inventory;
 pub mod journal;
@@ -13,6 +15,8 @@ pub mod medium;
 pub mod net;
 mod observer;
 pub mod session;
+pub mod settings;
+mod start;
 pub mod system;
 
 use crate::remote::{Options, Remote};
@@ -21,6 +25,7 @@ use console::{Console, Key};
 use inventory::InUse;
 use journal::Journal;
 use session::{Engine, Session};
+use start::Stop;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -77,7 +82,7 @@ fn live(engine: Engine) -> End {
     let worked =
         worked.unwrap_or_else(|panic| Err(panic_report(panic.as_ref(), DiskState::NotInvolved)));
     let end = match worked {
-        Ok(after) => end_of(after, line.after, &console),
+        Ok(end) => end,
         Err(report) => match console.ask(&report, line.error_reboot) {
             Some(Key::PowerOff) => End::PowerOff,
             _ => End::Reboot,
@@ -91,16 +96,19 @@ fn live(engine: Engine) -> End {
     end
 }
 
-fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, Report> {
+fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<End, Report> {
     let state = |text: &'static str| console.update(move |view| view.state = text.to_owned());
     if let Some(found) = line.refused.first() {
         return Err(Report::new(Code::Usage, found, DiskState::Untouched)
             .with_advice("Correct the kernel's command line."));
     }
-    state("looking for the network and the server");
     // Disks are still appearing while the network comes up; both are waited for at once.
     let disks = std::thread::spawn(move || inventory::settled_disks(engine.list));
-    let connected = net::connect(line, inventory::raw_uuid(), &|text| console.say(text))?;
+    let connected = match start::find_server(line, inventory::raw_uuid(), console) {
+        Ok(connected) => connected,
+        Err(Stop::Report(report)) => return Err(*report),
+        Err(Stop::End(end)) => return Ok(end),
+    };
     let address = format!("{}/{}", connected.lease.address, connected.lease.prefix);
     let shown = format!(
         "{}, {}, {address}",
@@ -112,7 +120,7 @@ fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, 
         view.network = shown;
         view.server = server;
     });
-    let remote = Remote::new(&connected.server, line.pin.as_ref(), &Options::default())?;
+    let remote = Remote::new(&connected.server, Some(&connected.pin), &Options::default())?;
     let in_use = InUse {
         name: &connected.nic.name,
         address,
@@ -129,6 +137,7 @@ fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, 
         in_use: Some(in_use),
     }
     .run(disks)
+    .map(|after| end_of(after, line.after, console))
 }
 
 fn end_of(after: After, chosen: Option<AfterChoice>, console: &Console) -> End {

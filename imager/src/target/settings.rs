@@ -61,6 +61,9 @@ pub struct Settings {
     pub nic: Option<NicChoice>,
     /// Number of the VLAN.
     pub vlan: Option<u16>,
+    /// Why the pin is not known although one is meant. Nothing may go on without it: whoever
+    /// gave it wants no server but that one.
+    pub lost_pin: Option<String>,
 }
 
 /// How a network card is chosen.
@@ -121,12 +124,24 @@ impl Settings {
         (settings, problems)
     }
 
+    /// In place of settings that cannot be read: they may hold a pin.
+    pub fn unreadable(why: String) -> Self {
+        Settings {
+            lost_pin: Some(why),
+            ..Settings::default()
+        }
+    }
+
     fn line(&mut self, line: &str, seen: &mut Vec<String>) -> Result<(), String> {
         let (key, value) = line
             .split_once('=')
             .ok_or_else(|| format!("{} is no key = value", shown(line)))?;
         let key = key.trim().to_ascii_lowercase();
-        if !self.set(&key, value.trim())? {
+        let known = self.set(&key, value.trim());
+        if let ("pin", Err(problem)) = (key.as_str(), &known) {
+            self.lost_pin = Some(problem.clone());
+        }
+        if !known? {
             return Err(format!("{} is no setting", shown(&key)));
         }
         let twice = seen.contains(&key);
@@ -165,6 +180,7 @@ impl Settings {
             "pin" => {
                 let pin = given.map(|value| Pin::from_hex(value).map_err(|e| e.to_string()));
                 self.pin = pin.transpose()?;
+                self.lost_pin = None;
             }
             "address" => match given.and_then(|value| value.split_once('/')) {
                 Some((address, mask)) => {
@@ -261,8 +277,11 @@ impl Settings {
         if self.dns.is_empty() {
             self.dns.clone_from(&other.dns);
         }
+        let pin = self.pin.or(other.pin);
+        let lost = || self.lost_pin.clone().or_else(|| other.lost_pin.clone());
         Settings {
-            pin: self.pin.or(other.pin),
+            pin,
+            lost_pin: pin.map_or_else(lost, |_| None),
             domain: self.domain.or_else(|| other.domain.clone()),
             nic: self.nic.or_else(|| other.nic.clone()),
             vlan: self.vlan.or(other.vlan),

@@ -58,7 +58,6 @@ fn what_is_wrong_is_told_by_line_and_changes_nothing() {
         ("port = 0", "port"),
         ("port = +5", "port"),
         ("protocol = gopher", "neither"),
-        ("pin = 12", "64"),
         ("address = 10.0.0.300", "address"),
         ("address = 127.0.0.1", "address"),
         ("address = 10.0.0.1/0", "mask"),
@@ -81,6 +80,21 @@ fn what_is_wrong_is_told_by_line_and_changes_nothing() {
             "{line}: {problems:?}"
         );
     }
+}
+
+#[test]
+fn a_pin_that_cannot_be_read_is_not_forgotten() {
+    let (settings, problems) = Settings::parse("server = a\npin = 12\n");
+    assert!(problems[0].starts_with("line 2: ") && problems[0].contains("64"));
+    assert!(settings.lost_pin.is_some());
+    assert!(Settings::default().or(&settings).lost_pin.is_some());
+    // Another one takes its place.
+    let other = sound(&format!("pin = {PIN}"));
+    assert_eq!(other.clone().or(&settings).lost_pin, None);
+    assert_eq!(settings.clone().or(&other).lost_pin, None);
+    let mut typed = settings;
+    assert_eq!(typed.set("pin", ""), Ok(true));
+    assert_eq!(typed.lost_pin, None);
 }
 
 #[test]

@@ -27,9 +27,12 @@
 //! | `done` | the result is stored: success |
 //! | `failed CODE` | an error; the report follows in lines of its own |
 //! | `keys: ...` | the error screen is up |
+//! | `server found by SOURCE` | which of the six sources named the server |
+//! | `settings: LABEL [DEFAULT]: ` | a line is to be typed; no line end stands behind it |
 //! | `rebooting`, `powering off` | last line |
 
 pub mod choice;
+pub mod line;
 mod pace;
 pub mod screen;
 pub mod shell;
@@ -38,11 +41,13 @@ pub mod tty;
 pub mod view;
 
 pub use choice::Key;
+pub use line::{Answer, Prompt};
 pub use view::{JobView, View};
 
 use super::journal::Journal;
 use crate::progress::Tracker;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 use wire::Report;
@@ -52,6 +57,8 @@ pub(super) enum Command {
     Update(Box<dyn FnOnce(&mut View) + Send>),
     Track(Option<Arc<Tracker>>),
     Ask(Box<Question>),
+    Prompt(Box<Prompt>, Sender<Answer>),
+    Escape(Option<Arc<AtomicBool>>),
     Shell(Sender<()>),
     Flush(Sender<()>),
 }
@@ -59,6 +66,8 @@ pub(super) enum Command {
 pub(super) struct Question {
     report: Report,
     reboot_after: Option<Duration>,
+    /// Esc opens the settings, and any key ends the countdown.
+    settings: bool,
     answer: Sender<Key>,
 }
 
@@ -112,6 +121,24 @@ impl Console {
     /// The error screen: returns what was chosen and confirmed ([`Key::Reboot`] after
     /// `reboot_after`). The rescue shell is run from here and does not end it.
     pub fn ask(&self, report: &Report, reboot_after: Option<Duration>) -> Option<Key> {
+        self.question(report, reboot_after, false)
+    }
+
+    /// As [`Console::ask`], where Esc gives [`Key::Settings`] and any key ends the countdown.
+    pub fn ask_or_settings(
+        &self,
+        report: &Report,
+        reboot_after: Option<Duration>,
+    ) -> Option<Key> {
+        self.question(report, reboot_after, true)
+    }
+
+    fn question(
+        &self,
+        report: &Report,
+        reboot_after: Option<Duration>,
+        settings: bool,
+    ) -> Option<Key> {
         self.journal.add(
             super::uptime_ms(),
             &format!("failed {}\n{report}", report.code),
@@ -121,9 +148,22 @@ impl Console {
         self.send(Command::Ask(Box::new(Question {
             report,
             reboot_after,
+            settings,
             answer,
         })));
         answered.recv().ok()
+    }
+
+    /// Has a line typed on any of the consoles.
+    pub fn prompt(&self, prompt: Prompt) -> Answer {
+        let (answer, answered) = mpsc::channel();
+        self.send(Command::Prompt(Box::new(prompt), answer));
+        answered.recv().unwrap_or(Answer::Idle)
+    }
+
+    /// From now on Esc sets this; with `None` it does nothing again.
+    pub fn listen_for_escape(&self, pressed: Option<Arc<AtomicBool>>) {
+        self.send(Command::Escape(pressed));
     }
 
     /// Runs a rescue shell on the main console until it ends.

@@ -2,7 +2,8 @@
 //!
 //! Owns: drawing, lines, keys. Does not own: when something is said.
 
-use super::choice::{Key, Keyboard};
+use super::choice::{Key, Keyboard, is_escape};
+use super::line::{self, Answer, Editor, Prompt};
 use super::pace::Pace;
 use super::screen::Screen;
 use super::tty::{Kind, Tty};
@@ -11,8 +12,10 @@ use super::{Command, Question, shell};
 use crate::progress::Tracker;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
+use wire::size;
 
 /// A second's digits of the uptime change at once; more often nobody looks.
 const TICK: Duration = Duration::from_millis(250);
@@ -24,12 +27,22 @@ pub(super) struct Consoles {
     tracker: Option<Arc<Tracker>>,
     pace: Pace,
     question: Option<Asked>,
+    prompt: Option<Prompted>,
+    escape: Option<Arc<AtomicBool>>,
 }
 
 struct Line {
     tty: Tty,
     screen: Screen,
     keyboard: Keyboard,
+    editor: Editor,
+}
+
+struct Prompted {
+    prompt: Box<Prompt>,
+    answer: Sender<Answer>,
+    /// When a key was last pressed.
+    since: Duration,
 }
 
 struct Asked {
@@ -43,6 +56,7 @@ impl Consoles {
             tty,
             screen: Screen::default(),
             keyboard: Keyboard::default(),
+            editor: Editor::default(),
         };
         Consoles {
             origin: Instant::now(),
@@ -51,6 +65,8 @@ impl Consoles {
             tracker: None,
             pace: Pace::default(),
             question: None,
+            prompt: None,
+            escape: None,
         }
     }
 
@@ -68,7 +84,13 @@ impl Consoles {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.progress();
-            self.keys();
+            if self.prompt.is_some() {
+                self.type_line();
+            } else if self.question.is_some() {
+                self.keys();
+            } else if self.escape.is_some() {
+                self.listen();
+            }
             self.draw();
         }
     }
@@ -87,6 +109,12 @@ impl Consoles {
                 self.pace = Pace::default();
             }
             Command::Ask(question) => self.ask(question),
+            Command::Prompt(prompt, answer) => self.begin_line(prompt, answer),
+            Command::Escape(pressed) => {
+                // What was typed before is not meant.
+                self.forget_keys();
+                self.escape = pressed;
+            }
             Command::Shell(done) => {
                 self.shell(self.ttys.len().saturating_sub(1));
                 // Nobody waits if the asker is gone.
@@ -131,16 +159,93 @@ impl Consoles {
     fn ask(&mut self, question: Box<Question>) {
         self.serial(&format!("failed {}", question.report.code));
         self.serial(&question.report.to_string());
-        for console in &mut self.ttys {
-            // What was typed during the job is no answer.
-            while !console.tty.typed().is_empty() {}
-            console.keyboard = Keyboard::default();
-        }
+        // What was typed during the job is no answer.
+        self.forget_keys();
         self.serial("keys: p power off, r reboot, s rescue shell; then Enter");
+        if question.settings {
+            let after = question.reboot_after.map(|after| {
+                let after = size::duration(after.as_secs());
+                format!("; the local disk is booted in {after}, any key stops that")
+            });
+            self.serial(&format!("keys: Esc settings{}", after.unwrap_or_default()));
+        }
         self.question = Some(Asked {
             question,
             since: self.now(),
         });
+    }
+
+    fn forget_keys(&mut self) {
+        for console in &mut self.ttys {
+            while !console.tty.typed().is_empty() {}
+            console.keyboard = Keyboard::default();
+        }
+    }
+
+    fn listen(&mut self) {
+        let mut pressed = false;
+        for console in &mut self.ttys {
+            pressed |= is_escape(&console.tty.typed());
+        }
+        if let Some(escape) = self.escape.as_ref().filter(|_| pressed) {
+            escape.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn begin_line(&mut self, prompt: Box<Prompt>, answer: Sender<Answer>) {
+        if self.ttys.is_empty() {
+            // Nobody waits if the asker is gone.
+            let _ = answer.send(Answer::Idle);
+            return;
+        }
+        self.forget_keys();
+        for console in &mut self.ttys {
+            console.editor = Editor::default();
+            if console.tty.kind == Kind::Serial {
+                let problem = match prompt.problem.as_str() {
+                    "" => String::new(),
+                    problem => format!("deploy-os: note {problem}\n"),
+                };
+                let text = format!("{problem}deploy-os: {}", line::serial(&prompt));
+                console.tty.write(&text);
+            }
+        }
+        self.prompt = Some(Prompted {
+            prompt,
+            answer,
+            since: self.now(),
+        });
+    }
+
+    fn type_line(&mut self) {
+        let now = self.now();
+        let mut answered = None;
+        let mut any = false;
+        for console in &mut self.ttys {
+            let typed = console.tty.typed();
+            any |= !typed.is_empty();
+            let (echo, answer) = console.editor.press(&typed);
+            if console.tty.kind == Kind::Serial {
+                console.tty.write(&echo);
+            }
+            answered = answered.or(answer);
+        }
+        let Some(prompted) = &mut self.prompt else {
+            return;
+        };
+        if any {
+            prompted.since = now;
+        }
+        let patience = prompted.prompt.patience;
+        if patience.is_some_and(|limit| now.saturating_sub(prompted.since) >= limit) {
+            answered = answered.or(Some(Answer::Idle));
+        }
+        if let Some(answer) = answered
+            && let Some(prompted) = self.prompt.take()
+        {
+            // Nobody waits if the asker is gone.
+            let _ = prompted.answer.send(answer);
+        }
     }
 
     fn keys(&mut self) {
@@ -152,7 +257,16 @@ impl Consoles {
             return;
         }
         for at in 0..self.ttys.len() {
-            for byte in self.ttys[at].tty.typed() {
+            let typed = self.ttys[at].tty.typed();
+            let settings = self.question.as_ref().is_some_and(|a| a.question.settings);
+            if settings && is_escape(&typed) {
+                self.answer(Key::Settings);
+                return;
+            }
+            if let Some(asked) = self.question.as_mut().filter(|_| settings && !typed.is_empty()) {
+                asked.question.reboot_after = None;
+            }
+            for byte in typed {
                 let console = &mut self.ttys[at];
                 let confirmed = console.keyboard.press(now, byte);
                 if console.tty.kind == Kind::Serial
@@ -215,17 +329,23 @@ impl Consoles {
         let now = self.now();
         let snapshot = self.tracker.as_ref().and_then(|tracker| tracker.snapshot());
         for console in self.ttys.iter_mut().filter(|c| c.tty.kind == Kind::Screen) {
-            let frame: Frame = match &self.question {
-                Some(asked) => {
+            let frame: Frame = match (&self.prompt, &self.question) {
+                (Some(prompted), _) => line::frame(&prompted.prompt, &console.editor.typed),
+                (None, Some(asked)) => {
                     let left = asked.question.reboot_after.map(|limit| {
                         limit
                             .saturating_sub(now.saturating_sub(asked.since))
                             .as_secs()
                     });
                     let pending = console.keyboard.pending(now);
-                    view::error(&self.view, &asked.question.report, pending, left)
+                    let report = &asked.question.report;
+                    let frame = view::error(&self.view, report, pending, left);
+                    match asked.question.settings {
+                        true => view::with_settings(frame, pending, left),
+                        false => frame,
+                    }
                 }
-                None => view::running(
+                (None, None) => view::running(
                     &self.view,
                     snapshot.as_ref(),
                     crate::target::uptime_ms() / 1000,

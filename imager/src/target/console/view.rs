@@ -182,6 +182,33 @@ pub fn error(view: &View, report: &Report, pending: Option<Key>, reboot_in: Opti
     frame
 }
 
+/// The error view where settings can be changed: its last two rows say so.
+pub fn with_settings(mut frame: Frame, pending: Option<Key>, local_in: Option<u64>) -> Frame {
+    frame.rows.truncate(ROWS - 2);
+    frame.push(
+        Style::Bold,
+        "   p  power off      r  reboot      s  rescue shell      Esc  settings",
+    );
+    match (pending, local_in) {
+        (Some(key), _) => frame.push(
+            Style::Notice,
+            &format!(
+                "   {}: press Enter to confirm, any other key to cancel",
+                key.name()
+            ),
+        ),
+        (None, Some(seconds)) => frame.push(
+            Style::Notice,
+            &format!(
+                "   The local disk is booted in {}. Any key stops that.",
+                size::duration(seconds)
+            ),
+        ),
+        (None, None) => frame.push(Style::Plain, "   Press a key, then Enter; Esc alone."),
+    }
+    frame
+}
+
 /// What a step is called on the screen.
 pub fn step_name(verb: &str, step: Step) -> String {
     crate::progress::terminal::step_name(verb, step)
@@ -204,7 +231,7 @@ pub fn plain(text: &str) -> String {
 }
 
 impl Frame {
-    fn titled(style: Style, right: &str) -> Frame {
+    pub(super) fn titled(style: Style, right: &str) -> Frame {
         let left = format!(" Deploy-OS {}", wire::SOFTWARE_VERSION);
         let gap = COLUMNS.saturating_sub(left.len() + right.len() + 1);
         let mut frame = Frame::default();
@@ -212,7 +239,7 @@ impl Frame {
         frame
     }
 
-    fn push(&mut self, style: Style, text: &str) {
+    pub(super) fn push(&mut self, style: Style, text: &str) {
         let mut text = plain(text);
         if text.len() > COLUMNS {
             text.truncate(COLUMNS - 3);
@@ -221,16 +248,16 @@ impl Frame {
         self.rows.push((style, text));
     }
 
-    fn blank(&mut self) {
+    pub(super) fn blank(&mut self) {
         self.push(Style::Plain, "");
     }
 
-    fn field(&mut self, label: &str, text: &str, max_rows: usize) {
+    pub(super) fn field(&mut self, label: &str, text: &str, max_rows: usize) {
         self.wrapped(Style::Plain, &format!("  {label:<LABEL$}"), text, max_rows);
     }
 
     /// Text over several rows; what does not fit ends with dots.
-    fn wrapped(&mut self, style: Style, first: &str, text: &str, max_rows: usize) {
+    pub(super) fn wrapped(&mut self, style: Style, first: &str, text: &str, max_rows: usize) {
         let width = COLUMNS - first.len() - 1;
         let mut lines = wrap(&plain(text), width);
         if lines.len() > max_rows {

@@ -1,6 +1,6 @@
 //! Golden screens.
 
-use super::{COLUMNS, Frame, JobView, ROWS, View, error, running};
+use super::{COLUMNS, Frame, JobView, ROWS, View, error, running, with_settings};
 use crate::progress::Snapshot;
 use crate::target::console::choice::Key;
 use proptest::prelude::*;
@@ -120,6 +120,28 @@ fn an_error_with_a_choice_to_confirm() {
         &text(&error(&View::default(), &report, Some(Key::PowerOff), None)),
         include_str!("golden/confirm.txt"),
     );
+}
+
+#[test]
+fn no_server_and_what_can_be_done() {
+    let report = Report::new(
+        Code::ServerNotFound,
+        "eth0 10.0.0.50/24: command line: not given; DHCP options: not offered; settings: no medium; \
+         vendor class: not offered; DNS service: _deploy._tcp.lab.example: there is no such name (name server 10.0.0.2); \
+         DNS host: http://deploy.lab.example:80: connection refused (10.0.0.9:80)",
+        DiskState::NotInvolved,
+    );
+    let view = View::default();
+    let frame = error(&view, &report, None, Some(5));
+    let counting = text(&with_settings(frame.clone(), None, Some(5)));
+    golden(
+        "no_server",
+        &counting,
+        include_str!("golden/no_server.txt"),
+    );
+    let stopped = text(&with_settings(frame.clone(), None, None));
+    assert!(!stopped.contains("local disk") && stopped.contains("Esc"));
+    assert!(text(&with_settings(frame, Some(Key::Reboot), None)).contains("reboot: press Enter"));
 }
 
 proptest! {

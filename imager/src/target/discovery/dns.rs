@@ -96,7 +96,7 @@ pub fn answer(message: &[u8], question: &[u8]) -> Result<Vec<Record>, NoAnswer> 
     let message = message.ok_or(NoAnswer::Malformed)?;
     let header: &[u8; HEADER_BYTES] = message.first_chunk().ok_or(NoAnswer::Malformed)?;
     let [id0, id1, flags, code, ..] = *header;
-    if question.get(..2) != Some(&[id0, id1]) {
+    if question.get(..2) != Some(&[id0, id1][..]) {
         return Err(NoAnswer::Other);
     }
     if flags & 0x80 == 0 {

@@ -37,8 +37,10 @@ pub struct Reached {
 pub struct Problem {
     /// In words.
     pub text: String,
-    /// Somebody answered, and another try will get the same answer.
+    /// Somebody answered who is not to be used.
     pub refused: bool,
+    /// Another try may end otherwise.
+    pub again: bool,
 }
 
 impl Problem {
@@ -46,6 +48,7 @@ impl Problem {
         Problem {
             text: text.into(),
             refused: true,
+            again: false,
         }
     }
 
@@ -53,6 +56,7 @@ impl Problem {
         Problem {
             text: text.into(),
             refused: false,
+            again: true,
         }
     }
 }
@@ -114,7 +118,10 @@ fn with_pin(server: &ServerAddress, pin: &Pin, way: &Way) -> Result<(), Problem>
 fn connect(server: &ServerAddress, way: &Way) -> Result<(TcpStream, Instant), Problem> {
     let addresses = way
         .addresses(&server.host)
-        .map_err(|error| Problem::silent(error.to_string()))?;
+        .map_err(|why| Problem {
+            again: why.may_change(),
+            ..Problem::silent(why.to_string())
+        })?;
     let mut problem = Problem::silent("the name has no address");
     for address in addresses {
         let to = SocketAddr::from((address, server.port));
@@ -213,6 +220,9 @@ fn ask(
         if complete(&bytes) {
             break;
         }
+    }
+    if bytes.is_empty() {
+        return Err(Problem::silent("it closed the connection without a word"));
     }
     parse(&bytes).ok_or_else(|| Problem::refused("what answers does not speak HTTP"))
 }

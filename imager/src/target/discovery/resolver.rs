@@ -47,6 +47,17 @@ pub enum Unanswered {
     Failed(Ipv4Addr, String),
 }
 
+impl Unanswered {
+    /// Whether the same question may be answered otherwise a little later.
+    pub fn may_change(&self) -> bool {
+        match self {
+            Unanswered::TimedOut(_) | Unanswered::Failed(..) => true,
+            Unanswered::No(_, no) => matches!(no, NoAnswer::Refused(_)),
+            Unanswered::NoServer | Unanswered::Name(_) => false,
+        }
+    }
+}
+
 impl Way {
     /// Connects by this way.
     ///
