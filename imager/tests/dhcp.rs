@@ -4,11 +4,11 @@
 //! Owns: that bytes on a real link do what the state machine's tests say. Does not own:
 //! lost and mangled packets (the unit tests).
 
+use imager::target::net::configure;
 use imager::target::net::dhcp::socket::Socket;
 use imager::target::net::dhcp::{Event, Identity, Lease, Machine};
 use imager::target::net::netlink::Request;
 use imager::target::net::rtnl::Rtnl;
-use imager::target::net::configure;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

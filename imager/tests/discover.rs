@@ -154,20 +154,31 @@ impl Net {
             .unwrap();
         // The next run begins without an address, as a machine does.
         let flush = ["-4", "addr", "flush", "dev", "eth0"];
-        assert!(self.client.command("ip").args(flush).status().unwrap().success());
+        assert!(
+            self.client
+                .command("ip")
+                .args(flush)
+                .status()
+                .unwrap()
+                .success()
+        );
         output
     }
 
     fn json(&self, arguments: &[&str]) -> Value {
         let output = self.run(arguments);
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {output:?}"))
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
     }
 
     /// Source and server that were found.
     fn found(&self, arguments: &[&str]) -> (String, String) {
         let json = self.json(arguments);
-        let text = |key: &str| json[key].as_str().unwrap_or_else(|| panic!("{json:#}")).to_owned();
+        let text = |key: &str| {
+            json[key]
+                .as_str()
+                .unwrap_or_else(|| panic!("{json:#}"))
+                .to_owned()
+        };
         (text("source"), text("server"))
     }
 }
@@ -266,7 +277,10 @@ fn dead_servers_are_passed_over_in_the_order_of_sources_and_priorities() {
     let mut net = Net::new();
     let key = Key::new();
     key.serve(&net.server, 1005);
-    let pin = format!("deploy.pin={} deploy.server=10.99.0.1:1;10.99.0.1:2", key.pin);
+    let pin = format!(
+        "deploy.pin={} deploy.server=10.99.0.1:1;10.99.0.1:2",
+        key.pin
+    );
     let settings = net.settings("server = nobody\n");
     net.dnsmasq(&[
         "--dhcp-option=186,10.99.0.1",
@@ -278,7 +292,12 @@ fn dead_servers_are_passed_over_in_the_order_of_sources_and_priorities() {
     ]);
     let json = net.json(&["--arguments", &pin, "--settings", &settings]);
     assert_eq!(json["server"], "https://srv.lab.example:1005", "{json:#}");
-    let said = |source: &str| json["sources"][source].as_str().unwrap_or_default().to_owned();
+    let said = |source: &str| {
+        json["sources"][source]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
     assert_eq!(
         said("command line"),
         "https://10.99.0.1:1: connection refused, https://10.99.0.1:2: connection refused"
@@ -352,7 +371,10 @@ fn a_server_with_another_key_is_refused_whatever_names_it() {
     // Without a pin no key is believed that TLS alone shows.
     net.dnsmasq(&["--dhcp-option=186,10.99.0.1", "--dhcp-option=190,1002"]);
     let json = net.json(&["--limit", "6"]);
-    assert!(json["found"].as_str().unwrap().contains("no pin is known"), "{json:#}");
+    assert!(
+        json["found"].as_str().unwrap().contains("no pin is known"),
+        "{json:#}"
+    );
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! A machine in a network without DHCP: settings from a stick, changed at the console, saved
 //! on the stick.
 //!
-//! One boot: the stick has the address of a server that is gone; Esc opens the settings,
-//! which are corrected on the serial console. Two cards have a link, and only one leads anywhere.
+//! One boot: the stick has the address of a server that is gone, and a VLAN that nobody else is
+//! in; Esc opens the settings, which are corrected on the serial console. Two cards have a
+//! link, and only one leads anywhere.
 //!
-//! Owns: that story. Does not own: the six sources (`imager/tests/discover.rs`), forms
-//! of settings (unit tests).
+//! Owns: that story; that the kernel makes the interfaces of a VLAN (the build host's may have
+//! none). Does not own: the six sources (`imager/tests/discover.rs`), forms of settings
+//! (unit tests).
 
 use std::fs;
 use std::process::Command;
@@ -30,7 +32,7 @@ fn settings_of_a_stick_are_used_and_changed() {
     let site = Site::without_dhcp(&built, "no-dhcp").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let stick = folder.path().join("stick.img");
-    let gone = "server = 10.99.0.99:26501\naddress = 10.99.0.57/24\n# by hand\ncolour = red\n";
+    let gone = "server = 10.99.0.99:26501\naddress = 10.99.0.57/24\nvlan = 7\ncolour = red\n";
     make_stick(&stick, gone);
     let disk = DiskBuilder::gpt(16 << 20, 512)
         .raw(8 << 20, 5)
@@ -63,23 +65,34 @@ fn settings_of_a_stick_are_used_and_changed() {
         &mut machine,
         "settings of deploy-os/settings on /dev/vdb are used; press Esc",
     );
+    wait(&mut machine, "network address v");
+    wait(&mut machine, &format!(".7 {ADDRESS}/24 from the settings"));
     machine.type_text("\x1b").unwrap();
     let pin = site.pin().unwrap();
     for (question, answer) in [
         ("settings: e: edit", "e"),
         ("settings: Network card", ""),
-        ("settings: VLAN", ""),
-        ("settings: Address of this machine (nothing: by DHCP) [10.99.0.57]", ""),
+        ("settings: VLAN [7]", "-"),
+        (
+            "settings: Address of this machine (nothing: by DHCP) [10.99.0.57]",
+            "",
+        ),
         ("settings: Network mask [255.255.255.0]", ""),
         ("settings: Gateway", ""),
         ("settings: Name servers", ""),
         ("settings: Domain", ""),
-        ("settings: Server (nothing: it is looked for) [10.99.0.99:26501]", SERVER),
+        (
+            "settings: Server (nothing: it is looked for) [10.99.0.99:26501]",
+            SERVER,
+        ),
         ("settings: Protocol", ""),
         ("settings: Port [26501]", ""),
         ("settings: Pin of the server's key (64 hex digits): ", "12"),
         ("note a pin has 64", ""),
-        ("settings: Pin of the server's key (64 hex digits): ", pin.as_str()),
+        (
+            "settings: Pin of the server's key (64 hex digits): ",
+            pin.as_str(),
+        ),
         ("settings: Save them on /dev/vdb", "y"),
     ] {
         wait(&mut machine, question);

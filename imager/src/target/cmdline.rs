@@ -251,7 +251,11 @@ mod tests {
 
     #[test]
     fn network_cards_are_chosen_by_name_or_mac() {
-        let choice = |text: &str| CommandLine::parse(&format!("deploy.nic={text}")).settings.nic;
+        let choice = |text: &str| {
+            CommandLine::parse(&format!("deploy.nic={text}"))
+                .settings
+                .nic
+        };
         assert!(choice("eth1").is_some_and(|c| c.fits("eth1", "") && !c.fits("eth0", "")));
         let mac = choice("01-52-54-00-AA-00-01").unwrap();
         assert!(mac.fits("any", "52:54:00:aa:00:01") && !mac.fits("any", "52:54:00:aa:00:02"));
@@ -269,7 +273,10 @@ mod tests {
         assert_eq!(line.settings.get("dns"), "10.0.0.2 10.0.0.3");
         assert_eq!(line.settings.servers()[0].to_string(), "http://a:80");
         let line = CommandLine::parse("deploy.address=10.0.0.5");
-        assert_eq!(line.problems, ["deploy.address is not used: it has no mask"]);
+        assert_eq!(
+            line.problems,
+            ["deploy.address is not used: it has no mask"]
+        );
     }
 
     proptest! {

@@ -15,7 +15,10 @@ const NOTHING: &str = "-";
 
 /// What is asked, in this order.
 const QUESTIONS: [(&str, &str); 11] = [
-    ("nic", "Network card (number, MAC address or name; nothing: all)"),
+    (
+        "nic",
+        "Network card (number, MAC address or name; nothing: all)",
+    ),
     ("vlan", "VLAN"),
     ("address", "Address of this machine (nothing: by DHCP)"),
     ("mask", "Network mask"),
@@ -41,14 +44,24 @@ impl Asks for Console {
 }
 
 /// Asks for all settings; `None` if the form was left.
-pub fn edit(asks: &dyn Asks, title: &str, cards: &[(Nic, bool)], old: &Settings) -> Option<Settings> {
+pub fn edit(
+    asks: &dyn Asks,
+    title: &str,
+    cards: &[(Nic, bool)],
+    old: &Settings,
+) -> Option<Settings> {
     let mut settings = old.clone();
     let mut lines: Vec<String> = cards
         .iter()
         .zip(1..)
         .map(|((nic, link), number)| {
             let link = if *link { "link" } else { "no link" };
-            format!("{number}  {}  {}  {}  {link}", nic.name, nic.mac_text(), nic.driver)
+            format!(
+                "{number}  {}  {}  {}  {link}",
+                nic.name,
+                nic.mac_text(),
+                nic.driver
+            )
         })
         .collect();
     for (key, label) in QUESTIONS {
@@ -242,12 +255,20 @@ mod tests {
         let with_mask = ["", "", "10.0.0.5/16", "", "", "", "", "", ""];
         let settings = edit(&script(&with_mask), "", &[], &Settings::default()).unwrap();
         assert_eq!(settings.get("mask"), "255.255.0.0");
-        assert_eq!(edit(&script(&["", ""]), "", &[], &Settings::default()), None);
+        assert_eq!(
+            edit(&script(&["", ""]), "", &[], &Settings::default()),
+            None
+        );
     }
 
     #[test]
     fn letters_are_answers_and_all_else_is_none() {
-        for (line, wanted) in [("y", Some('y')), (" Yes", Some('y')), ("x", None), ("", None)] {
+        for (line, wanted) in [
+            ("y", Some('y')),
+            (" Yes", Some('y')),
+            ("x", None),
+            ("", None),
+        ] {
             assert_eq!(letter(&script(&[line]), "", "", "yn"), wanted, "{line}");
         }
         assert_eq!(letter(&script(&[]), "", "", "yn"), None);

@@ -323,7 +323,9 @@ impl Search<'_> {
             Some(_) => "the settings".to_owned(),
             None => server.to_string(),
         };
-        (self.tell)(&format!("network address {name} {address}/{prefix} from {from}"));
+        (self.tell)(&format!(
+            "network address {name} {address}/{prefix} from {from}"
+        ));
         if self.network.domain.is_some() {
             lease.domain.clone_from(&self.network.domain);
         }
@@ -453,7 +455,10 @@ impl Search<'_> {
             if let Some(configured) = card.configured.take()
                 && let Err(error) = configure::undo(configured)
             {
-                (self.tell)(&format!("note {}: taking its address: {error}", card.nic.name));
+                (self.tell)(&format!(
+                    "note {}: taking its address: {error}",
+                    card.nic.name
+                ));
             }
         }
     }

@@ -232,7 +232,8 @@ impl Settings {
 
     /// The text of a settings file that says the same.
     pub fn to_text(&self) -> String {
-        let mut text = "# Network settings of the Deploy-OS; what is left out is found out.\n".to_owned();
+        let mut text =
+            "# Network settings of the Deploy-OS; what is left out is found out.\n".to_owned();
         for key in KEYS {
             let value = self.get(key);
             if !value.is_empty() {

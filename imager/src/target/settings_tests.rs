@@ -26,14 +26,26 @@ fn a_full_file_is_read() {
          domain = lab.example\r\nnic = 52-54-00-AA-00-01\r\nvlan = 7"
     );
     let settings = sound(&text);
-    assert_eq!(urls(&settings), ["https://deploy:26501", "http://10.0.0.2:26501"]);
-    assert_eq!(settings.pin.map(|pin| pin.to_string()), Some(PIN.to_owned()));
+    assert_eq!(
+        urls(&settings),
+        ["https://deploy:26501", "http://10.0.0.2:26501"]
+    );
+    assert_eq!(
+        settings.pin.map(|pin| pin.to_string()),
+        Some(PIN.to_owned())
+    );
     assert_eq!(settings.fixed(), Some((Ipv4Addr::new(10, 0, 0, 50), 22)));
     assert_eq!(settings.gateway, Some(Ipv4Addr::new(10, 0, 0, 1)));
     assert_eq!(settings.dns.len(), 2);
     assert_eq!(settings.domain.as_deref(), Some("lab.example"));
-    assert_eq!(settings.nic, Some(NicChoice::Mac("52:54:00:aa:00:01".into())));
-    assert_eq!((settings.vlan, settings.protocol), (Some(7), Some(Scheme::Https)));
+    assert_eq!(
+        settings.nic,
+        Some(NicChoice::Mac("52:54:00:aa:00:01".into()))
+    );
+    assert_eq!(
+        (settings.vlan, settings.protocol),
+        (Some(7), Some(Scheme::Https))
+    );
     assert_eq!(sound(&settings.to_text()), settings);
 }
 

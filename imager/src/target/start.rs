@@ -75,7 +75,10 @@ pub fn find_server(
         if held.saved {
             wait_for_escape(&held.from, &pressed, console);
         }
-        state(console, "looking for the network and the server (Esc: settings)");
+        state(
+            console,
+            "looking for the network and the server (Esc: settings)",
+        );
         let stop = || pressed.load(Ordering::Relaxed);
         let plan = held.plan(line, uuid);
         let outcome = net::connect(&plan, &|text| console.say(text), &stop);
@@ -110,16 +113,17 @@ fn choose(report: &Report, line: &CommandLine, console: &Console) -> Result<Key,
         let found = "the console is gone";
         Report::new(Code::Internal, found, DiskState::NotInvolved)
     };
-    Ok(console
-        .ask_or_settings(report, after)
-        .ok_or_else(gone)?)
+    Ok(console.ask_or_settings(report, after).ok_or_else(gone)?)
 }
 
 fn wait_for_escape(from: &str, pressed: &AtomicBool, console: &Console) {
     console.say(&format!(
         "note settings of {from} are used; press Esc to change or clear them"
     ));
-    state(console, "using the saved settings (Esc: change or clear them)");
+    state(
+        console,
+        "using the saved settings (Esc: change or clear them)",
+    );
     let end = Instant::now() + ESCAPE_WAIT;
     while Instant::now() < end && !pressed.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));
@@ -234,7 +238,10 @@ impl Held {
             return;
         };
         let title = "The settings are used now.";
-        let label = format!("Save them on {} for the next start (y/n)", medium.device.display());
+        let label = format!(
+            "Save them on {} for the next start (y/n)",
+            medium.device.display()
+        );
         if form::letter(console, title, &label, "yn") == Some('y') {
             let text = self.settings.to_text();
             match medium.with_writable(|root| save(root, &text)) {
@@ -303,8 +310,10 @@ mod tests {
             mount: mount.to_owned(),
             device: "/dev/sdx1".into(),
             writable,
-            about: About::parse(format!(r#"{{"format":1,"version":"0","id":"{}"}}"#, "0".repeat(32)).as_bytes())
-                .unwrap(),
+            about: About::parse(
+                format!(r#"{{"format":1,"version":"0","id":"{}"}}"#, "0".repeat(32)).as_bytes(),
+            )
+            .unwrap(),
         }
     }
 

@@ -58,11 +58,7 @@ impl Editor {
                     echo.push('\n');
                     return (echo, Some(Answer::Line(std::mem::take(&mut self.typed))));
                 }
-                0x7f | 0x08 => {
-                    if self.typed.pop().is_some() {
-                        echo.push_str("\x08 \x08");
-                    }
-                }
+                0x7f | 0x08 if self.typed.pop().is_some() => echo.push_str("\x08 \x08"),
                 0x15 => {
                     echo.push_str(&"\x08 \x08".repeat(self.typed.len()));
                     self.typed.clear();
@@ -112,14 +108,20 @@ pub fn frame(prompt: &Prompt, typed: &str) -> Frame {
     frame.blank();
     // The newest lines fit.
     let most = ROWS - 15;
-    for line in prompt.lines.iter().skip(prompt.lines.len().saturating_sub(most)) {
+    for line in prompt
+        .lines
+        .iter()
+        .skip(prompt.lines.len().saturating_sub(most))
+    {
         frame.push(Style::Plain, &format!("  {line}"));
     }
     frame.blank();
     let first = format!("  {}: ", prompt.label);
     // Of a long line the end is shown: there the cursor is.
     let room = super::view::COLUMNS.saturating_sub(first.len() + 2);
-    let tail = typed.get(typed.len().saturating_sub(room)..).unwrap_or(typed);
+    let tail = typed
+        .get(typed.len().saturating_sub(room)..)
+        .unwrap_or(typed);
     frame.push(Style::Bold, &format!("{first}{tail}_"));
     if !prompt.default.is_empty() {
         frame.wrapped(Style::Plain, "  Enter alone: ", &prompt.default, 2);

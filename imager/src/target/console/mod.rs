@@ -125,11 +125,7 @@ impl Console {
     }
 
     /// As [`Console::ask`], where Esc gives [`Key::Settings`] and any key ends the countdown.
-    pub fn ask_or_settings(
-        &self,
-        report: &Report,
-        reboot_after: Option<Duration>,
-    ) -> Option<Key> {
+    pub fn ask_or_settings(&self, report: &Report, reboot_after: Option<Duration>) -> Option<Key> {
         self.question(report, reboot_after, true)
     }
 

@@ -263,7 +263,11 @@ impl Consoles {
                 self.answer(Key::Settings);
                 return;
             }
-            if let Some(asked) = self.question.as_mut().filter(|_| settings && !typed.is_empty()) {
+            if let Some(asked) = self
+                .question
+                .as_mut()
+                .filter(|_| settings && !typed.is_empty())
+            {
                 asked.question.reboot_after = None;
             }
             for byte in typed {

@@ -134,11 +134,7 @@ fn no_server_and_what_can_be_done() {
     let view = View::default();
     let frame = error(&view, &report, None, Some(5));
     let counting = text(&with_settings(frame.clone(), None, Some(5)));
-    golden(
-        "no_server",
-        &counting,
-        include_str!("golden/no_server.txt"),
-    );
+    golden("no_server", &counting, include_str!("golden/no_server.txt"));
     let stopped = text(&with_settings(frame.clone(), None, None));
     assert!(!stopped.contains("local disk") && stopped.contains("Esc"));
     assert!(text(&with_settings(frame, Some(Key::Reboot), None)).contains("reboot: press Enter"));

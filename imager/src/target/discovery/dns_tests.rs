@@ -87,12 +87,7 @@ fn there_is_a_word_for_every_way_of_not_answering() {
     assert_eq!(said(0, 0, ""), Err(NoAnswer::NoRecord));
     assert_eq!(answer(&[], &service()), Err(NoAnswer::Malformed));
     assert_eq!(answer(&service(), &service()), Err(NoAnswer::Malformed));
-    let other = reply(
-        &question(0x1235, SERVICE, Kind::Srv).unwrap(),
-        0,
-        0,
-        "",
-    );
+    let other = reply(&question(0x1235, SERVICE, Kind::Srv).unwrap(), 0, 0, "");
     assert_eq!(answer(&other, &service()), Err(NoAnswer::Other));
     let other = question(0x1234, "_deploy._tcp.lab.examplf", Kind::Srv).unwrap();
     assert_eq!(
@@ -116,7 +111,10 @@ fn names_that_run_in_circles_or_have_no_end_are_no_names() {
     for name in ["c03c", "c0ff", "ffff", "80", "40", "0161", "0120", "3f61"] {
         assert_eq!(target(name), Err(NoAnswer::NoRecord), "{name}");
     }
-    assert!(target("00").is_ok_and(|list| matches!(&list[..], [Record::Srv(srv)] if srv.target.is_empty())));
+    assert!(
+        target("00")
+            .is_ok_and(|list| matches!(&list[..], [Record::Srv(srv)] if srv.target.is_empty()))
+    );
     // A name that reaches beyond its record is not the record's.
     let hex = "c00c 0021 0001 0000003c 0007 0000 0000 0050 0161 00";
     assert_eq!(

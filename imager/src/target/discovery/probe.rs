@@ -116,12 +116,10 @@ fn with_pin(server: &ServerAddress, pin: &Pin, way: &Way) -> Result<(), Problem>
 }
 
 fn connect(server: &ServerAddress, way: &Way) -> Result<(TcpStream, Instant), Problem> {
-    let addresses = way
-        .addresses(&server.host)
-        .map_err(|why| Problem {
-            again: why.may_change(),
-            ..Problem::silent(why.to_string())
-        })?;
+    let addresses = way.addresses(&server.host).map_err(|why| Problem {
+        again: why.may_change(),
+        ..Problem::silent(why.to_string())
+    })?;
     let mut problem = Problem::silent("the name has no address");
     for address in addresses {
         let to = SocketAddr::from((address, server.port));
@@ -178,11 +176,7 @@ fn introduction(answer: &Answer) -> Result<Introduction, Problem> {
 }
 
 /// Sends the request and reads the answer, until `end`.
-fn ask(
-    mut stream: impl Timed,
-    server: &ServerAddress,
-    end: Instant,
-) -> Result<Answer, Problem> {
+fn ask(mut stream: impl Timed, server: &ServerAddress, end: Instant) -> Result<Answer, Problem> {
     let request = format!(
         "GET {} HTTP/1.0\r\nHost: {}\r\n{}: {}\r\nConnection: close\r\n\r\n",
         wire::INTRODUCTION_PATH,
@@ -232,7 +226,9 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
 }
 
 fn complete(bytes: &[u8]) -> bool {
-    let len = |headers: &[(String, String)]| -> Option<usize> { header(headers, "content-length")?.parse().ok() };
+    let len = |headers: &[(String, String)]| -> Option<usize> {
+        header(headers, "content-length")?.parse().ok()
+    };
     head(bytes).is_some_and(|(_, headers, body)| len(&headers).is_some_and(|len| body.len() >= len))
 }
 
@@ -247,11 +243,16 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
 
 fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
     let of_name = |(key, _): &&(String, String)| key.eq_ignore_ascii_case(name);
-    headers.iter().find(of_name).map(|(_, value)| value.as_str())
+    headers
+        .iter()
+        .find(of_name)
+        .map(|(_, value)| value.as_str())
 }
 
+type Headers = Vec<(String, String)>;
+
 /// Status, headers and what of the body is there, once the head is complete.
-fn head(bytes: &[u8]) -> Option<(u16, Vec<(String, String)>, &[u8])> {
+fn head(bytes: &[u8]) -> Option<(u16, Headers, &[u8])> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let (head, body) = bytes.split_at_checked(end.checked_add(4)?)?;
     let head = std::str::from_utf8(head).ok()?;

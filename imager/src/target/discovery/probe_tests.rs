@@ -68,7 +68,10 @@ fn a_pin_is_compared_before_the_server_is_asked_further() {
     assert!(refused && text.contains("another key"), "{text}");
     // Without one it is sent on, where nobody is.
     let (text, refused) = problem(told, None);
-    assert!(!refused && text.contains("sends on to https://127.0.0.1:9"), "{text}");
+    assert!(
+        !refused && text.contains("sends on to https://127.0.0.1:9"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -77,9 +80,17 @@ fn tls_is_wanted_where_https_stands() {
     server.scheme = crate::remote::Scheme::Https;
     let way = Way::default();
     let problem = reach(&server, Some(&Pin::from_bytes([7; 32])), &way).unwrap_err();
-    assert!(problem.refused && problem.text.contains("TLS"), "{}", problem.text);
+    assert!(
+        problem.refused && problem.text.contains("TLS"),
+        "{}",
+        problem.text
+    );
     let problem = reach(&server, None, &way).unwrap_err();
-    assert!(problem.refused && problem.text.contains("no pin"), "{}", problem.text);
+    assert!(
+        problem.refused && problem.text.contains("no pin"),
+        "{}",
+        problem.text
+    );
 }
 
 #[test]

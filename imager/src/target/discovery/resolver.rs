@@ -118,12 +118,7 @@ impl Way {
         Err(last)
     }
 
-    fn ask_one(
-        &self,
-        server: Ipv4Addr,
-        name: &str,
-        kind: Kind,
-    ) -> Result<Vec<Record>, Unanswered> {
+    fn ask_one(&self, server: Ipv4Addr, name: &str, kind: Kind) -> Result<Vec<Record>, Unanswered> {
         let failed = |error: io::Error| Unanswered::Failed(server, error.to_string());
         let random = getrandom::u32().map_err(|error| failed(io::Error::other(error.to_string())));
         // The low half.

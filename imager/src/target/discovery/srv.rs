@@ -78,7 +78,9 @@ mod tests {
         let mut state = 1_u64;
         let mut random = |max: u32| {
             // An ordinary linear congruential generator.
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             u32::try_from((state >> 33) % (u64::from(max) + 1)).unwrap()
         };
         let firsts = (0..4000).filter(|_| order(list.clone(), &mut random)[0].target == "three");

@@ -92,8 +92,8 @@ pub fn run(nic: &Nic, task: &Task, shared: &Shared, tell: &dyn Fn(Word)) {
         mac: nic.mac,
         uuid: task.uuid,
     };
-    let result =
-        Socket::open(&used.name).and_then(|socket| keep(&used, task, identity, &socket, shared, tell));
+    let result = Socket::open(&used.name)
+        .and_then(|socket| keep(&used, task, identity, &socket, shared, tell));
     if let Err(error) = result {
         tell(Word::Note(format!("{}: DHCP: {error}", used.name)));
     }

@@ -152,6 +152,7 @@ fn link_name(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{Nic, Sysfs};
+    use crate::target::settings::NicChoice;
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
@@ -194,7 +195,10 @@ mod tests {
         assert_eq!(chosen(NicChoice::Name("bond0".into()))[0].index, 2);
         assert_eq!(chosen(NicChoice::Name("lo".into())), []);
         assert_eq!(chosen(NicChoice::Name("../eth0".into())), []);
-        assert_eq!(chosen(NicChoice::Mac("52:54:00:00:00:02".into()))[0].name, "eth1");
+        assert_eq!(
+            chosen(NicChoice::Mac("52:54:00:00:00:02".into()))[0].name,
+            "eth1"
+        );
         assert_eq!(chosen(NicChoice::Mac("52:54:00:00:00:09".into())), []);
         let first = Nic {
             name: "eth0".into(),

@@ -81,8 +81,11 @@ impl Card {
 
 /// Another server than the one that is meant would do what it likes.
 pub(super) fn lost_pin(problem: &str) -> Report {
-    report(Code::Usage, format!("the pin of the settings cannot be used: {problem}"))
-        .with_advice("Correct the pin, or remove it if any server may be used.")
+    report(
+        Code::Usage,
+        format!("the pin of the settings cannot be used: {problem}"),
+    )
+    .with_advice("Correct the pin, or remove it if any server may be used.")
 }
 
 pub(super) fn report(code: Code, found: String) -> Report {
