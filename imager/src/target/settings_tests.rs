@@ -137,6 +137,7 @@ fn what_one_leaves_out_the_other_gives_in_groups() {
         "server = b\nport = 1\npin = {PIN}\naddress = 10.0.0.5/24\ngateway = 10.0.0.1"
     )));
     assert_eq!(urls(&line), ["https://a:443"]);
+    assert_eq!(line.fixed(), Some((Ipv4Addr::new(10, 0, 0, 5), 24)));
     assert!(line.pin.is_some());
     let own = sound("address = 10.9.0.5/16").or(&line);
     assert_eq!(own.fixed(), Some((Ipv4Addr::new(10, 9, 0, 5), 16)));
