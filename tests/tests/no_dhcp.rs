@@ -11,6 +11,8 @@
 
 use std::fs;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use e2e::built::Built;
 use e2e::machines::LIMIT;
@@ -97,7 +99,7 @@ fn settings_of_a_stick_are_used_and_changed() {
     ] {
         wait(&mut machine, question);
         if question.starts_with("settings: ") {
-            machine.type_text(&format!("{answer}\r")).unwrap();
+            type_in(&machine, &format!("{answer}\r"));
         }
     }
     wait(&mut machine, "note saved on /dev/vdb");
@@ -135,6 +137,22 @@ fn settings_of_a_stick_are_used_and_changed() {
         )
     );
     ok("fsck.fat", &["-n", s(&stick)]);
+}
+
+/// Types a few characters at a time, as the emulated port holds no more, and waits until they
+/// are echoed.
+fn type_in(machine: &Machine, text: &str) {
+    let end = Instant::now() + LIMIT;
+    for piece in text.as_bytes().chunks(4) {
+        let echoed = machine.console().unwrap().len() + piece.len();
+        machine
+            .type_text(std::str::from_utf8(piece).unwrap())
+            .unwrap();
+        while machine.console().unwrap().len() < echoed {
+            assert!(Instant::now() < end, "{text:?} is not echoed");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
 }
 
 fn ok_in(site: &Site, arguments: &[&str]) {
