@@ -20,6 +20,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 /// From the connection to the end of the answer.
 const ANSWER: Duration = Duration::from_secs(10);
 const MAX_ANSWER: usize = 16 << 10;
+const OTHER_KEY: &str = "it has another key than the pin names";
 
 /// A server of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,9 +83,8 @@ pub fn reach(server: &ServerAddress, pin: Option<&Pin>, way: &Way) -> Result<Rea
     let answer = ask(stream, server, end)?;
     let introduction = introduction(&answer)?;
     let told = Pin::from_hex(&introduction.pin).map_err(|_| Problem::refused("it names no key"))?;
-    if let Some(pin) = pin.filter(|pin| **pin != told) {
-        let text = format!("it has another key ({told}) than the pin names ({pin})");
-        return Err(Problem::refused(text));
+    if pin.is_some_and(|pin| *pin != told) {
+        return Err(Problem::refused(OTHER_KEY));
     }
     let server = ServerAddress {
         scheme: Scheme::Https,
@@ -187,7 +187,7 @@ fn ask(mut stream: impl Timed, server: &ServerAddress, end: Instant) -> Result<A
     let broken = |error: io::Error| match tls_error(&error) {
         Some(rustls::Error::InvalidCertificate(
             rustls::CertificateError::ApplicationVerificationFailure,
-        )) => Problem::refused("it has another key than the pin names"),
+        )) => Problem::refused(OTHER_KEY),
         Some(error) => Problem::refused(format!("it does not speak TLS: {error}")),
         None => match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
