@@ -5,6 +5,7 @@
 
 pub mod cast;
 pub mod codes;
+pub mod introduction;
 pub mod message;
 pub mod report;
 pub mod scope;
@@ -13,6 +14,7 @@ pub mod size;
 
 pub use cast::{JoinReply, PORT_MULTICAST, Session, SessionReply};
 pub use codes::Code;
+pub use introduction::{INTRODUCTION_PATH, Introduction};
 pub use message::*;
 pub use report::{DiskState, Report};
 pub use scope::{GrowChoice, PartitionPair, RestoreScope};
@@ -26,9 +28,6 @@ pub const PROTOCOL_VERSION: u32 = 1;
 
 /// HTTP header that carries [`PROTOCOL_VERSION`] in both directions.
 pub const PROTOCOL_HEADER: &str = "deploy-protocol";
-
-/// Where a server says who it is, without TLS too (GET, [`Introduction`]).
-pub const INTRODUCTION_PATH: &str = "/v1/server";
 
 /// Version of the software, as shown to people.
 pub const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");

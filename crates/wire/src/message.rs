@@ -187,15 +187,6 @@ pub struct CheckIn {
     pub disks: Vec<DiskInfo>,
 }
 
-/// What a server says of itself to who knows only its name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Introduction {
-    /// TCP port of check-in and image data (TLS).
-    pub data_port: u16,
-    /// SHA-256 of its public key, 64 hex digits.
-    pub pin: String,
-}
-
 /// Answer to a check-in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckInReply {
