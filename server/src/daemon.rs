@@ -137,13 +137,13 @@ pub async fn start(options: &Options) -> Result<Server, Report> {
     tasks.spawn(tls::serve(
         plain,
         None,
-        http::plain_router(Arc::clone(&app), boot),
+        http::plain_router(Arc::clone(&app), boot, data_at.port()),
         stopped.clone(),
     ));
     tasks.spawn(tls::serve(
         data,
         Some(secrets.tls),
-        http::data_router(Arc::clone(&app)),
+        http::data_router(Arc::clone(&app), data_at.port()),
         stopped.clone(),
     ));
     tasks.spawn(rounds(Arc::clone(&app), stopped.clone()));

@@ -77,6 +77,14 @@ impl Site {
         Site::make(built, name, false, &[&range[..], options].concat())
     }
 
+    /// A network in which nobody gives out addresses.
+    ///
+    /// # Errors
+    /// As [`Site::new`].
+    pub fn without_dhcp(built: &Built, name: &str) -> io::Result<Site> {
+        Site::make(built, name, false, &[])
+    }
+
     fn make(built: &Built, name: &str, foreign: bool, options: &[&str]) -> io::Result<Site> {
         require("dnsmasq", "dnsmasq-base")?;
         let logs = built.logs(name);

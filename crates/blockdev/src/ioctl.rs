@@ -10,8 +10,8 @@ use nix::errno::Errno;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-pub(crate) mod nvme;
 pub(crate) mod health;
+pub(crate) mod nvme;
 pub(crate) mod volume;
 
 mod raw {

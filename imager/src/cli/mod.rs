@@ -6,6 +6,7 @@
 mod backup;
 mod cat;
 mod diff;
+mod discover;
 mod disks;
 mod export;
 mod extract;
@@ -90,6 +91,8 @@ enum Command {
     Info(info::Args),
     /// Run here the job that a server has for this machine, on the disks that are named
     Target(target::Args),
+    /// Tell which server a target would find in this network, and from where
+    Discover(discover::Args),
     /// Sign an image file
     Sign(sign::Args),
     /// Make and show keys
@@ -119,6 +122,7 @@ impl Command {
             Command::Verify(args) => verify::run(args),
             Command::Info(args) => info::run(args),
             Command::Target(args) => target::run(args),
+            Command::Discover(args) => discover::run(args),
             Command::Sign(args) => sign::run(args),
             Command::Key(args) => key::run(args),
             Command::Media(args) => media::run(args),
@@ -145,6 +149,7 @@ impl Command {
             Command::Verify(args) => args.json,
             Command::Info(args) => args.json,
             Command::Target(args) => args.json,
+            Command::Discover(args) => args.json,
             Command::Sign(args) => args.json,
             Command::Key(args) => args.wants_json(),
             Command::Media(args) => args.wants_json(),

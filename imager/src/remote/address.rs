@@ -61,6 +61,18 @@ pub enum AddressError {
 /// # Errors
 /// The first entry that is wrong, or [`AddressError::Empty`].
 pub fn parse_list(text: &str) -> Result<Vec<ServerAddress>, AddressError> {
+    parse_list_with(text, None, None)
+}
+
+/// As [`parse_list`], with a protocol and a port for entries that say none themselves.
+///
+/// # Errors
+/// As [`parse_list`].
+pub fn parse_list_with(
+    text: &str,
+    scheme: Option<Scheme>,
+    port: Option<u16>,
+) -> Result<Vec<ServerAddress>, AddressError> {
     if text.len() > MAX_LIST_BYTES {
         return Err(AddressError::TooLong);
     }
@@ -69,7 +81,7 @@ pub fn parse_list(text: &str) -> Result<Vec<ServerAddress>, AddressError> {
         .map(str::trim)
         .filter(|entry| !entry.is_empty());
     let list = entries
-        .map(ServerAddress::parse)
+        .map(|entry| ServerAddress::parse_with(entry, scheme, port))
         .collect::<Result<Vec<_>, _>>()?;
     if list.is_empty() {
         Err(AddressError::Empty)
@@ -84,6 +96,19 @@ impl ServerAddress {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
+        Self::parse_with(text, None, None)
+    }
+
+    /// As [`ServerAddress::parse`], with a protocol and a port for an address that says
+    /// none itself.
+    ///
+    /// # Errors
+    /// As [`ServerAddress::parse`].
+    pub fn parse_with(
+        text: &str,
+        default_scheme: Option<Scheme>,
+        default_port: Option<u16>,
+    ) -> Result<Self, AddressError> {
         let text = text.trim();
         if text.is_empty() {
             return Err(AddressError::Empty);
@@ -98,7 +123,8 @@ impl ServerAddress {
         }
         let (host, port) = split_port(text, rest)?;
         check_host(text, host)?;
-        let scheme = scheme.unwrap_or(match port {
+        let port = port.or(default_port);
+        let scheme = scheme.or(default_scheme).unwrap_or(match port {
             Some(80) => Scheme::Http,
             _ => Scheme::Https,
         });
@@ -282,6 +308,24 @@ mod tests {
         assert_eq!(parse_list(" ; ;"), Err(AddressError::Empty));
         assert!(parse_list("a;;b").is_ok_and(|list| list.len() == 2));
         assert_eq!(parse_list(&"a;".repeat(4000)), Err(AddressError::TooLong));
+    }
+
+    #[test]
+    fn what_an_entry_leaves_out_can_be_said_for_all() {
+        let with = |text: &str, scheme, port| {
+            super::parse_list_with(text, scheme, port).map(|list| list[0].to_string())
+        };
+        let (http, https) = (Some(super::Scheme::Http), Some(super::Scheme::Https));
+        for (text, scheme, port, url) in [
+            ("a", None, Some(26501), "https://a:26501"),
+            ("a", None, Some(80), "http://a:80"),
+            ("a", http, None, "http://a:80"),
+            ("a", https, Some(80), "https://a:80"),
+            ("a:8080", http, Some(26501), "http://a:8080"),
+            ("https://a:1", http, Some(26501), "https://a:1"),
+        ] {
+            assert_eq!(with(text, scheme, port), Ok(url.to_owned()), "{text}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod retry;
 mod tests;
 mod text;
 
-pub use address::{AddressError, Scheme, ServerAddress, parse_list};
+pub use address::{AddressError, Scheme, ServerAddress, parse_list, parse_list_with};
 pub use body::Body;
 pub use failure::Failure;
 pub use retry::{Observer, Retry, Retrying, Unobserved};

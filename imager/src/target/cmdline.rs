@@ -6,12 +6,10 @@
 //!
 //! | key | meaning |
 //! |---|---|
-//! | `deploy.server=` | where the server is: URLs or `host[:port]`, separated by `;` |
-//! | `deploy.pin=` | SHA-256 of the server's public key, 64 hex digits |
+//! | `deploy.server=`, `deploy.pin=`, `deploy.nic=` and all other keys of [`super::settings`] | as there |
 //! | `deploy.signer=` | public key that has to have signed an image before it is restored, 64 hex digits |
 //! | `deploy.key=` | key file in the initramfs: backups are encrypted, only encrypted images restored; its passphrase or identity is in the file of the same name with `.passphrase` or `.identity` behind |
 //! | `deploy.allow-plain` | with a key, restore images that are not encrypted, too |
-//! | `deploy.nic=` | only this network card: interface name or MAC address |
 //! | `deploy.medium=` | id of the medium that the machine was started from, 32 hex digits |
 //! | `deploy.restore` | restore the image on that medium, without network and server |
 //! | `deploy.after=` | what to do after the job, whatever the server says: `reboot`, `poweroff`, `boot-local`, `shell` |
@@ -21,9 +19,8 @@
 //! | `deploy.debug` | leave the kernel's messages on the console |
 
 use crate::keyring::{KeySource, Keyring};
-use crate::remote::{ServerAddress, parse_list};
+use crate::target::settings::Settings;
 use image::PublicKey;
-use pinned::Pin;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,18 +31,14 @@ const MAX_ERROR_REBOOT: u64 = 7 * 24 * 3600;
 /// What the command line says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine {
-    /// Servers in the order in which they are tried.
-    pub servers: Vec<ServerAddress>,
-    /// Hash of the server's public key.
-    pub pin: Option<Pin>,
+    /// Server, pin, network.
+    pub settings: Settings,
     /// The key that has to have signed what is restored.
     pub signer: Option<PublicKey>,
     /// Key file of encrypted images.
     pub key: Option<PathBuf>,
     /// Images in the clear are restored although there is a key.
     pub allow_plain: bool,
-    /// The only network card to use.
-    pub nic: Option<NicChoice>,
     /// The medium that this machine was started from.
     pub medium: Option<String>,
     /// Restore the image on it.
@@ -66,15 +59,6 @@ pub struct CommandLine {
     pub problems: Vec<String>,
 }
 
-/// How a network card is chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NicChoice {
-    /// MAC address, lower case with colons.
-    Mac(String),
-    /// Interface name.
-    Name(String),
-}
-
 /// `deploy.after=`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterChoice {
@@ -84,16 +68,6 @@ pub enum AfterChoice {
     PowerOff,
     /// Open the rescue shell; its end reboots.
     Shell,
-}
-
-impl NicChoice {
-    /// Whether a network card is meant.
-    pub fn fits(&self, name: &str, mac: &str) -> bool {
-        match self {
-            NicChoice::Mac(wanted) => wanted.eq_ignore_ascii_case(mac),
-            NicChoice::Name(wanted) => wanted == name,
-        }
-    }
 }
 
 impl CommandLine {
@@ -111,6 +85,9 @@ impl CommandLine {
                 line.set(key, value);
             }
         }
+        let contradictions = line.settings.contradictions();
+        let told = contradictions.iter().map(|what| format!("deploy.{what}"));
+        line.problems.extend(told);
         line
     }
 
@@ -133,12 +110,6 @@ impl CommandLine {
 
     fn set(&mut self, key: &str, value: &str) {
         let outcome = match key {
-            "server" => parse_list(value)
-                .map(|list| self.servers = list)
-                .map_err(|error| error.to_string()),
-            "pin" => Pin::from_hex(value)
-                .map(|pin| self.pin = Some(pin))
-                .map_err(|error| error.to_string()),
             "signer" => match PublicKey::from_hex(value) {
                 Some(key) => {
                     self.signer = Some(key);
@@ -158,7 +129,6 @@ impl CommandLine {
                 return self.refused.push(found);
             }
             "allow-plain" => flag(value).map(|on| self.allow_plain = on),
-            "nic" => nic_choice(value).map(|choice| self.nic = Some(choice)),
             "medium" => medium_id(value).map(|id| self.medium = Some(id)),
             "restore" => flag(value).map(|on| self.restore = on),
             "after" => after_choice(value).map(|choice| self.after = Some(choice)),
@@ -166,33 +136,20 @@ impl CommandLine {
             "watchdog" => flag(value).map(|on| self.no_watchdog = !on),
             "shell" => flag(value).map(|on| self.shell = on),
             "debug" => flag(value).map(|on| self.debug = on),
-            _ => Ok(()),
+            "pin" => {
+                if let Err(problem) = self.settings.set(key, value) {
+                    self.refused
+                        .push(format!("deploy.pin={value:?} is no pin: {problem}"));
+                }
+                return;
+            }
+            // What is not one of them either is somebody else's.
+            _ => self.settings.set(key, value).map(|_| ()),
         };
         if let Err(problem) = outcome {
             self.problems
                 .push(format!("deploy.{key}= is ignored: {problem}"));
         }
-    }
-}
-
-fn nic_choice(value: &str) -> Result<NicChoice, String> {
-    // PXELINUX writes 01-aa-bb-cc-dd-ee-ff, where 01 means Ethernet.
-    let dashed = value.replace('-', ":").to_ascii_lowercase();
-    let mac = if dashed.len() == 20 {
-        dashed.strip_prefix("01:")
-    } else {
-        Some(dashed.as_str())
-    };
-    if let Some(mac) = mac.filter(|mac| is_mac(mac)) {
-        return Ok(NicChoice::Mac(mac.to_owned()));
-    }
-    let name_bytes = |b: u8| b.is_ascii_graphic() && b != b'/' && b != b':';
-    if !value.is_empty() && value.len() < 16 && value.bytes().all(name_bytes) {
-        Ok(NicChoice::Name(value.to_owned()))
-    } else {
-        Err(format!(
-            "{value:?} is neither a MAC address nor an interface name"
-        ))
     }
 }
 
@@ -202,11 +159,6 @@ fn medium_id(value: &str) -> Result<String, String> {
     } else {
         Err(format!("{value:?} is not 32 hex digits"))
     }
-}
-
-fn is_mac(text: &str) -> bool {
-    let pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
-    text.split(':').count() == 6 && text.split(':').all(pair)
 }
 
 fn after_choice(value: &str) -> Result<AfterChoice, String> {
@@ -261,7 +213,8 @@ fn words(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{AfterChoice, CommandLine, NicChoice};
+    use super::{AfterChoice, CommandLine};
+    use crate::target::settings::NicChoice;
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -274,14 +227,16 @@ mod tests {
              deploy.pin={PIN} deploy.signer={PIN} deploy.key=/etc/k deploy.allow-plain deploy.after=poweroff deploy.medium=00112233445566778899AABBCCDDEEFF deploy.restore deploy.nic=52-54-00-AA-00-01 \
              deploy.error-reboot=60 deploy.watchdog=0 deploy.debug deploy.unknown=7 quiet\n"
         ));
-        let servers: Vec<String> = line.servers.iter().map(ToString::to_string).collect();
+        let servers = line.settings.servers();
+        let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
         assert_eq!(servers, ["https://10.0.0.1:26501", "https://deploy:443"]);
-        assert_eq!(line.pin.map(|pin| pin.as_bytes()[1]), Some(0x11));
+        assert_eq!(line.settings.pin.map(|pin| pin.as_bytes()[1]), Some(0x11));
         assert_eq!(line.keyring().source.file, Some("/etc/k".into()));
         assert!(line.keyring().source.allow_plain);
         assert_eq!(line.signer.map(|key| key.0[1]), Some(0x11));
         assert_eq!(line.after, Some(AfterChoice::PowerOff));
-        assert_eq!(line.nic, Some(NicChoice::Mac("52:54:00:aa:00:01".into())));
+        let nic = NicChoice::Mac("52:54:00:aa:00:01".into());
+        assert_eq!(line.settings.nic, Some(nic));
         assert_eq!(line.error_reboot, Some(Duration::from_secs(60)));
         let medium = "00112233445566778899aabbccddeeff";
         assert_eq!(line.medium.as_deref(), Some(medium));
@@ -292,7 +247,8 @@ mod tests {
     #[test]
     fn the_last_of_two_counts_and_quotes_protect() {
         let line = CommandLine::parse("deploy.server=a deploy.server=\"b; c\" deploy.shell=0");
-        let servers: Vec<&str> = line.servers.iter().map(|s| s.host.as_str()).collect();
+        let servers = line.settings.servers();
+        let servers: Vec<&str> = servers.iter().map(|s| s.host.as_str()).collect();
         assert_eq!(servers, ["b", "c"]);
         assert!(!line.shell);
     }
@@ -303,8 +259,8 @@ mod tests {
             "deploy.server=ftp://x deploy.pin=12 deploy.signer=12 deploy.key=k deploy.after=explode deploy.error-reboot=-1 \
              deploy.nic=way-too-long-for-a-name deploy.shell=maybe deploy.medium=12 deploy.restore=x",
         );
-        assert_eq!(line.problems.len(), 8, "{:?}", line.problems);
-        assert_eq!(line.refused.len(), 2, "{:?}", line.refused);
+        assert_eq!(line.problems.len(), 7, "{:?}", line.problems);
+        assert_eq!(line.refused.len(), 3, "{:?}", line.refused);
         assert_eq!(
             CommandLine {
                 problems: Vec::new(),
@@ -317,11 +273,32 @@ mod tests {
 
     #[test]
     fn network_cards_are_chosen_by_name_or_mac() {
-        let choice = |text: &str| CommandLine::parse(&format!("deploy.nic={text}")).nic;
+        let choice = |text: &str| {
+            CommandLine::parse(&format!("deploy.nic={text}"))
+                .settings
+                .nic
+        };
         assert!(choice("eth1").is_some_and(|c| c.fits("eth1", "") && !c.fits("eth0", "")));
         let mac = choice("01-52-54-00-AA-00-01").unwrap();
         assert!(mac.fits("any", "52:54:00:aa:00:01") && !mac.fits("any", "52:54:00:aa:00:02"));
         assert_eq!(choice("a/b"), None);
+    }
+
+    #[test]
+    fn the_network_can_be_set() {
+        let line = CommandLine::parse(
+            "deploy.address=10.0.0.5/24 deploy.gateway=10.0.0.1 deploy.dns=10.0.0.2,10.0.0.3 \
+             deploy.domain=lab.example deploy.vlan=7 deploy.server=a deploy.port=80",
+        );
+        assert!(line.problems.is_empty(), "{:?}", line.problems);
+        assert_eq!(line.settings.get("mask"), "255.255.255.0");
+        assert_eq!(line.settings.get("dns"), "10.0.0.2 10.0.0.3");
+        assert_eq!(line.settings.servers()[0].to_string(), "http://a:80");
+        let line = CommandLine::parse("deploy.address=10.0.0.5");
+        assert_eq!(
+            line.problems,
+            ["deploy.address is not used: it has no mask"]
+        );
     }
 
     proptest! {
@@ -332,7 +309,7 @@ mod tests {
 
         #[test]
         fn any_value_is_parsed(
-            key in "server|pin|signer|key|allow-plain|nic|medium|restore|after|error-reboot|watchdog|shell|debug", value in "\\PC{0,60}"
+            key in "server|address|dns|pin|signer|key|allow-plain|nic|medium|restore|after|error-reboot|watchdog|shell|debug", value in "\\PC{0,60}"
         ) {
             CommandLine::parse(&format!("deploy.{key}={value}"));
         }

@@ -8,7 +8,7 @@
 //! the only one that it can mean. A medium is never that disk: it is in use.
 
 use super::cmdline::CommandLine;
-use super::console::{Console, JobView, Prompt};
+use super::console::{Console, Inquiry, JobView};
 use super::medium::Medium;
 use super::session::describe;
 use super::shelf::{Drives, MediaReader, Shelf};
@@ -132,7 +132,7 @@ impl Local<'_> {
         self.state("waiting for an answer");
         let mut problem = String::new();
         loop {
-            let answer = self.ask(Prompt {
+            let answer = self.ask(Inquiry {
                 title: "RESTORE".into(),
                 text: question(proved, &free, &problem),
                 question: "Number of the disk that is overwritten:".into(),
@@ -220,7 +220,7 @@ impl Local<'_> {
             return Ok(After::PowerOff);
         }
         text += "\nTake the medium out, so that the machine starts from its disk.\n";
-        self.ask(Prompt {
+        self.ask(Inquiry {
             title: "DONE".into(),
             text,
             question: "Press Enter to restart:".into(),
@@ -228,8 +228,8 @@ impl Local<'_> {
         .map(|_| After::Reboot)
     }
 
-    fn ask(&self, prompt: Prompt) -> Result<String, Report> {
-        self.console.prompt(prompt).ok_or_else(|| {
+    fn ask(&self, inquiry: Inquiry) -> Result<String, Report> {
+        self.console.inquire(inquiry).ok_or_else(|| {
             let found = "there is no console to ask on";
             Report::new(Code::NotConfirmed, found, DiskState::Untouched)
         })
@@ -392,7 +392,7 @@ impl MediaGuard<'_> {
         if !keeps_tables {
             text += "note: the old partition tables are not kept: the medium is read-only.\n";
         }
-        let answer = self.local.ask(Prompt {
+        let answer = self.local.ask(Inquiry {
             title: "RESTORE".into(),
             text,
             question: format!("Type yes to overwrite disk {}:", self.disk.number),

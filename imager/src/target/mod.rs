@@ -1,11 +1,13 @@
 //! The imager as `/init`: mounts, network, check-in, job, report, reboot.
 //!
 //! Owns: the order, and that process 1 never ends without a word. Does not own: its
-//! parts: command line ([`cmdline`]), network ([`net`]), consoles ([`console`]), the
-//! conversation with the server ([`session`]), the restore that needs none ([`local`]).
+//! parts: command line ([`cmdline`]), network and server ([`start`]), consoles ([`console`]),
+//! the conversation with the server ([`session`]), the restore that needs none ([`local`]).
 
 pub mod cmdline;
 pub mod console;
+pub mod discovery;
+pub mod form;
 pub mod hardware;
 pub mod heartbeat;
 pub mod inventory;
@@ -15,7 +17,9 @@ pub mod medium;
 pub mod net;
 mod observer;
 pub mod session;
+pub mod settings;
 pub mod shelf;
+mod start;
 pub mod system;
 pub mod watchdog;
 
@@ -25,6 +29,7 @@ use console::{Console, Key};
 use inventory::InUse;
 use journal::Journal;
 use session::{Engine, Session};
+use start::Stop;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -91,7 +96,7 @@ fn live(engine: Engine) -> End {
     let worked =
         worked.unwrap_or_else(|panic| Err(panic_report(panic.as_ref(), DiskState::NotInvolved)));
     let end = match worked {
-        Ok(after) => end_of(after, line.after, &console),
+        Ok(end) => end,
         Err(report) => match console.ask(&report, reboot_after(&report, line.error_reboot)) {
             Some(Key::PowerOff) => End::PowerOff,
             _ => End::Reboot,
@@ -112,7 +117,7 @@ fn reboot_after(report: &Report, chosen: Option<Duration>) -> Option<Duration> {
     chosen.or(again)
 }
 
-fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, Report> {
+fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<End, Report> {
     let state = |text: &'static str| console.update(move |view| view.state = text.to_owned());
     if let Some(found) = journal::damaged_initramfs(&journal::kernel_log()) {
         return Err(Report::new(Code::BootDamaged, found, DiskState::Untouched));
@@ -128,16 +133,19 @@ fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, 
             drives: &shelf::Machine,
             list: &engine.list,
         };
-        return local.run();
+        return Ok(end_of(local.run()?, line.after, console));
     }
     if let Some(id) = &line.medium {
         state("looking for the medium");
         say_medium(console, id);
     }
-    state("looking for the network and the server");
     // Disks are still appearing while the network comes up; both are waited for at once.
     let disks = std::thread::spawn(move || inventory::settled_disks(engine.list));
-    let connected = net::connect(line, inventory::raw_uuid(), &|text| console.say(text))?;
+    let connected = match start::find_server(line, inventory::raw_uuid(), console) {
+        Ok(connected) => connected,
+        Err(Stop::Report(report)) => return Err(*report),
+        Err(Stop::End(end)) => return Ok(end),
+    };
     let address = format!("{}/{}", connected.lease.address, connected.lease.prefix);
     let shown = format!(
         "{}, {}, {address}",
@@ -149,7 +157,7 @@ fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, 
         view.network = shown;
         view.server = server;
     });
-    let remote = Remote::new(&connected.server, line.pin.as_ref(), &Options::default())?;
+    let remote = Remote::new(&connected.server, Some(&connected.pin), &Options::default())?;
     let in_use = InUse {
         name: &connected.nic.name,
         address,
@@ -166,6 +174,7 @@ fn work(line: &CommandLine, console: &Console, engine: Engine) -> Result<After, 
         in_use: Some(in_use),
     }
     .run(disks)
+    .map(|after| end_of(after, line.after, console))
 }
 
 /// Says from which medium the machine was started: its drive may appear late.

@@ -1,44 +1,89 @@
-//! The network of a target: every card that has a cable asks for an address at the same
+//! The network of a target: every card that has a cable gets an address at the same
 //! time; the first from which the server can be reached is used.
 //!
 //! Owns: that choice, and the reports when there is nothing to choose. Does not own: DHCP
-//! ([`dhcp`]), the kernel's interface ([`netlink`], [`rtnl`]), HTTP ([`crate::remote`]).
+//! ([`dhcp`]), the kernel's interface ([`netlink`], [`rtnl`]), where the server is
+//! ([`super::discovery`]).
 
 pub mod card;
 pub mod configure;
 pub mod dhcp;
 pub mod netlink;
 pub mod nics;
-pub mod probe;
+mod reports;
 pub mod rtnl;
 
-use crate::remote::{ServerAddress, parse_list};
-use crate::target::cmdline::{CommandLine, NicChoice};
-use card::{Shared, Word};
+use crate::remote::ServerAddress;
+use crate::target::discovery::resolver::Way;
+use crate::target::discovery::{self, Found, Known, Source, Tried};
+use crate::target::settings::Settings;
+use card::{Shared, Task, Word};
 use configure::Configured;
-use dhcp::Lease;
+use dhcp::{Announced, Lease, Proxy};
 use nics::{Nic, Sysfs};
-use std::collections::BTreeMap;
-use std::path::Path;
+use pinned::Pin;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
-use wire::{Code, DiskState, Report};
+use wire::Report;
 
-/// Where name servers are written.
-pub(crate) const ETC: &str = "/etc";
-/// USB cards appear late.
-const NIC_LIMIT: Duration = Duration::from_secs(20);
-/// The slowest negotiations take some 10 s.
-const LINK_LIMIT: Duration = Duration::from_secs(40);
-/// From the first cable on. Spanning tree delays a link by up to 50 s; 90 s is the
-/// least (spec facts, "Time limits").
-const ADDRESS_LIMIT: Duration = Duration::from_secs(120);
-/// From the first address on: a server that is being restarted is waited for.
-const SERVER_LIMIT: Duration = Duration::from_secs(180);
 const PROBE_PAUSE: Duration = Duration::from_secs(2);
+/// A server beside the DHCP server answers as quickly as that one.
+const PROXY_WAIT: Duration = Duration::from_millis(1500);
 const TICK: Duration = Duration::from_millis(250);
+const MAX_PROXIES: usize = 4;
+const MAX_NOTES: usize = 8;
+
+/// What is looked for, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The kernel's command line.
+    pub line: Settings,
+    /// What a medium says, or what was typed.
+    pub settings: Settings,
+    /// Where that is from, in words.
+    pub settings_from: String,
+    /// The machine's UUID.
+    pub uuid: Option<[u8; 16]>,
+    /// Where name servers are written.
+    pub etc: PathBuf,
+    /// Nothing of this machine is changed: DHCP is only asked what it would give.
+    pub only_asks: bool,
+    /// How long things are waited for.
+    pub patience: Patience,
+}
+
+/// How long things are waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// A card. USB cards appear late.
+    pub card: Duration,
+    /// A link. The slowest negotiations take some 10 s.
+    pub link: Duration,
+    /// An address, from the first cable on. Spanning tree delays a link by up to 50 s;
+    /// 90 s is the least (spec facts, "Time limits").
+    pub address: Duration,
+    /// A server, from the first address on: one that is being restarted is waited for.
+    pub server: Duration,
+    /// The same where all who were asked have said no.
+    pub refused: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience {
+            card: Duration::from_secs(20),
+            link: Duration::from_secs(40),
+            address: Duration::from_secs(120),
+            server: Duration::from_secs(180),
+            refused: Duration::from_secs(30),
+        }
+    }
+}
 
 /// The way to the server.
 #[derive(Debug)]
@@ -49,8 +94,24 @@ pub struct Connected {
     pub lease: Lease,
     /// The server that answered.
     pub server: ServerAddress,
+    /// The key that it has.
+    pub pin: Pin,
+    /// Which source named it.
+    pub source: Source,
+    /// What was said on the way to it, by source.
+    pub outcomes: Vec<(Source, String)>,
     /// Holds the thread that renews the lease.
     _keeper: Arc<Shared>,
+}
+
+/// Why there is no way to the server.
+#[derive(Debug)]
+pub enum NoWay {
+    /// As `no-network-device`, `no-link`, `no-address`, `server-not-found` or `server-refused`, with
+    /// all that was seen and tried.
+    Report(Report),
+    /// It was told to stop.
+    Stopped,
 }
 
 /// Who wants to know what is going on: a line for the console and the log.
@@ -59,95 +120,113 @@ pub type Tell<'a> = &'a dyn Fn(&str);
 struct Card {
     nic: Nic,
     shared: Arc<Shared>,
-    link: bool,
+    /// The interface in use, once there is a link.
+    used: Option<Nic>,
     lease: Option<Lease>,
+    since: Instant,
+    configured: Option<Configured>,
+    proxies: Vec<Proxy>,
     notes: Vec<String>,
+    /// A search is under way.
+    searching: bool,
+    next_search: Instant,
+    /// How the last search went.
+    tried: Option<Tried>,
+}
+
+enum News {
+    Word(Word),
+    Tried(Box<Tried>),
+}
+
+impl From<Word> for News {
+    fn from(word: Word) -> Self {
+        News::Word(word)
+    }
 }
 
 struct Search<'a> {
-    line: &'a CommandLine,
-    uuid: Option<[u8; 16]>,
+    plan: &'a Plan,
+    /// Command line and settings together, but for the servers.
+    network: Settings,
     tell: Tell<'a>,
     sysfs: Sysfs,
     cards: BTreeMap<u32, Card>,
-    sender: Sender<(u32, Word)>,
-    words: Receiver<(u32, Word)>,
-    /// Outcome of the last try of each server by way of each card.
-    tried: BTreeMap<String, String>,
-    in_force: Option<(u32, Configured)>,
+    sender: Sender<(u32, News)>,
+    news: Receiver<(u32, News)>,
+    /// Problems that were told.
+    told: BTreeSet<String>,
 }
 
-/// Brings the network up and finds the server.
+/// Brings the network up and finds the server, until `stop` says so.
 ///
 /// # Errors
-/// `no-network-device`, `no-link`, `no-address` or `server-not-found`, with all that was
-/// seen and tried.
-pub fn connect(
-    line: &CommandLine,
-    uuid: Option<[u8; 16]>,
-    tell: Tell<'_>,
-) -> Result<Connected, Report> {
-    let (sender, words) = mpsc::channel();
+/// See [`NoWay`]. No card has an address then.
+pub fn connect(plan: &Plan, tell: Tell<'_>, stop: &dyn Fn() -> bool) -> Result<Connected, NoWay> {
+    let (sender, news) = mpsc::channel();
     let mut search = Search {
-        line,
-        uuid,
+        plan,
+        network: plan.line.clone().or(&plan.settings),
         tell,
         sysfs: Sysfs::default(),
         cards: BTreeMap::new(),
         sender,
-        words,
-        tried: BTreeMap::new(),
-        in_force: None,
+        news,
+        told: BTreeSet::new(),
     };
-    search.run()
+    if let Some(problem) = &search.network.lost_pin {
+        return Err(NoWay::Report(reports::lost_pin(problem)));
+    }
+    let outcome = search.run(stop);
+    if outcome.is_err() {
+        search.release(None);
+    }
+    outcome
 }
 
 impl Search<'_> {
-    fn run(&mut self) -> Result<Connected, Report> {
+    fn run(&mut self, stop: &dyn Fn() -> bool) -> Result<Connected, NoWay> {
         let began = Instant::now();
+        let patience = self.plan.patience;
         let mut first_link = None;
         let mut first_lease = None;
-        let mut next_probe = Instant::now();
-        loop {
+        while !stop() {
             self.find_cards();
-            self.hear();
+            if let Some((index, found)) = self.hear() {
+                return self.choose(index, found).map_err(NoWay::Report);
+            }
             let now = Instant::now();
-            if self.cards.values().any(|card| card.link) {
+            if self.cards.values().any(|card| card.used.is_some()) {
                 first_link.get_or_insert(now);
             }
             if self.cards.values().any(|card| card.lease.is_some()) {
                 first_lease.get_or_insert(now);
             }
-            if first_lease.is_some() && now >= next_probe {
-                if let Some(connected) = self.try_servers() {
-                    return Ok(connected);
-                }
-                next_probe = Instant::now() + PROBE_PAUSE;
-            }
+            self.start_searches(now);
             let passed =
                 |since: Option<Instant>, limit| since.is_some_and(|at| at.elapsed() > limit);
-            if self.cards.is_empty() && began.elapsed() > NIC_LIMIT {
-                return Err(self.no_device());
-            }
-            if first_link.is_none() && began.elapsed() > LINK_LIMIT {
-                return Err(self.no_link());
-            }
-            if first_lease.is_none() && passed(first_link, ADDRESS_LIMIT) {
-                return Err(self.no_address());
-            }
-            if passed(first_lease, SERVER_LIMIT) {
-                return Err(self.no_server());
-            }
+            let report = if self.cards.is_empty() && began.elapsed() > patience.card {
+                self.no_device()
+            } else if first_link.is_none() && began.elapsed() > patience.link {
+                self.no_link()
+            } else if first_lease.is_none() && passed(first_link, patience.address) {
+                self.no_address()
+            } else if passed(first_lease, patience.server)
+                || passed(first_lease, patience.refused) && self.all_said_no()
+            {
+                self.no_server()
+            } else {
+                continue;
+            };
+            return Err(NoWay::Report(report));
         }
+        Err(NoWay::Stopped)
     }
 
     /// Starts on cards that have appeared.
     fn find_cards(&mut self) {
-        for nic in self.sysfs.nics() {
-            let wanted = self.line.nic.as_ref();
-            if self.cards.contains_key(&nic.index)
-                || wanted.is_some_and(|choice| !choice.fits(&nic.name, &nic.mac_text()))
-            {
+        for nic in self.sysfs.chosen(self.network.nic.as_ref()) {
+            if self.cards.contains_key(&nic.index) {
                 continue;
             }
             (self.tell)(&format!(
@@ -156,202 +235,248 @@ impl Search<'_> {
                 nic.mac_text(),
                 nic.driver
             ));
-            let shared = card::spawn(nic.clone(), self.uuid, self.sender.clone());
+            let task = Task {
+                uuid: self.plan.uuid,
+                fixed: fixed_lease(&self.network),
+                vlan: self.network.vlan,
+                only_asks: self.plan.only_asks,
+                etc: self.plan.etc.clone(),
+            };
+            let now = Instant::now();
             let card = Card {
+                shared: card::spawn(nic.clone(), task, self.sender.clone()),
                 nic,
-                shared,
-                link: false,
+                used: None,
                 lease: None,
+                since: now,
+                configured: None,
+                proxies: Vec::new(),
                 notes: Vec::new(),
+                searching: false,
+                next_search: now,
+                tried: None,
             };
             self.cards.insert(card.nic.index, card);
         }
     }
 
-    /// Takes what the cards have told, waiting at most one tick.
-    fn hear(&mut self) {
+    /// Takes what the cards have told, waiting at most one tick. Gives the first server
+    /// that answered.
+    fn hear(&mut self) -> Option<(u32, Found)> {
         let mut wait = TICK;
         loop {
-            match self.words.recv_timeout(wait) {
-                Ok((index, word)) => {
-                    let Some(card) = self.cards.get_mut(&index) else {
-                        continue;
-                    };
-                    match word {
-                        Word::Link => {
-                            card.link = true;
-                            (self.tell)(&format!("network link {}", card.nic.name));
-                        }
-                        Word::Lease(lease) => {
-                            let Lease {
-                                address,
-                                prefix,
-                                server,
-                                ..
-                            } = &lease;
-                            (self.tell)(&format!(
-                                "network address {} {address}/{prefix} from {server}",
-                                card.nic.name
-                            ));
-                            card.lease = Some(lease);
-                        }
-                        Word::Note(text) => {
-                            (self.tell)(&text);
-                            if card.notes.len() < 8 {
-                                card.notes.push(text);
-                            }
-                        }
-                    }
-                    wait = Duration::ZERO;
-                }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
-            }
-        }
-    }
-
-    /// Tries every server from every card that has an address, oldest card first.
-    fn try_servers(&mut self) -> Option<Connected> {
-        let leases: Vec<(u32, Lease)> = self
-            .cards
-            .iter()
-            .filter_map(|(index, card)| Some((*index, card.lease.clone()?)))
-            .collect();
-        for (index, lease) in leases {
-            let name = self.cards.get(&index)?.nic.name.clone();
-            let servers = self.servers(&lease);
-            if servers.is_empty() {
-                let found = "neither deploy.server= nor DHCP option 186 names a server";
-                self.tried.insert(name.clone(), found.to_owned());
-            }
-            let configured = match self.put_in_force(index, &lease) {
-                Ok(configured) => configured,
-                Err(error) => {
-                    self.tried
-                        .insert(name, format!("configuring {}: {error}", lease.address));
-                    continue;
-                }
+            let (index, news) = match self.news.recv_timeout(wait) {
+                Ok(news) => news,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
             };
-            for server in servers {
-                match probe::reach(&server) {
-                    Ok(()) => return self.choose(index, lease, server, configured),
-                    Err(problem) => {
-                        let key = format!("{name} {server}");
-                        if self.tried.insert(key.clone(), problem.clone()).is_none() {
-                            (self.tell)(&format!("server {server} by way of {name}: {problem}"));
-                        }
+            match news {
+                News::Word(word) => self.take_word(index, word),
+                News::Tried(tried) => {
+                    if let Some(found) = self.take_tried(index, *tried) {
+                        return Some((index, found));
                     }
                 }
             }
+            wait = Duration::ZERO;
         }
-        None
     }
 
-    fn servers(&self, lease: &Lease) -> Vec<ServerAddress> {
-        let announced = || parse_list(&lease.announced.join(";")).unwrap_or_default();
-        let list = match self.line.servers.as_slice() {
-            [] => announced(),
-            given => given.to_vec(),
+    fn take_word(&mut self, index: u32, word: Word) {
+        let Some(card) = self.cards.get_mut(&index) else {
+            return;
         };
-        list.into_iter()
-            .map(|server| server.in_domain(lease.domain.as_deref()))
-            .collect()
-    }
-
-    /// Only one card has an address in force at a time, so that packets go its way.
-    fn put_in_force(&mut self, index: u32, lease: &Lease) -> std::io::Result<Configured> {
-        if let Some((current, configured)) = self.in_force {
-            if current == index {
-                return Ok(configured);
+        match word {
+            Word::Link(used) => {
+                (self.tell)(&format!("network link {}", used.name));
+                card.used = Some(used);
             }
-            configure::undo(configured)?;
-            self.in_force = None;
+            Word::Lease(lease) => self.take_lease(index, lease),
+            Word::Proxy(proxy) => {
+                if card.proxies.len() < MAX_PROXIES && !card.proxies.contains(&proxy) {
+                    let said = [&proxy.announced.options[..], &proxy.announced.vendor].concat();
+                    let said = said.join(", ");
+                    (self.tell)(&format!("note {} offers the server {said}", proxy.server));
+                    card.proxies.push(proxy);
+                }
+            }
+            Word::Note(text) => {
+                (self.tell)(&text);
+                if card.notes.len() < MAX_NOTES {
+                    card.notes.push(text);
+                }
+            }
         }
-        let configured = configure::apply(index, lease, Path::new(ETC))?;
-        self.in_force = Some((index, configured));
-        Ok(configured)
     }
 
-    fn choose(
-        &mut self,
-        index: u32,
-        lease: Lease,
-        server: ServerAddress,
-        configured: Configured,
-    ) -> Option<Connected> {
-        for (other, card) in &self.cards {
-            card.shared.stop.store(*other != index, Ordering::Relaxed);
+    fn take_lease(&mut self, index: u32, mut lease: Lease) {
+        let Some(card) = self.cards.get_mut(&index) else {
+            return;
+        };
+        let name = card.used.as_ref().unwrap_or(&card.nic).name.clone();
+        let Lease {
+            address,
+            prefix,
+            server,
+            ..
+        } = &lease;
+        let from = match self.network.fixed() {
+            Some(_) => "the settings".to_owned(),
+            None => server.to_string(),
+        };
+        (self.tell)(&format!(
+            "network address {name} {address}/{prefix} from {from}"
+        ));
+        if self.network.domain.is_some() {
+            lease.domain.clone_from(&self.network.domain);
         }
-        let card = self.cards.get(&index)?;
-        *card
-            .shared
-            .configured
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(configured);
+        if !self.network.dns.is_empty() {
+            lease.dns.clone_from(&self.network.dns);
+        }
+        if !self.plan.only_asks {
+            let used = card.used.as_ref().unwrap_or(&card.nic).index;
+            let undone = card.configured.take().map_or(Ok(()), configure::undo);
+            match undone.and_then(|()| configure::apply(used, &lease)) {
+                Ok(configured) => card.configured = Some(configured),
+                Err(error) => {
+                    let text = format!("{name}: configuring {}: {error}", lease.address);
+                    return self.take_word(index, Word::Note(text));
+                }
+            }
+        }
+        card.lease = Some(lease);
+        card.since = Instant::now();
+        card.next_search = card.since;
+    }
+
+    fn take_tried(&mut self, index: u32, tried: Tried) -> Option<Found> {
+        let card = self.cards.get_mut(&index)?;
+        card.searching = false;
+        card.next_search = Instant::now() + PROBE_PAUSE;
+        for (server, problem) in &tried.problems {
+            let text = format!("server {server} by way of {}: {problem}", card.nic.name);
+            if self.told.len() < 64 && !self.told.contains(&text) {
+                (self.tell)(&text);
+                self.told.insert(text);
+            }
+        }
+        let found = tried.found.clone();
+        card.tried = Some(tried);
+        found
+    }
+
+    /// Looks for the server from every card that has an address, all at once.
+    fn start_searches(&mut self, now: Instant) {
+        let (line, settings) = (&self.plan.line, &self.plan.settings);
+        for (index, card) in &mut self.cards {
+            let (Some(lease), Some(used)) = (&card.lease, &card.used) else {
+                continue;
+            };
+            if card.searching || now < card.next_search {
+                continue;
+            }
+            let known = Known {
+                command_line: line.servers(),
+                settings: settings.servers(),
+                settings_from: self.plan.settings_from.clone(),
+                lease: lease.clone(),
+                fixed: self.network.fixed().is_some(),
+                proxies: card.proxies.clone(),
+                pin: self.network.pin,
+                way: Way {
+                    device: Some(used.name.clone()),
+                    dns: lease.dns.clone(),
+                },
+            };
+            let proxies_may_come = !known.fixed && card.since.elapsed() < PROXY_WAIT;
+            if proxies_may_come && card.proxies.is_empty() && !discovery::is_named(&known) {
+                continue;
+            }
+            card.searching = true;
+            let (sender, index) = (self.sender.clone(), *index);
+            std::thread::spawn(move || {
+                let tried = Box::new(discovery::search(&known));
+                // Nobody listens any more once a card has been chosen.
+                let _ = sender.send((index, News::Tried(tried)));
+            });
+        }
+    }
+
+    /// Every card that could find a server has asked everybody, and another try would
+    /// be answered the same.
+    fn all_said_no(&self) -> bool {
+        self.cards.values().all(|card| match &card.tried {
+            Some(tried) => !tried.silent,
+            None => card.used.is_none(),
+        })
+    }
+
+    fn choose(&mut self, index: u32, found: Found) -> Result<Connected, Report> {
+        self.release(Some(index));
+        let gone = || reports::report(wire::Code::Internal, "the card is gone".to_owned());
+        let card = self.cards.get_mut(&index).ok_or_else(gone)?;
+        let lease = card.lease.clone().ok_or_else(gone)?;
+        if let Some(configured) = card.configured.take() {
+            if let Err(error) = configure::name_servers(&lease, &self.plan.etc) {
+                (self.tell)(&format!("note writing the name servers: {error}"));
+            }
+            let kept = card.shared.configured.lock();
+            *kept.unwrap_or_else(PoisonError::into_inner) = Some(configured);
+        }
+        let server = found.reached.server;
         (self.tell)(&format!(
             "server {server} answers by way of {}",
             card.nic.name
         ));
-        Some(Connected {
+        (self.tell)(&format!("server found by {}", found.source));
+        if found.reached.told {
+            let pin = found.reached.pin;
+            (self.tell)(&format!(
+                "note no pin was known; the server's key, as it says itself, is {pin}"
+            ));
+        }
+        Ok(Connected {
             nic: card.nic.clone(),
             lease,
             server,
+            pin: found.reached.pin,
+            source: found.source,
+            outcomes: card.tried.take().unwrap_or_default().outcomes,
             _keeper: Arc::clone(&card.shared),
         })
     }
 
-    fn no_device(&self) -> Report {
-        let driverless = self.sysfs.driverless();
-        let mut found = match &self.line.nic {
-            Some(NicChoice::Mac(choice) | NicChoice::Name(choice)) => {
-                format!("no network card fits deploy.nic={choice}")
+    /// Ends the threads of all cards but one, and takes their addresses away.
+    fn release(&mut self, but: Option<u32>) {
+        for (index, card) in &mut self.cards {
+            if Some(*index) == but {
+                continue;
             }
-            None => "no network card is there".to_owned(),
-        };
-        if !driverless.is_empty() {
-            let ids = driverless.join(", ");
-            found.push_str(&format!("; PCI network controllers without driver: {ids}"));
+            card.shared.stop.store(true, Ordering::Relaxed);
+            if let Some(configured) = card.configured.take()
+                && let Err(error) = configure::undo(configured)
+            {
+                (self.tell)(&format!(
+                    "note {}: taking its address: {error}",
+                    card.nic.name
+                ));
+            }
         }
-        report(Code::NoNetworkDevice, found)
-    }
-
-    fn no_link(&self) -> Report {
-        let cards: Vec<String> = self.cards.values().map(Card::describe).collect();
-        report(Code::NoLink, format!("no link at {}", cards.join(", ")))
-    }
-
-    fn no_address(&self) -> Report {
-        let cards = self.cards.values().map(|card| {
-            let state = if !card.link {
-                "no link".to_owned()
-            } else if card.notes.is_empty() {
-                format!(
-                    "no answer in {}",
-                    wire::size::duration(ADDRESS_LIMIT.as_secs())
-                )
-            } else {
-                card.notes.join("; ")
-            };
-            format!("{}: {state}", card.describe())
-        });
-        report(Code::NoAddress, cards.collect::<Vec<_>>().join(" | "))
-    }
-
-    fn no_server(&self) -> Report {
-        let tried: Vec<String> = self
-            .tried
-            .iter()
-            .map(|(what, how)| format!("{what}: {how}"))
-            .collect();
-        report(Code::ServerNotFound, tried.join(" | "))
     }
 }
 
-impl Card {
-    fn describe(&self) -> String {
-        format!("{} ({})", self.nic.name, self.nic.mac_text())
-    }
-}
-
-fn report(code: Code, found: String) -> Report {
-    Report::new(code, found, DiskState::NotInvolved)
+/// An address of the settings in the form of a lease.
+fn fixed_lease(settings: &Settings) -> Option<Lease> {
+    let (address, prefix) = settings.fixed()?;
+    Some(Lease {
+        address,
+        prefix,
+        routers: settings.gateway.into_iter().collect(),
+        dns: settings.dns.clone(),
+        domain: settings.domain.clone(),
+        server: Ipv4Addr::UNSPECIFIED,
+        valid: None,
+        renew: Duration::MAX,
+        rebind: Duration::MAX,
+        announced: Announced::default(),
+    })
 }

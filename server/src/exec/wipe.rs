@@ -74,6 +74,9 @@ mod tests {
             disk_check: None,
             disk_check_at: None,
             san_disks: None,
+            local_boot: crate::netboot::LocalBoot::Auto,
+            hardware: None,
+            boots: None,
             first_seen: 0,
             last_seen: 0,
         }

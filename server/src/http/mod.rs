@@ -19,12 +19,12 @@ pub mod tls;
 
 use crate::app::App;
 use crate::failure::Failure;
-use axum::Router;
 use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use wire::{PROTOCOL_HEADER, PROTOCOL_VERSION, SOFTWARE_VERSION};
@@ -32,20 +32,33 @@ use wire::{PROTOCOL_HEADER, PROTOCOL_VERSION, SOFTWARE_VERSION};
 /// Header with the server's software version.
 pub const VERSION_HEADER: &str = "deploy-version";
 
-/// All routes of the data port.
-pub fn data_router(app: Arc<App>) -> Router {
+/// All routes of the data port, which is `data_port`.
+pub fn data_router(app: Arc<App>, data_port: u16) -> Router {
     Router::new()
+        .merge(introduction(&app, data_port))
         .merge(target::router(Arc::clone(&app)))
         .merge(console(app))
         .layer(middleware::from_fn(versions))
 }
 
-/// Routes of the plain port: `boot` for everybody, the console for this host.
-pub fn plain_router(app: Arc<App>, boot: Router) -> Router {
+/// Routes of the plain port: `boot` and where the data port is for everybody, the console
+/// for this host.
+pub fn plain_router(app: Arc<App>, boot: Router, data_port: u16) -> Router {
+    let introduction = introduction(&app, data_port).layer(middleware::from_fn(versions));
     let console = console(app)
         .layer(middleware::from_fn(versions))
         .layer(middleware::from_fn(loopback_only));
-    boot.merge(console)
+    boot.merge(introduction).merge(console)
+}
+
+/// Where the data port is and which key it has. A boot script says the same, as openly.
+fn introduction(app: &App, data_port: u16) -> Router {
+    let message = wire::Introduction {
+        data_port,
+        pin: app.pin.to_string(),
+    };
+    let answer = move || std::future::ready(Json(message.clone()));
+    Router::new().route(wire::INTRODUCTION_PATH, get(answer))
 }
 
 /// The web page and the API.
@@ -129,7 +142,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let app = Arc::new(app(dir.path(), 0).await);
         let boot = Router::new().route("/boot/boot.ipxe", get(|| async { "#!ipxe" }));
-        let service = TowerToHyperService::new(plain_router(app, boot));
+        let service = TowerToHyperService::new(plain_router(app, boot, 26501));
         let status = async |peer: &str, path: &str| {
             let request = Request::get(path).header("authorization", "Bearer t");
             let mut request = request.body(Body::empty()).unwrap();
@@ -149,6 +162,8 @@ mod tests {
                 assert_eq!(status(far, path).await, 403, "{path} from {far}");
             }
         }
-        assert_eq!(status("192.0.2.7:5", "/boot/boot.ipxe").await, 200);
+        for path in ["/boot/boot.ipxe", wire::INTRODUCTION_PATH] {
+            assert_eq!(status("192.0.2.7:5", path).await, 200, "{path}");
+        }
     }
 }

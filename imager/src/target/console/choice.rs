@@ -17,6 +17,8 @@ pub enum Key {
     Reboot,
     /// `s`
     Shell,
+    /// Esc, where settings can be changed. Needs no Enter: it changes nothing by itself.
+    Settings,
 }
 
 /// The state of one keyboard.
@@ -32,6 +34,7 @@ impl Key {
             Key::PowerOff => "power off",
             Key::Reboot => "reboot",
             Key::Shell => "rescue shell",
+            Key::Settings => "settings",
         }
     }
 
@@ -43,6 +46,13 @@ impl Key {
             _ => None,
         }
     }
+}
+
+/// Whether the Esc key is among what was typed. Cursor and function keys begin with the
+/// same byte, and more follows at once.
+pub fn is_escape(typed: &[u8]) -> bool {
+    let last = typed.iter().rposition(|byte| *byte == 0x1b);
+    last.is_some_and(|at| !matches!(typed.get(at.saturating_add(1)), Some(b'[' | b'O')))
 }
 
 impl Keyboard {
@@ -95,6 +105,22 @@ mod tests {
             "", "\n\n", "p", "px\n", "p \n", "\x1b[A\n", "quit\n\n", "p\x1b\n",
         ] {
             assert_eq!(typed(text), [], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_escape_key_is_told_from_cursor_keys() {
+        for (typed, is) in [
+            (&b"\x1b"[..], true),
+            (b"abc\x1b", true),
+            (b"\x1b\x1b", true),
+            (b"\x1b[A\x1b", true),
+            (b"\x1b[A", false),
+            (b"\x1bOP", false),
+            (b"", false),
+            (b"e", false),
+        ] {
+            assert_eq!(super::is_escape(typed), is, "{typed:?}");
         }
     }
 

@@ -29,11 +29,14 @@
 //! | `done` | the result is stored: success |
 //! | `failed CODE` | an error; the report follows in lines of its own |
 //! | `keys: ...` | the error screen is up |
+//! | `server found by SOURCE` | which of the six sources named the server |
+//! | `settings: LABEL [DEFAULT]: ` | a line is to be typed; no line end stands behind it |
 //! | `rebooting`, `powering off` | last line |
 
 pub mod choice;
+mod inquiry;
+pub mod line;
 mod pace;
-mod prompt;
 pub mod screen;
 pub mod shell;
 mod thread;
@@ -41,24 +44,34 @@ pub mod tty;
 pub mod view;
 
 pub use choice::Key;
-pub use prompt::Prompt;
+pub use inquiry::Inquiry;
+pub use line::{Answer, Prompt};
 pub use view::{JobView, View};
 
 use super::journal::Journal;
 use crate::alive;
 use crate::progress::Tracker;
-use prompt::Answer;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wire::Report;
+
+/// What a line is asked for.
+pub(super) enum Asking {
+    /// A setting.
+    Setting(Prompt),
+    /// Something that needs an explanation.
+    Inquiry(Inquiry),
+}
 
 pub(super) enum Command {
     Say(String),
     Update(Box<dyn FnOnce(&mut View) + Send>),
     Track(Option<Arc<Tracker>>),
     Ask(Box<Question>),
-    Prompt(Box<(Prompt, Answer)>),
+    Prompt(Box<Asking>, Sender<Answer>),
+    Escape(Option<Arc<AtomicBool>>),
     Shell(Sender<()>),
     Flush(Sender<()>),
 }
@@ -66,6 +79,8 @@ pub(super) enum Command {
 pub(super) struct Question {
     report: Report,
     reboot_after: Option<Duration>,
+    /// Esc opens the settings, and any key ends the countdown.
+    settings: bool,
     answer: Sender<Key>,
 }
 
@@ -121,6 +136,20 @@ impl Console {
     /// The error screen: returns what was chosen and confirmed ([`Key::Reboot`] after
     /// `reboot_after`). The rescue shell is run from here and does not end it.
     pub fn ask(&self, report: &Report, reboot_after: Option<Duration>) -> Option<Key> {
+        self.question(report, reboot_after, false)
+    }
+
+    /// As [`Console::ask`], where Esc gives [`Key::Settings`] and any key ends the countdown.
+    pub fn ask_or_settings(&self, report: &Report, reboot_after: Option<Duration>) -> Option<Key> {
+        self.question(report, reboot_after, true)
+    }
+
+    fn question(
+        &self,
+        report: &Report,
+        reboot_after: Option<Duration>,
+        settings: bool,
+    ) -> Option<Key> {
         self.journal.add(
             super::uptime_ms(),
             &format!("failed {}\n{report}", report.code),
@@ -131,29 +160,41 @@ impl Console {
         self.send(Command::Ask(Box::new(Question {
             report,
             reboot_after,
+            settings,
             answer,
         })));
         answered.recv().ok()
     }
 
+    /// Has a line typed on any of the consoles.
+    pub fn prompt(&self, prompt: Prompt) -> Answer {
+        self.line(Asking::Setting(prompt))
+    }
+
     /// Asks a person for a line, and waits for it as long as it takes. Whoever presses Enter
-    /// first answers, on whatever console. None: the consoles are gone.
-    pub fn prompt(&self, prompt: Prompt) -> Option<String> {
+    /// first answers, on whatever console. None: there is no console.
+    pub fn inquire(&self, inquiry: Inquiry) -> Option<String> {
         let now = super::uptime_ms();
-        self.journal
-            .add(now, &format!("{}\nasked: {}", prompt.text, prompt.question));
-        let (given, answered) = mpsc::channel();
-        let place = Arc::new(Mutex::new(String::new()));
-        let answer = Answer {
-            place: Arc::clone(&place),
-            given,
+        let asked = format!("{}\nasked: {}", inquiry.text, inquiry.question);
+        self.journal.add(now, &asked);
+        let Answer::Line(typed) = self.line(Asking::Inquiry(inquiry)) else {
+            return None;
         };
-        self.send(Command::Prompt(Box::new((prompt, answer))));
-        answered.recv().ok()?;
-        let typed = place.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.journal
-            .add(super::uptime_ms(), &format!("answered: {typed}"));
+        let answered = format!("answered: {typed}");
+        self.journal.add(super::uptime_ms(), &answered);
         Some(typed)
+    }
+
+    fn line(&self, asking: Asking) -> Answer {
+        let _nobody_may_come = alive::patience();
+        let (answer, answered) = mpsc::channel();
+        self.send(Command::Prompt(Box::new(asking), answer));
+        answered.recv().unwrap_or(Answer::Idle)
+    }
+
+    /// From now on Esc sets this; with `None` it does nothing again.
+    pub fn listen_for_escape(&self, pressed: Option<Arc<AtomicBool>>) {
+        self.send(Command::Escape(pressed));
     }
 
     /// Runs a rescue shell on the main console until it ends.

@@ -2,18 +2,20 @@
 //!
 //! Owns: drawing, lines, keys. Does not own: when something is said.
 
-use super::choice::{Key, Keyboard};
+use super::choice::{Key, Keyboard, is_escape};
+use super::line::{self, Answer, Editor};
 use super::pace::Pace;
-use super::prompt::{Answer, Asking, Pressed, Prompt, Typing};
 use super::screen::Screen;
 use super::tty::{Kind, Tty};
 use super::view::{self, Frame, View};
-use super::{Command, Question, shell};
+use super::{Asking, Command, Question, shell};
 use crate::progress::Tracker;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
+use wire::size;
 
 /// A second's digits of the uptime change at once; more often nobody looks.
 const TICK: Duration = Duration::from_millis(250);
@@ -25,14 +27,24 @@ pub(super) struct Consoles {
     tracker: Option<Arc<Tracker>>,
     pace: Pace,
     question: Option<Asked>,
-    asking: Option<Asking>,
+    prompt: Option<Prompted>,
+    escape: Option<Arc<AtomicBool>>,
 }
 
 struct Line {
     tty: Tty,
     screen: Screen,
     keyboard: Keyboard,
-    typing: Typing,
+    editor: Editor,
+}
+
+struct Prompted {
+    asking: Box<Asking>,
+    answer: Sender<Answer>,
+    /// The part of a long text that screens show.
+    page: usize,
+    /// When a key was last pressed.
+    since: Duration,
 }
 
 struct Asked {
@@ -46,7 +58,7 @@ impl Consoles {
             tty,
             screen: Screen::default(),
             keyboard: Keyboard::default(),
-            typing: Typing::default(),
+            editor: Editor::default(),
         };
         Consoles {
             origin: Instant::now(),
@@ -55,7 +67,8 @@ impl Consoles {
             tracker: None,
             pace: Pace::default(),
             question: None,
-            asking: None,
+            prompt: None,
+            escape: None,
         }
     }
 
@@ -73,8 +86,13 @@ impl Consoles {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.progress();
-            self.typed();
-            self.keys();
+            if self.prompt.is_some() {
+                self.type_line();
+            } else if self.question.is_some() {
+                self.keys();
+            } else if self.escape.is_some() {
+                self.listen();
+            }
             self.draw();
         }
     }
@@ -93,9 +111,11 @@ impl Consoles {
                 self.pace = Pace::default();
             }
             Command::Ask(question) => self.ask(question),
-            Command::Prompt(asked) => {
-                let (prompt, answer) = *asked;
-                self.prompt(prompt, answer);
+            Command::Prompt(asking, answer) => self.begin_line(asking, answer),
+            Command::Escape(pressed) => {
+                // What was typed before is not meant.
+                self.forget_keys();
+                self.escape = pressed;
             }
             Command::Shell(done) => {
                 self.shell(self.ttys.len().saturating_sub(1));
@@ -141,67 +161,112 @@ impl Consoles {
     fn ask(&mut self, question: Box<Question>) {
         self.serial(&format!("failed {}", question.report.code));
         self.serial(&question.report.to_string());
-        self.forget_typed();
+        // What was typed during the job is no answer.
+        self.forget_keys();
         self.serial("keys: p power off, r reboot, s rescue shell; then Enter");
+        if question.settings {
+            let after = question.reboot_after.map(|after| {
+                let after = size::duration(after.as_secs());
+                format!("; the local disk is booted in {after}, any key stops that")
+            });
+            self.serial(&format!("keys: Esc settings{}", after.unwrap_or_default()));
+        }
         self.question = Some(Asked {
             question,
             since: self.now(),
         });
     }
 
-    /// What was typed before somebody was asked is no answer.
-    fn forget_typed(&mut self) {
+    fn forget_keys(&mut self) {
         for console in &mut self.ttys {
             while !console.tty.typed().is_empty() {}
             console.keyboard = Keyboard::default();
-            console.typing = Typing::default();
         }
     }
 
-    fn prompt(&mut self, prompt: Prompt, answer: Answer) {
-        self.forget_typed();
-        self.serial(&prompt.text);
-        self.serial(&format!("asked: {}", prompt.question));
-        self.asking = Some(Asking {
-            prompt,
+    fn listen(&mut self) {
+        let mut pressed = false;
+        for console in &mut self.ttys {
+            pressed |= is_escape(&console.tty.typed());
+        }
+        if let Some(escape) = self.escape.as_ref().filter(|_| pressed) {
+            escape.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn begin_line(&mut self, asking: Box<Asking>, answer: Sender<Answer>) {
+        if self.ttys.is_empty() {
+            // Nobody waits if the asker is gone.
+            let _ = answer.send(Answer::Idle);
+            return;
+        }
+        self.forget_keys();
+        let said = match asking.as_ref() {
+            Asking::Setting(prompt) => {
+                let problem = match prompt.problem.as_str() {
+                    "" => String::new(),
+                    problem => format!("deploy-os: note {problem}\n"),
+                };
+                format!("{problem}deploy-os: {}", line::serial(prompt))
+            }
+            Asking::Inquiry(inquiry) => {
+                self.serial(&inquiry.text);
+                self.serial(&format!("asked: {}", inquiry.question));
+                String::new()
+            }
+        };
+        for console in &mut self.ttys {
+            console.editor = Editor::default();
+            if console.tty.kind == Kind::Serial {
+                console.tty.write(&said);
+            }
+        }
+        self.prompt = Some(Prompted {
+            asking,
             answer,
             page: 0,
+            since: self.now(),
         });
     }
 
-    /// Keys while a question is open: they appear where they are typed.
-    fn typed(&mut self) {
-        if self.asking.is_none() {
-            return;
-        }
-        for at in 0..self.ttys.len() {
-            for byte in self.ttys[at].tty.typed() {
-                let console = &mut self.ttys[at];
-                let pressed = console.typing.press(byte);
-                let echo = match &pressed {
-                    Pressed::Added(char) => char.to_string(),
-                    Pressed::Removed => "\x08 \x08".to_owned(),
-                    Pressed::Line(_) => "\n".to_owned(),
-                    Pressed::Nothing | Pressed::Next => String::new(),
-                };
-                if console.tty.kind == Kind::Serial {
-                    console.tty.write(&echo);
-                }
-                match (pressed, &mut self.asking) {
-                    (Pressed::Next, Some(asking)) => asking.page += 1,
-                    (Pressed::Line(line), asking) => {
-                        if let Some(asking) = asking.take() {
-                            let answer = asking.answer;
-                            let place = answer.place.lock();
-                            *place.unwrap_or_else(PoisonError::into_inner) = line;
-                            // Nobody waits if the asker is gone.
-                            let _ = answer.given.send(());
-                        }
-                        return;
-                    }
-                    _ => {}
-                }
+    fn type_line(&mut self) {
+        let now = self.now();
+        let is_inquiry = |prompted: &Prompted| matches!(*prompted.asking, Asking::Inquiry(_));
+        let is_inquiry = self.prompt.as_ref().is_some_and(is_inquiry);
+        let mut answered = None;
+        let mut any = false;
+        let mut tabs = 0;
+        for console in &mut self.ttys {
+            let typed = console.tty.typed();
+            any |= !typed.is_empty();
+            tabs += typed.iter().filter(|&&byte| byte == b'\t').count();
+            let (echo, answer) = console.editor.press(&typed);
+            // What a person has to decide is not left by a key.
+            let answer = answer.filter(|answer| !is_inquiry || *answer != Answer::Escape);
+            if console.tty.kind == Kind::Serial {
+                console.tty.write(&echo);
             }
+            answered = answered.or(answer);
+        }
+        let Some(prompted) = &mut self.prompt else {
+            return;
+        };
+        if any {
+            prompted.since = now;
+        }
+        prompted.page += tabs;
+        let patience = match prompted.asking.as_ref() {
+            Asking::Setting(prompt) => prompt.patience,
+            Asking::Inquiry(_) => None,
+        };
+        if patience.is_some_and(|limit| now.saturating_sub(prompted.since) >= limit) {
+            answered = answered.or(Some(Answer::Idle));
+        }
+        if let Some(answer) = answered
+            && let Some(prompted) = self.prompt.take()
+        {
+            // Nobody waits if the asker is gone.
+            let _ = prompted.answer.send(answer);
         }
     }
 
@@ -214,7 +279,20 @@ impl Consoles {
             return;
         }
         for at in 0..self.ttys.len() {
-            for byte in self.ttys[at].tty.typed() {
+            let typed = self.ttys[at].tty.typed();
+            let settings = self.question.as_ref().is_some_and(|a| a.question.settings);
+            if settings && is_escape(&typed) {
+                self.answer(Key::Settings);
+                return;
+            }
+            if let Some(asked) = self
+                .question
+                .as_mut()
+                .filter(|_| settings && !typed.is_empty())
+            {
+                asked.question.reboot_after = None;
+            }
+            for byte in typed {
                 let console = &mut self.ttys[at];
                 let confirmed = console.keyboard.press(now, byte);
                 if console.tty.kind == Kind::Serial
@@ -277,18 +355,26 @@ impl Consoles {
         let now = self.now();
         let snapshot = self.tracker.as_ref().and_then(|tracker| tracker.snapshot());
         for console in self.ttys.iter_mut().filter(|c| c.tty.kind == Kind::Screen) {
-            let frame: Frame = match (&self.question, &self.asking) {
-                (None, Some(asking)) => {
-                    view::asking(&asking.prompt, console.typing.line(), asking.page)
-                }
-                (Some(asked), _) => {
+            let frame: Frame = match (&self.prompt, &self.question) {
+                (Some(prompted), _) => match prompted.asking.as_ref() {
+                    Asking::Setting(prompt) => line::frame(prompt, &console.editor.typed),
+                    Asking::Inquiry(inquiry) => {
+                        view::asking(inquiry, &console.editor.typed, prompted.page)
+                    }
+                },
+                (None, Some(asked)) => {
                     let left = asked.question.reboot_after.map(|limit| {
                         limit
                             .saturating_sub(now.saturating_sub(asked.since))
                             .as_secs()
                     });
                     let pending = console.keyboard.pending(now);
-                    view::error(&self.view, &asked.question.report, pending, left)
+                    let report = &asked.question.report;
+                    let frame = view::error(&self.view, report, pending, left);
+                    match asked.question.settings {
+                        true => view::with_settings(frame, pending, left),
+                        false => frame,
+                    }
                 }
                 (None, None) => view::running(
                     &self.view,

@@ -4,8 +4,8 @@
 //! devices and escape codes ([`super::screen`]). Only printable ASCII leaves here: a
 //! plain VGA font has nothing else in a place that can be relied on.
 
+use super::Inquiry;
 use super::choice::Key;
-use super::prompt::Prompt;
 use crate::progress::{Snapshot, bar};
 use wire::{Report, Step, size};
 
@@ -185,11 +185,11 @@ pub fn error(view: &View, report: &Report, pending: Option<Key>, reboot_in: Opti
 
 /// The view of a question, with the answer as far as it is typed. A text that is too long
 /// for one screen has several pages, which go round.
-pub fn asking(prompt: &Prompt, typed: &str, page: usize) -> Frame {
+pub fn asking(inquiry: &Inquiry, typed: &str, page: usize) -> Frame {
     const BELOW: usize = 5;
-    let mut frame = Frame::titled(Style::Title, &prompt.title);
+    let mut frame = Frame::titled(Style::Title, &inquiry.title);
     frame.blank();
-    let lines: Vec<String> = prompt.text.lines().flat_map(lines_of).collect();
+    let lines: Vec<String> = inquiry.text.lines().flat_map(lines_of).collect();
     let room = ROWS - BELOW - frame.rows.len();
     let pages = lines.len().div_ceil(room).max(1);
     for line in lines.iter().skip((page % pages) * room).take(room) {
@@ -199,7 +199,7 @@ pub fn asking(prompt: &Prompt, typed: &str, page: usize) -> Frame {
         frame.blank();
     }
     frame.push(Style::Plain, &"-".repeat(COLUMNS));
-    frame.push(Style::Bold, &format!("  {}", prompt.question));
+    frame.push(Style::Bold, &format!("  {}", inquiry.question));
     frame.push(Style::Notice, &format!("  > {typed}_"));
     frame.blank();
     let more = match pages {
@@ -226,6 +226,33 @@ fn lines_of(line: &str) -> Vec<String> {
     wrapped.iter().map(|part| indent.clone() + part).collect()
 }
 
+/// The error view where settings can be changed: its last two rows say so.
+pub fn with_settings(mut frame: Frame, pending: Option<Key>, local_in: Option<u64>) -> Frame {
+    frame.rows.truncate(ROWS - 2);
+    frame.push(
+        Style::Bold,
+        "   p  power off      r  reboot      s  rescue shell      Esc  settings",
+    );
+    match (pending, local_in) {
+        (Some(key), _) => frame.push(
+            Style::Notice,
+            &format!(
+                "   {}: press Enter to confirm, any other key to cancel",
+                key.name()
+            ),
+        ),
+        (None, Some(seconds)) => frame.push(
+            Style::Notice,
+            &format!(
+                "   The local disk is booted in {}. Any key stops that.",
+                size::duration(seconds)
+            ),
+        ),
+        (None, None) => frame.push(Style::Plain, "   Press a key, then Enter; Esc alone."),
+    }
+    frame
+}
+
 /// What a step is called on the screen.
 pub fn step_name(verb: &str, step: Step) -> String {
     crate::progress::terminal::step_name(verb, step)
@@ -248,7 +275,7 @@ pub fn plain(text: &str) -> String {
 }
 
 impl Frame {
-    fn titled(style: Style, right: &str) -> Frame {
+    pub(super) fn titled(style: Style, right: &str) -> Frame {
         let left = format!(" Deploy-OS {}", wire::SOFTWARE_VERSION);
         let gap = COLUMNS.saturating_sub(left.len() + right.len() + 1);
         let mut frame = Frame::default();
@@ -256,7 +283,7 @@ impl Frame {
         frame
     }
 
-    fn push(&mut self, style: Style, text: &str) {
+    pub(super) fn push(&mut self, style: Style, text: &str) {
         let mut text = plain(text);
         if text.len() > COLUMNS {
             text.truncate(COLUMNS - 3);
@@ -265,16 +292,16 @@ impl Frame {
         self.rows.push((style, text));
     }
 
-    fn blank(&mut self) {
+    pub(super) fn blank(&mut self) {
         self.push(Style::Plain, "");
     }
 
-    fn field(&mut self, label: &str, text: &str, max_rows: usize) {
+    pub(super) fn field(&mut self, label: &str, text: &str, max_rows: usize) {
         self.wrapped(Style::Plain, &format!("  {label:<LABEL$}"), text, max_rows);
     }
 
     /// Text over several rows; what does not fit ends with dots.
-    fn wrapped(&mut self, style: Style, first: &str, text: &str, max_rows: usize) {
+    pub(super) fn wrapped(&mut self, style: Style, first: &str, text: &str, max_rows: usize) {
         let width = COLUMNS - first.len() - 1;
         let mut lines = wrap(&plain(text), width);
         if lines.len() > max_rows {

@@ -1,6 +1,6 @@
 //! Golden screens.
 
-use super::{COLUMNS, Frame, JobView, Prompt, ROWS, View, asking, error, running};
+use super::{COLUMNS, Frame, Inquiry, JobView, ROWS, View, asking, error, running, with_settings};
 use crate::progress::Snapshot;
 use crate::target::console::choice::Key;
 use proptest::prelude::*;
@@ -122,8 +122,8 @@ fn an_error_with_a_choice_to_confirm() {
     );
 }
 
-fn prompt() -> Prompt {
-    Prompt {
+fn inquiry() -> Inquiry {
+    Inquiry {
         title: "RESTORE".into(),
         text: "The image of pc-7 can be restored to one of these disks:\n  \
                0  /dev/sda  20.0 GiB  QEMU HARDDISK  serial DEPLOY1\n"
@@ -136,7 +136,7 @@ fn prompt() -> Prompt {
 fn a_question() {
     golden(
         "asking",
-        &text(&asking(&prompt(), "0", 0)),
+        &text(&asking(&inquiry(), "0", 0)),
         include_str!("golden/asking.txt"),
     );
 }
@@ -144,17 +144,35 @@ fn a_question() {
 #[test]
 fn a_long_question_has_pages_that_go_round() {
     let lines: Vec<String> = (0..40).map(|n| format!("  line {n}")).collect();
-    let prompt = Prompt {
+    let inquiry = Inquiry {
         text: lines.join("\n") + "\n" + &"word ".repeat(40),
-        ..prompt()
+        ..inquiry()
     };
     let pages: Vec<String> = (0..4)
-        .map(|page| text(&asking(&prompt, "", page)))
+        .map(|page| text(&asking(&inquiry, "", page)))
         .collect();
     assert!(pages[0].contains("    line 0\n") && pages[0].contains("page 1 of 3"));
     assert!(pages[1].contains("line 18\n") && !pages[1].contains("line 17\n"));
     assert!(pages[2].contains("line 39\n") && pages[2].matches("word").count() == 40);
     assert_eq!(pages[3], pages[0]);
+}
+
+#[test]
+fn no_server_and_what_can_be_done() {
+    let report = Report::new(
+        Code::ServerNotFound,
+        "eth0 10.0.0.50/24: command line: not given; DHCP options: not offered; settings: no medium; \
+         vendor class: not offered; DNS service: _deploy._tcp.lab.example: there is no such name (name server 10.0.0.2); \
+         DNS host: http://deploy.lab.example:80: connection refused (10.0.0.9:80)",
+        DiskState::NotInvolved,
+    );
+    let view = View::default();
+    let frame = error(&view, &report, None, Some(5));
+    let counting = text(&with_settings(frame.clone(), None, Some(5)));
+    golden("no_server", &counting, include_str!("golden/no_server.txt"));
+    let stopped = text(&with_settings(frame.clone(), None, None));
+    assert!(!stopped.contains("local disk") && stopped.contains("Esc"));
+    assert!(text(&with_settings(frame, Some(Key::Reboot), None)).contains("reboot: press Enter"));
 }
 
 proptest! {
@@ -174,7 +192,7 @@ proptest! {
         view.log(&log);
         text(&running(&view, Some(&Snapshot { done, total, ..snapshot() }), done));
         text(&error(&view, &report, None, Some(total)));
-        let prompt = Prompt { title: "x".into(), text: view.notice.clone(), question: view.state.clone() };
-        text(&asking(&prompt, &view.machine, done as usize));
+        let inquiry = Inquiry { title: "x".into(), text: view.notice.clone(), question: view.state.clone() };
+        text(&asking(&inquiry, &view.machine, done as usize));
     }
 }

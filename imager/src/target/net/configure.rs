@@ -1,6 +1,7 @@
 //! Putting a lease into force: address, default route, name servers.
 //!
-//! Owns: the order, and undoing it. Does not own: the lease.
+//! Owns: the order, and undoing it. Does not own: the lease. Several cards may have their
+//! addresses at a time, while a server is looked for; name servers are those of one.
 
 use super::dhcp::Lease;
 use super::netlink::{Request, broadcast};
@@ -17,11 +18,11 @@ pub struct Configured {
     prefix: u8,
 }
 
-/// Configures an interface by its lease and makes its name servers ours.
+/// Configures an interface by its lease.
 ///
 /// # Errors
 /// The kernel's, with what was being done.
-pub fn apply(index: u32, lease: &Lease, etc: &Path) -> io::Result<Configured> {
+pub fn apply(index: u32, lease: &Lease) -> io::Result<Configured> {
     let mut kernel = Rtnl::open()?;
     let (address, prefix) = (lease.address, lease.prefix);
     kernel.request(Request::AddAddress {
@@ -37,17 +38,25 @@ pub fn apply(index: u32, lease: &Lease, etc: &Path) -> io::Result<Configured> {
             on_link,
         })?;
     }
+    Ok(Configured {
+        index,
+        address,
+        prefix,
+    })
+}
+
+/// Makes the name servers of a lease those of this machine.
+///
+/// # Errors
+/// Files in `etc` cannot be written.
+pub fn name_servers(lease: &Lease, etc: &Path) -> io::Result<()> {
     std::fs::create_dir_all(etc)?;
     std::fs::write(etc.join("resolv.conf"), resolv_conf(lease))?;
     let hosts = etc.join("hosts");
     if !hosts.exists() {
         std::fs::write(hosts, "127.0.0.1 localhost\n::1 localhost\n")?;
     }
-    Ok(Configured {
-        index,
-        address,
-        prefix,
-    })
+    Ok(())
 }
 
 /// Takes the address away again; its routes go with it.
@@ -83,7 +92,7 @@ fn resolv_conf(lease: &Lease) -> String {
 #[cfg(test)]
 mod tests {
     use super::resolv_conf;
-    use crate::target::net::dhcp::Lease;
+    use crate::target::net::dhcp::{Announced, Lease};
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
@@ -99,7 +108,7 @@ mod tests {
             valid: None,
             renew: Duration::MAX,
             rebind: Duration::MAX,
-            announced: Vec::new(),
+            announced: Announced::default(),
         };
         assert_eq!(
             resolv_conf(&lease),

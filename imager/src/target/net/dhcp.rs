@@ -3,9 +3,11 @@
 //! Owns: packets, the state machine, and the socket that drives it. Does not own: what
 //! is configured with a lease ([`super`]).
 
+pub mod announced;
 pub mod machine;
 pub mod packet;
 pub mod socket;
 
+pub use announced::Announced;
 pub use machine::{Event, Machine};
-pub use packet::{Identity, Lease};
+pub use packet::{Identity, Lease, Proxy};

@@ -13,17 +13,25 @@ const RTM_NEWROUTE: u16 = 24;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_REPLACE: u16 = 0x100;
+const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const NLMSG_ERROR: u16 = 2;
 const HEADER_BYTES: usize = 16;
 
 const IFF_UP: u32 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_LINK: u16 = 5;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_VLAN_ID: u16 = 1;
 const AF_INET: u8 = 2;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_DHCP: u8 = 16;
 const RTN_UNICAST: u8 = 1;
@@ -36,6 +44,14 @@ pub enum Request {
     LinkUp {
         /// Interface index.
         index: u32,
+    },
+    /// Makes the interface `vINDEX.ID` ([`vlan_name`]), whose packets are tagged. An error
+    /// if there is one.
+    AddVlan {
+        /// Index of the interface that carries them.
+        index: u32,
+        /// Number of the VLAN.
+        id: u16,
     },
     /// Adds an address (or replaces the same one).
     AddAddress {
@@ -55,7 +71,8 @@ pub enum Request {
         /// Length of the network prefix, 0 to 32.
         prefix: u8,
     },
-    /// Sets the default route.
+    /// Sets the default route of an interface. Its index is the metric, so that each
+    /// interface has its own.
     DefaultRoute {
         /// Interface index.
         index: u32,
@@ -76,6 +93,21 @@ impl Request {
                 body.extend(IFF_UP.to_ne_bytes());
                 body.extend(IFF_UP.to_ne_bytes()); // change this flag only
                 message(RTM_NEWLINK, 0, sequence, &body)
+            }
+            Request::AddVlan { index, id } => {
+                let mut name = vlan_name(index, id).into_bytes();
+                name.push(0);
+                let mut data = Vec::new();
+                attribute(&mut data, IFLA_VLAN_ID, &id.to_ne_bytes());
+                let mut info = Vec::new();
+                attribute(&mut info, IFLA_INFO_KIND, b"vlan");
+                attribute(&mut info, IFLA_INFO_DATA, &data);
+                // Nothing but a new interface: family, type, index, flags.
+                let mut body = vec![0; 16];
+                attribute(&mut body, IFLA_IFNAME, &name);
+                attribute(&mut body, IFLA_LINK, &index.to_ne_bytes());
+                attribute(&mut body, IFLA_LINKINFO, &info);
+                message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sequence, &body)
             }
             Request::AddAddress {
                 index,
@@ -113,6 +145,7 @@ impl Request {
                 body.extend(if on_link { RTNH_F_ONLINK } else { 0 }.to_ne_bytes());
                 attribute(&mut body, RTA_GATEWAY, &gateway.octets());
                 attribute(&mut body, RTA_OIF, &index.to_ne_bytes());
+                attribute(&mut body, RTA_PRIORITY, &index.to_ne_bytes());
                 message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sequence, &body)
             }
         }
@@ -156,15 +189,23 @@ fn address_body(index: u32, address: Ipv4Addr, prefix: u8) -> Vec<u8> {
     body
 }
 
-/// Appends an attribute. All of ours are four bytes, which needs no padding.
-fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8; 4]) {
-    body.extend(8_u16.to_ne_bytes());
+/// Appends an attribute, padded to four bytes.
+fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    // Ours have at most 100 bytes.
+    let len = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
+    body.extend(len.to_ne_bytes());
     body.extend(kind.to_ne_bytes());
     body.extend(value);
+    body.resize(body.len().next_multiple_of(4), 0);
+}
+
+/// Name of the interface that carries a VLAN; at most 15 bytes.
+pub fn vlan_name(index: u32, id: u16) -> String {
+    format!("v{}.{id}", index % 1_000_000)
 }
 
 fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
-    // Bodies here have at most 40 bytes.
+    // Bodies here have at most 200 bytes.
     let len = u32::try_from(HEADER_BYTES + body.len()).unwrap_or(u32::MAX);
     let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
     bytes.extend(len.to_ne_bytes());
@@ -178,7 +219,7 @@ fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
 
 #[cfg(all(test, target_endian = "little"))]
 mod tests {
-    use super::{Request, acknowledgement, broadcast};
+    use super::{Request, acknowledgement, broadcast, vlan_name};
     use proptest::prelude::*;
     use std::net::Ipv4Addr;
 
@@ -233,6 +274,24 @@ mod tests {
                 "080001000a000009"
             )
         );
+        assert_eq!(
+            hex(Request::AddVlan { index: 2, id: 7 }),
+            concat!(
+                "4c000000",
+                "1000",
+                "0506",
+                "07000000",
+                "00000000",
+                "00000000000000000000000000000000",
+                "0900030076322e3700000000",
+                "0800050002000000",
+                "18001200",
+                "08000100766c616e",
+                "0c000200",
+                "0600010007000000"
+            )
+        );
+        assert_eq!(vlan_name(u32::MAX, 4094).len(), 12);
         let gateway = Ipv4Addr::new(10, 0, 0, 1);
         assert_eq!(
             hex(Request::DefaultRoute {
@@ -241,7 +300,7 @@ mod tests {
                 on_link: false
             }),
             concat!(
-                "2c000000",
+                "34000000",
                 "1800",
                 "0505",
                 "07000000",
@@ -249,7 +308,8 @@ mod tests {
                 "02000000fe100001",
                 "00000000",
                 "080005000a000001",
-                "0800040002000000"
+                "0800040002000000",
+                "0800060002000000"
             )
         );
     }

@@ -3,6 +3,7 @@
 //! Owns: which interfaces are hardware, and what sysfs tells of them; network hardware
 //! that has no driver. Does not own: bringing them up.
 
+use crate::target::settings::NicChoice;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,20 @@ impl Sysfs {
         Sysfs { root: root.into() }
     }
 
+    /// The interfaces that may be used. One that is named is taken even if it is no hardware
+    /// (a bond, one end of a pair).
+    pub fn chosen(&self, choice: Option<&NicChoice>) -> Vec<Nic> {
+        match choice {
+            None => self.nics(),
+            Some(NicChoice::Name(name)) => self.interface(name).into_iter().collect(),
+            Some(choice) => {
+                let mut nics = self.nics();
+                nics.retain(|nic| choice.fits(&nic.name, &nic.mac_text()));
+                nics
+            }
+        }
+    }
+
     /// All Ethernet interfaces that have a device, by index.
     pub fn nics(&self) -> Vec<Nic> {
         let names = fs::read_dir(self.root.join("class/net"))
@@ -60,11 +75,16 @@ impl Sysfs {
     }
 
     fn nic(&self, name: &str) -> Option<Nic> {
-        let folder = self.root.join("class/net").join(name);
         // Bonds, VLANs, the loopback and dummies have no device.
+        let device = self.root.join("class/net").join(name).join("device");
+        device.exists().then(|| self.interface(name))?
+    }
+
+    /// An Ethernet interface, whatever is behind it.
+    pub fn interface(&self, name: &str) -> Option<Nic> {
+        let folder = self.root.join("class/net").join(name);
         let device = folder.join("device");
-        let ethernet = line(&folder.join("type"))? == "1";
-        if !ethernet || !device.exists() {
+        if line(&folder.join("type"))? != "1" {
             return None;
         }
         Some(Nic {
@@ -132,6 +152,7 @@ fn link_name(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{Nic, Sysfs};
+    use crate::target::settings::NicChoice;
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
@@ -170,6 +191,15 @@ mod tests {
         let nics = Sysfs::at(root).nics();
         let names: Vec<&str> = nics.iter().map(|nic| nic.name.as_str()).collect();
         assert_eq!(names, ["eth0", "eth1"]);
+        let chosen = |choice: NicChoice| Sysfs::at(root).chosen(Some(&choice));
+        assert_eq!(chosen(NicChoice::Name("bond0".into()))[0].index, 2);
+        assert_eq!(chosen(NicChoice::Name("lo".into())), []);
+        assert_eq!(chosen(NicChoice::Name("../eth0".into())), []);
+        assert_eq!(
+            chosen(NicChoice::Mac("52:54:00:00:00:02".into()))[0].name,
+            "eth1"
+        );
+        assert_eq!(chosen(NicChoice::Mac("52:54:00:00:00:09".into())), []);
         let first = Nic {
             name: "eth0".into(),
             index: 3,

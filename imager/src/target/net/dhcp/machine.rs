@@ -3,7 +3,7 @@
 //! Owns: states, retransmission, renewal (RFC 2131, 4.4). Does not own: sockets, clocks
 //! or the interface's configuration. Times count from any fixed origin.
 
-use super::packet::{DISCOVER, Identity, Incoming, Lease, Outgoing, REQUEST, parse};
+use super::packet::{DISCOVER, Identity, Incoming, Lease, Outgoing, Proxy, REQUEST, parse};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub struct Machine {
     due: Duration,
     /// Offers and refusals, for the message when no address is had.
     heard: Vec<String>,
+    /// Offers are taken as they are, no address is asked for.
+    only_asks: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +58,8 @@ pub enum Event {
     Renewed(Lease),
     /// The address must not be used any more.
     Lost(Lease),
+    /// A server that gives no addresses says something.
+    Proxy(Proxy),
 }
 
 impl Machine {
@@ -69,6 +73,16 @@ impl Machine {
             state,
             due: now,
             heard: Vec::new(),
+            only_asks: false,
+        }
+    }
+
+    /// A client that listens to offers and takes none: a server gives no address away.
+    /// [`Event::Bound`] then tells what was offered.
+    pub fn asking(identity: Identity, random: u32, now: Duration) -> Self {
+        Machine {
+            only_asks: true,
+            ..Machine::new(identity, random, now)
         }
     }
 
@@ -117,6 +131,14 @@ impl Machine {
         match (self.state.clone(), incoming) {
             (State::Selecting { sent }, Incoming::Offer(offer)) if sent > 0 => {
                 self.hear(format!("{} offers {}", offer.server, offer.address));
+                if self.only_asks {
+                    self.due = Duration::MAX;
+                    self.state = State::Bound {
+                        lease: offer.clone(),
+                        since: now,
+                    };
+                    return Some(Event::Bound(offer));
+                }
                 self.state = State::Requesting { offer, sent: 0 };
                 self.due = now;
                 None
@@ -141,6 +163,8 @@ impl Machine {
                     Event::Bound(lease)
                 })
             }
+            // It answers what was asked at first, whatever has become of that meanwhile.
+            (_, Incoming::Proxy(proxy)) => Some(Event::Proxy(proxy)),
             (State::Renewing { lease, .. }, Incoming::Nak(words)) => {
                 self.hear(format!("the server refused to renew the lease: {words}"));
                 self.restart(now);

@@ -147,6 +147,34 @@ fn an_endless_lease_is_never_renewed() {
     assert_eq!(machine.poll(at(u32::MAX.into())), (None, None));
 }
 
+#[test]
+fn who_only_asks_takes_nothing() {
+    let mut machine = Machine::asking(IDENTITY, 100, at(0));
+    let discover = machine.poll(at(0)).0.unwrap();
+    let event = machine.receive(at(0), &good(&discover));
+    assert!(matches!(event, Some(Event::Bound(_))), "{event:?}");
+    assert_eq!(machine.poll(at(100_000)), (None, None));
+}
+
+#[test]
+fn a_proxys_offer_is_told_before_and_after_the_address() {
+    let says = [186, 4, 10, 0, 0, 9];
+    let mut machine = Machine::new(IDENTITY, 100, at(0));
+    let discover = machine.poll(at(0)).0.unwrap();
+    let proxy = reply(xid(&discover), OFFER, [0; 4], &says);
+    let told = |event: Option<Event>| match event {
+        Some(Event::Proxy(proxy)) => proxy.announced.options,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(machine.receive(at(0), &proxy)), ["10.0.0.9"]);
+    machine.receive(at(0), &good(&discover));
+    let request = machine.poll(at(0)).0.unwrap();
+    assert_eq!(kind(&request), 3);
+    machine.receive(at(0), &good(&request));
+    assert_eq!(told(machine.receive(at(1), &proxy)), ["10.0.0.9"]);
+    assert_eq!(machine.due(), at(1800));
+}
+
 proptest! {
     /// However many packets are lost or mutated: the machine goes on, never floods, and
     /// is bound as soon as the network is good again.

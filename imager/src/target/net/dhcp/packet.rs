@@ -3,6 +3,7 @@
 //!
 //! Owns: the bytes. Does not own: when which packet is sent.
 
+use super::announced::Announced;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -78,9 +79,17 @@ pub struct Lease {
     pub renew: Duration,
     /// When it is renewed with any server.
     pub rebind: Duration,
-    /// A server of ours, announced by options 186, 190 and 192 (or 187), as text for
-    /// the rules of server addresses.
-    pub announced: Vec<String>,
+    /// Servers of ours that came with it.
+    pub announced: Announced,
+}
+
+/// An answer that gives no address, from a server beside the address server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// Who says so.
+    pub server: Ipv4Addr,
+    /// What it says; never nothing.
+    pub announced: Announced,
 }
 
 /// A reply that belongs to a client.
@@ -92,6 +101,8 @@ pub enum Incoming {
     Ack(Lease),
     /// [`NAK`], with the server's words.
     Nak(String),
+    /// [`OFFER`] without an address.
+    Proxy(Proxy),
 }
 
 impl Outgoing {
@@ -152,6 +163,14 @@ pub fn parse(bytes: &[u8], identity: &Identity, xid: u32) -> Option<Incoming> {
         return Some(Incoming::Nak(printable(&words)));
     }
     let address = first_address(&header[16..20])?;
+    if kind == OFFER && address.is_unspecified() {
+        let server = first_address(&get(54)?)?;
+        let announced = Announced::read(&get);
+        let proxy = Proxy { server, announced };
+        return Some(proxy)
+            .filter(|proxy| !proxy.announced.is_empty())
+            .map(Incoming::Proxy);
+    }
     let lease = lease(address, get)?;
     match kind {
         OFFER => Some(Incoming::Offer(lease)),
@@ -194,32 +213,8 @@ fn lease(address: Ipv4Addr, get: impl Fn(u8) -> Option<Vec<u8>>) -> Option<Lease
         valid,
         renew,
         rebind,
-        announced: announced(&get),
+        announced: Announced::read(&get),
     })
-}
-
-/// Options 186 (address), 190 (secure port), 192 and 187 (plain port), directly or
-/// within option 43.
-fn announced(get: &impl Fn(u8) -> Option<Vec<u8>>) -> Vec<String> {
-    let vendor = get(43).unwrap_or_default();
-    let either = |code| get(code).or_else(|| collect(&vendor, code));
-    let Some(address) = either(186).and_then(|value| first_address(&value)) else {
-        return Vec::new();
-    };
-    let port = |code| {
-        let port = u16::from_be_bytes(either(code)?.try_into().ok()?);
-        Some(port).filter(|port| *port != 0)
-    };
-    let secure = port(190).map(|port| format!("https://{address}:{port}"));
-    let plain = port(192)
-        .or_else(|| port(187))
-        .map(|port| format!("http://{address}:{port}"));
-    let list: Vec<String> = secure.into_iter().chain(plain).collect();
-    if list.is_empty() {
-        vec![address.to_string()]
-    } else {
-        list
-    }
 }
 
 fn option(packet: &mut Vec<u8>, code: u8, value: &[u8]) {
@@ -243,7 +238,7 @@ fn value(options: &[u8], header: &[u8], code: u8) -> Option<Vec<u8>> {
 
 /// All parts of an option, joined (RFC 3396). A part that reaches past the end ends the
 /// search: what stood before it is still good.
-fn collect(mut options: &[u8], code: u8) -> Option<Vec<u8>> {
+pub(super) fn collect(mut options: &[u8], code: u8) -> Option<Vec<u8>> {
     let mut found: Option<Vec<u8>> = None;
     loop {
         match options {
@@ -268,7 +263,7 @@ fn first_address(value: &[u8]) -> Option<Ipv4Addr> {
         .map(|octets| Ipv4Addr::from(*octets))
 }
 
-fn addresses(value: Option<Vec<u8>>) -> Vec<Ipv4Addr> {
+pub(super) fn addresses(value: Option<Vec<u8>>) -> Vec<Ipv4Addr> {
     let value = value.unwrap_or_default();
     let all = value.chunks_exact(4).filter_map(first_address);
     all.filter(|a| !a.is_unspecified()).take(8).collect()
@@ -294,7 +289,7 @@ fn classful(address: Ipv4Addr) -> u8 {
     }
 }
 
-fn domain(name: &[u8]) -> Option<String> {
+pub(crate) fn domain(name: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(name)
         .ok()?
         .trim_matches(['\0', ' ', '.']);

@@ -1,6 +1,8 @@
 //! Golden packets, and replies of servers that are wrong in every way.
 
-use super::{ACK, DISCOVER, Identity, Incoming, Lease, NAK, OFFER, Outgoing, REQUEST, parse};
+use super::{
+    ACK, DISCOVER, Identity, Incoming, Lease, NAK, OFFER, Outgoing, Proxy, REQUEST, parse,
+};
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -157,18 +159,26 @@ fn an_option_in_parts_is_joined_and_overloaded_fields_are_read() {
 
 #[test]
 fn a_server_of_ours_can_be_announced() {
-    let address = [186, 4, 10, 0, 0, 9];
-    let with = |more: &[u8]| lease_of(&[&address, more].concat()).announced;
-    assert_eq!(with(&[]), ["10.0.0.9"]);
-    assert_eq!(with(&[190, 2, 0x67, 0x85]), ["https://10.0.0.9:26501"]);
-    assert_eq!(
-        with(&[190, 2, 0x67, 0x85, 192, 2, 0x67, 0x84, 187, 2, 0, 1]),
-        ["https://10.0.0.9:26501", "http://10.0.0.9:26500"]
-    );
-    assert_eq!(with(&[187, 2, 0, 80]), ["http://10.0.0.9:80"]);
-    let vendor = lease_of(&[43, 10, 186, 4, 10, 0, 0, 9, 190, 2, 0x67, 0x85]).announced;
-    assert_eq!(vendor, ["https://10.0.0.9:26501"]);
-    assert!(lease_of(&[190, 2, 0x67, 0x85]).announced.is_empty());
+    let lease = lease_of(&[186, 4, 10, 0, 0, 9, 190, 2, 0x67, 0x85]);
+    assert_eq!(lease.announced.options, ["https://10.0.0.9:26501"]);
+    let lease = lease_of(&[43, 10, 186, 4, 10, 0, 0, 9, 190, 2, 0x67, 0x85]);
+    assert_eq!(lease.announced.options, ["https://10.0.0.9:26501"]);
+}
+
+#[test]
+fn an_offer_without_an_address_is_taken_if_it_announces_a_server() {
+    let announcing = [186, 4, 10, 0, 0, 9];
+    let Some(Incoming::Proxy(Proxy { server, announced })) =
+        parse(&reply(7, OFFER, [0; 4], &announcing), &IDENTITY, 7)
+    else {
+        panic!()
+    };
+    assert_eq!(server, Ipv4Addr::new(10, 0, 0, 1));
+    assert_eq!(announced.options, ["10.0.0.9"]);
+    for (kind, more) in [(OFFER, &[][..]), (ACK, &announcing)] {
+        let packet = reply(7, kind, [0; 4], more);
+        assert_eq!(parse(&packet, &IDENTITY, 7), None);
+    }
 }
 
 #[test]
