@@ -57,6 +57,8 @@ pub fn run(
     let path = folder.path().join("script");
     write(&path, bytes)?;
     let (mut reader, writer) = io::pipe()?;
+    // It may take longer than a program that hangs would get; it has a limit of its own.
+    let _has_a_limit = crate::alive::patience();
     let began = Instant::now();
     let mut child = start(&path, bytes, variables, writer.into(), folder.path())?;
     let tail = Arc::new(Tail::default());

@@ -10,6 +10,7 @@
 use super::fill::{Fill, ends, first_not_zero};
 use super::outcome::{Done, Failure};
 use super::{ends_to_zero, flush, read_back};
+use crate::alive;
 use crate::progress::ProgressSink;
 use crate::report;
 use crate::restore::HEAD_BYTES;
@@ -79,6 +80,7 @@ impl Drive for Nvme {
 /// Stopped by an operator.
 pub fn wait_for_earlier(drive: &dyn Drive, progress: &dyn ProgressSink) -> Result<(), Report> {
     let runs = || drive.sanitize_log().map(|log| log.state);
+    let _by_itself = alive::patience();
     let mut told = false;
     // A drive without that log never sanitizes itself.
     while matches!(runs(), Ok(SanitizeState::InProgress)) {
@@ -153,6 +155,7 @@ fn wait_for_sanitize(
     progress: &dyn ProgressSink,
 ) -> Result<(), Failure> {
     progress.step(Step::Running, total);
+    let _by_itself = alive::patience();
     let began = Instant::now();
     let (mut shown, mut failed_looks) = (0, 0);
     loop {
@@ -207,6 +210,7 @@ fn wait_for_format(
     progress: &dyn ProgressSink,
 ) -> io::Result<()> {
     progress.step(Step::Running, total);
+    let _by_itself = alive::patience();
     let (send, ended) = mpsc::channel();
     std::thread::scope(|scope| {
         scope.spawn(move || {
