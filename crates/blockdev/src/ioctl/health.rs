@@ -1,21 +1,20 @@
 //! Kernel calls that ask a disk for its health.
 //!
-//! Owns: the `unsafe` of two commands that only read, one for NVMe and one for ATA; structures
-//! as in `linux/nvme_ioctl.h` and `scsi/sg.h`. Does not own: what the answers mean.
+//! Owns: the `unsafe` of an ATA command that only reads; the structure is that of `scsi/sg.h`.
+//! Does not own: NVMe's commands ([`super::nvme`]), what the answers mean.
 
+use super::nvme::admin;
+use crate::nvme::Command;
 use nix::errno::Errno;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
 mod raw {
+    use nix::ioctl_readwrite_bad;
     use nix::sys::ioctl::ioctl_num_type;
-    use nix::{ioctl_readwrite_bad, request_code_readwrite};
 
-    pub const NVME_ADMIN: ioctl_num_type =
-        request_code_readwrite!(b'N', 0x41, size_of::<super::NvmeCommand>());
     pub const SG_IO: ioctl_num_type = 0x2285;
 
-    ioctl_readwrite_bad!(nvme_admin, NVME_ADMIN, super::NvmeCommand);
     ioctl_readwrite_bad!(sg_io, SG_IO, super::SgHeader);
 }
 
@@ -25,26 +24,6 @@ const PATIENCE_MS: u32 = 5000;
 pub(crate) const ANSWER: usize = 512;
 /// Bytes of sense data that are looked at.
 pub(crate) const SENSE: usize = 32;
-
-/// `struct nvme_passthru_cmd`.
-#[repr(C)]
-#[derive(Default)]
-pub(super) struct NvmeCommand {
-    opcode: u8,
-    flags: u8,
-    reserved: u16,
-    nsid: u32,
-    cdw2: u32,
-    cdw3: u32,
-    metadata: u64,
-    addr: u64,
-    metadata_len: u32,
-    data_len: u32,
-    cdw10: u32,
-    cdw11_to_15: [u32; 5],
-    timeout_ms: u32,
-    result: u32,
-}
 
 /// `struct sg_io_hdr`.
 #[repr(C)]
@@ -73,28 +52,13 @@ pub(super) struct SgHeader {
     info: u32,
 }
 
-const _: () = assert!(size_of::<NvmeCommand>() == 72);
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<SgHeader>() == 88);
 
 /// The SMART / Health Information log of an NVMe drive (NVMe 1.4, 5.14.1.2).
 pub(crate) fn nvme_log(file: &File) -> Result<[u8; ANSWER], Errno> {
     let mut answer = [0u8; ANSWER];
-    let mut command = NvmeCommand {
-        opcode: 0x02, // Get Log Page
-        nsid: u32::MAX,
-        addr: answer.as_mut_ptr() as u64,
-        data_len: 512,
-        // Double words less one, and the log's number.
-        cdw10: 127 << 16 | 0x02,
-        timeout_ms: PATIENCE_MS,
-        ..NvmeCommand::default()
-    };
-    // SAFETY: open descriptor; the kernel reads and writes its structure, whose size the
-    // assertion above holds equal to ours, and writes at most `data_len` bytes to the address
-    // in it, which is that of a live array of so many bytes that nothing else uses meanwhile.
-    let status = unsafe { raw::nvme_admin(file.as_raw_fd(), &mut command) }?;
-    match status {
+    match admin(file, &Command::health(PATIENCE_MS), &mut answer)? {
         0 => Ok(answer),
         // The drive itself says no.
         _ => Err(Errno::EIO),
@@ -164,7 +128,6 @@ mod tests {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     #[test]
     fn numbers_are_the_kernel_s() {
-        assert_eq!(raw::NVME_ADMIN as u32, 0xc048_4e41);
         assert_eq!(raw::SG_IO as u32, 0x2285);
     }
 

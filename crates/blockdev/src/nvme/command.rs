@@ -17,6 +17,7 @@ const FORMAT_NVM: u8 = 0x80;
 const SANITIZE: u8 = 0x84;
 
 const ALL_NAMESPACES: u32 = 0xffff_ffff;
+const HEALTH: u32 = 0x02;
 const SANITIZE_STATUS: u32 = 0x81;
 
 /// Longest answer to a question.
@@ -106,6 +107,15 @@ impl Command {
         Command::ask(GET_LOG_PAGE, ALL_NAMESPACES, numdl | SANITIZE_STATUS, 512)
     }
 
+    /// Get Log Page, 02h: the drive's health.
+    pub(crate) const fn health(timeout_ms: u32) -> Command {
+        let numdl = (512 / 4 - 1) << 16;
+        Command {
+            timeout_ms,
+            ..Command::ask(GET_LOG_PAGE, ALL_NAMESPACES, numdl | HEALTH, 512)
+        }
+    }
+
     /// Format NVM of one namespace, which keeps its format.
     pub(crate) fn format(nsid: u32, now: &Namespace, erase: FormatErase) -> Command {
         let ses = match erase {
@@ -144,6 +154,12 @@ mod tests {
     /// Identify (CNS values) and Get Log Page, command dwords 10.
     #[test]
     fn questions() {
+        let health = Command::health(7);
+        assert_eq!((health.opcode, health.nsid), (0x02, u32::MAX));
+        assert_eq!(
+            (health.cdw10, health.answer, health.timeout_ms),
+            (0x007f_0002, 512, 7)
+        );
         let identify = Command::identify_controller();
         assert_eq!(
             (
