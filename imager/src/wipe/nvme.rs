@@ -112,12 +112,13 @@ pub fn sanitize(
     progress.note("from here on the drive goes on by itself, whatever happens to the power");
     drive.sanitize(action).map_err(|e| refused(&e))?;
     wait_for_sanitize(drive, action, device.size_bytes(), progress)?;
+    let leaves_noise = action == SanitizeAction::CryptoErase;
     let action = match action {
         SanitizeAction::BlockErase => "sanitize by block erase",
         SanitizeAction::Overwrite => "sanitize by overwriting",
         SanitizeAction::CryptoErase => "sanitize by cryptographic erase",
     };
-    prove(device, path, &marks, action, progress)
+    prove(device, path, &marks, action, leaves_noise, progress)
 }
 
 /// Formats and erases the namespace.
@@ -130,11 +131,12 @@ pub fn format(
 ) -> Result<Done, Failure> {
     let marks = Marks::write(device, path)?;
     wait_for_format(drive, erase, device.size_bytes(), progress).map_err(|e| refused(&e))?;
+    let leaves_noise = erase == FormatErase::Cryptographic;
     let action = match erase {
         FormatErase::UserData => "format with user data erase",
         FormatErase::Cryptographic => "format with cryptographic erase",
     };
-    prove(device, path, &marks, action, progress)
+    prove(device, path, &marks, action, leaves_noise, progress)
 }
 
 fn refused(error: &io::Error) -> Failure {
@@ -241,12 +243,14 @@ fn wait_for_format(
     })
 }
 
-/// What the drive gives now.
+/// What the drive gives now. Only one that forgot its key gives what looks like noise, for
+/// which the marks have to stand; of any other, what is no fill may be old data.
 fn prove(
     device: &Device,
     path: &Path,
     marks: &Marks,
     action: &str,
+    leaves_noise: bool,
     progress: &dyn ProgressSink,
 ) -> Result<Done, Failure> {
     let left = marks.left(&read_back::medium(device, path).map_err(Failure::of_this_way)?)?;
@@ -285,10 +289,14 @@ fn prove(
     let (proof, read_back_bytes) = match (swept.differs.is_empty(), erased.zeros) {
         (true, true) => (WipeProof::Zeros, total),
         (true, false) => (WipeProof::Uniform, total),
-        (false, _) if count > 0 => (WipeProof::Marks { count }, count * MARK),
+        (false, _) if leaves_noise && count > 0 => (WipeProof::Marks { count }, count * MARK),
         (false, _) => {
+            let why = match leaves_noise {
+                true => "the disk is too small for marks",
+                false => "it should be filled with one value",
+            };
             let found = format!(
-                "the disk is too small for marks, and holds something at byte {}",
+                "the drive says that its {action} is done, and holds something at {}: {why}",
                 swept.different_places()
             );
             let report = Report::new(Code::VerifyMismatch, found, DiskState::Incomplete);

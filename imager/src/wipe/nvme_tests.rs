@@ -155,10 +155,16 @@ fn a_drive_that_erases_itself_is_proved_by_all_that_it_gives() {
     }
 }
 
+fn forgets_its_key(fake: &mut Fake) {
+    fake.can.can_block_erase = false;
+    fake.can.can_crypto_erase = true;
+    fake.can.can_format_crypto = true;
+}
+
 #[test]
-fn what_looks_like_data_is_proved_by_marks_that_are_gone() {
+fn what_a_forgotten_key_leaves_is_proved_by_marks_that_are_gone() {
     for method in BY_COMMAND {
-        let (done, now) = wiped_by(method, |_| {}, Does::Scrambles);
+        let (done, now) = wiped_by(method, forgets_its_key, Does::Scrambles);
         let wiped = done.unwrap().wiped;
         let WipeProof::Marks { count } = wiped.proof else {
             panic!("{:?}", wiped.proof);
@@ -166,7 +172,23 @@ fn what_looks_like_data_is_proved_by_marks_that_are_gone() {
         assert!(count > 300, "{count}");
         assert_eq!(wiped.read_back_bytes, count * 4096);
         assert!(wiped.proved().contains("are gone"));
+        assert!(wiped.action.contains("cryptographic"), "{}", wiped.action);
         assert!(is_zero(&now[..MIB]), "something stands where a table would");
+    }
+}
+
+#[test]
+fn what_looks_like_data_is_no_proof_of_an_erase() {
+    let only_erases = |fake: &mut Fake| {
+        fake.can.can_block_erase = true;
+        fake.can.can_format_crypto = false;
+    };
+    for method in BY_COMMAND {
+        let (done, _) = wiped_by(method, only_erases, Does::Scrambles);
+        let report = done.unwrap_err();
+        assert_eq!(report.code, Code::VerifyMismatch);
+        assert!(report.found.contains("one value"), "{}", report.found);
+        assert_eq!(report.disk, DiskState::Incomplete);
     }
 }
 
